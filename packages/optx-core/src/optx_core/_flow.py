@@ -1,0 +1,414 @@
+"""Updates on their way through transformations.
+
+A leafwise transformation does not run when it is called: its `LeafStep` waits in the `Flow`. When
+somebody needs the updates (the caller, a norm of the whole tree, a transformation of another kind)
+all waiting steps run as one function of one leaf.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from optx_core._absent import (
+    TreeMismatchError,
+    flatten,
+    flatten_like,
+    is_absent,
+    is_placeholder,
+    paths,
+)
+from optx_core._batched import call_on_rows
+from optx_core._dtypes import dtype_of, is_inexact
+from optx_core._leafwise import Equations, LeafStep, Operands, Program, argument_name, build
+from optx_core._recorded import Call, call_of
+from optx_core._types import (
+    EmptyState,
+    GradientTransformationExtraArgs,
+    MaskedNode,
+    OptState,
+    Params,
+    PyTree,
+    TransformInitFn,
+    Updates,
+)
+
+
+@dataclasses.dataclass
+class _Waiting:
+    step: LeafStep
+    trail: str
+    mask: list[bool] | None
+    renewed: list[PyTree] | None = None
+
+
+class Flow:
+    """Updates on their way, and the leaf steps that wait to be run on them.
+
+    Attributes:
+      updates: the updates as they are now; reading them runs the steps that wait.
+    """
+
+    def __init__(self, updates: Updates, params: Params = None, name: str = "") -> None:
+        self._leaves, self._structure = flatten(updates)
+        self._waiting: list[_Waiting] = []
+        self._mask: list[bool] | None = None
+        self._names = [name]
+        if params is not None:
+            self._check_params(updates, params)
+
+    @property
+    def updates(self) -> Updates:
+        self._run()
+        return self.skeleton
+
+    @property
+    def skeleton(self) -> Updates:
+        """A tree with the structure, shapes and dtypes of the updates; runs nothing."""
+        leaves = self._leaves
+        if self._mask is not None:
+            leaves = [
+                leaf if keep or is_placeholder(leaf) else MaskedNode()
+                for leaf, keep in zip(leaves, self._mask, strict=True)
+            ]
+        return self._structure.unflatten(leaves)
+
+    def has_structure_of(self, tree: PyTree) -> bool:
+        """Whether a tree has the structure of the updates."""
+        return flatten(tree)[1] == self._structure
+
+    @updates.setter
+    def updates(self, updates: Updates) -> None:
+        self._run()
+        if self._mask is None:
+            self._leaves, self._structure = flatten(updates)
+            return
+        new = self._structure.flatten_up_to(updates)
+        self._leaves = [
+            there if keep else here
+            for here, there, keep in zip(self._leaves, new, self._mask, strict=True)
+        ]
+
+    def through(
+        self, tx: Any, state: OptState, params: Params = None, **extra_args: Any
+    ) -> Callable[[], OptState]:
+        """Sends the updates through a transformation.
+
+        Args:
+          tx: the transformation.
+          state: its state.
+          params: the parameters, or None.
+          **extra_args: passed on to the transformation.
+
+        Returns:
+          What gives the new state, to be called once everything has been sent through.
+        """
+        call = call_of(tx)
+        self._names.append(call.name if call else "")
+        try:
+            stages = getattr(tx, "_stages", None)
+            if stages is not None:
+                return stages(self, state, params, **extra_args)
+            self.updates, new_state = tx.update(self.updates, state, params, **extra_args)
+            return lambda: new_state
+        finally:
+            self._names.pop()
+
+    def push(self, step: LeafStep) -> Callable[[], OptState]:
+        """Lets a step wait for its turn; returns what gives its new state."""
+        waiting = _Waiting(step, self.trail, self._mask)
+        self._waiting.append(waiting)
+
+        def finish() -> OptState:
+            self._run()
+            assert waiting.renewed is not None  # noqa: S101 (a step that was pushed has run now)
+            return step.close(*waiting.renewed)
+
+        return finish
+
+    @property
+    def trail(self) -> str:
+        """The calls that led here, for errors: `adamw: scale_by_adam`."""
+        names = [name for name in self._names if name not in ("", "chain")]
+        return ": ".join(dict.fromkeys(names)) or "update"
+
+    @contextlib.contextmanager
+    def only(self, mask: PyTree) -> Iterator[None]:
+        """Restricts what follows to the leaves where `mask`, a tree of bools, is True."""
+        outer = self._mask
+        flags = [flag is True for flag in self._structure.flatten_up_to(mask)]
+        self._mask = (
+            flags if outer is None else [a and b for a, b in zip(outer, flags, strict=True)]
+        )
+        try:
+            yield
+        finally:
+            self._mask = outer
+
+    def _run(self) -> None:
+        if not self._waiting:
+            return
+        waiting, self._waiting = self._waiting, []
+        operands = Operands()
+        columns: list[list[Any]] = [self._leaves]
+        shared: dict[int, int] = {}  # trees that several steps read travel once
+        plans: list[Equations] = []
+        for item in waiting:
+            step = item.step
+            renews, reads = [], []
+            for tree in (*step.slots, *step.reduced):
+                columns.append(self._column(item, tree, 1 + len(renews)))
+                renews.append(len(columns) - 1)
+            for tree in step.reads:
+                if id(tree) not in shared:
+                    columns.append(self._column(item, tree, 1 + len(renews) + len(reads)))
+                    shared[id(tree)] = len(columns) - 1
+                reads.append(shared[id(tree)])
+            plans.append(
+                Equations(step.leaf, operands.add(step.operands), tuple(renews), tuple(reads))
+            )
+        self._apply(waiting, plans, columns, operands)
+        for item, plan in zip(waiting, plans, strict=True):
+            item.renewed = [self._structure.unflatten(columns[place]) for place in plan.renews]
+
+    def _apply(
+        self,
+        waiting: list[_Waiting],
+        plans: list[Equations],
+        columns: list[list[Any]],
+        operands: Operands,
+    ) -> None:
+        """Runs the steps on all leaves, and writes the results back into the columns."""
+        programs: dict[tuple[int, ...], tuple[Program, list[int], list[int]]] = {}
+        everything = tuple(range(len(waiting)))
+        masked = any(item.mask is not None for item in waiting)
+        self._check_gradients(waiting[0].trail)
+        for item, plan in zip(waiting, plans, strict=True):
+            self._check_rows(item, plan, columns)
+        todo, specs, rows = [], [], []
+        for index, g in enumerate(self._leaves):
+            if is_absent(g):
+                continue
+            active = everything
+            if masked:
+                active = tuple(
+                    k for k in active if (mask := waiting[k].mask) is None or mask[index]
+                )
+            if not active:
+                continue
+            if active not in programs:
+                programs[active] = _program([plans[k] for k in active])
+            program, places, renewed = programs[active]
+            todo.append((index, renewed))
+            specs.append(program)
+            rows.append(tuple(columns[place][index] for place in places))
+        for (index, renewed), (update, values) in zip(
+            todo, call_on_rows(build, specs, rows, operands.values()), strict=True
+        ):
+            columns[0][index] = update
+            for place, value in zip(renewed, values, strict=True):
+                columns[place][index] = value
+
+    def _column(self, item: _Waiting, tree: PyTree, place: int) -> list[Any]:
+        name = argument_name(item.step.leaf, place)
+        return flatten_like(
+            self._structure,
+            tree,
+            where=item.trail,
+            name="the parameters" if name == "p" else f"the state's {name}",
+            like=lambda: self.skeleton,
+        )
+
+    def _check_gradients(self, where: str) -> None:
+        for index, g in enumerate(self._leaves):
+            if not is_absent(g) and not is_inexact(g):
+                raise TreeMismatchError(
+                    f"{where}: updates{self._path(index)} is {dtype_of(g)}: an integer or boolean "
+                    "parameter has no gradient. Pass None (or jax's float0) for it, or leave it "
+                    "out with optx_core.masked."
+                )
+
+    def _check_rows(self, item: _Waiting, plan: Equations, columns: list[list[Any]]) -> None:
+        """Checks one step's arrays against the updates, leaf by leaf."""
+        for place, column in enumerate((*plan.renews, *plan.reads)):
+            name = argument_name(item.step.leaf, 1 + place)
+            same = place < len(item.step.slots) or name == "p"
+            for index, (g, x) in enumerate(zip(self._leaves, columns[column], strict=True)):
+                if is_absent(g) or (item.mask is not None and not item.mask[index]):
+                    continue
+                if is_placeholder(x):
+                    raise TreeMismatchError(
+                        f"{item.trail}: updates{self._path(index)} has a gradient of shape "
+                        f"{np.shape(g)} but no {name}: when init was called the parameter there "
+                        "was None, masked out or of an integer dtype. Pass None as its gradient, "
+                        "or call init again."
+                    )
+                if same and np.shape(x) != np.shape(g):
+                    raise TreeMismatchError(
+                        _wrong_shape(item.trail, self._path(index), np.shape(g), x)
+                    )
+
+    def _check_params(self, updates: Updates, params: Params) -> None:
+        theirs = flatten_like(
+            self._structure, params, where=self.trail, name="the parameters", like=lambda: updates
+        )
+        for index, (g, p) in enumerate(zip(self._leaves, theirs, strict=True)):
+            if not is_absent(g) and not is_placeholder(p) and np.shape(g) != np.shape(p):
+                raise TreeMismatchError(_wrong_shape(self.trail, self._path(index), np.shape(g), p))
+
+    def _path(self, index: int) -> str:
+        return paths(self.skeleton)[index]
+
+
+def _program(plans: list[Equations]) -> tuple[Program, list[int], list[int]]:
+    """The steps that are active on a leaf, with their columns numbered as they stand in its row."""
+    used = sorted({place for plan in plans for place in (*plan.renews, *plan.reads)})
+    rank = {place: position + 1 for position, place in enumerate(used)}
+    program = Program(
+        tuple(
+            plan._replace(
+                renews=tuple(rank[place] for place in plan.renews),
+                reads=tuple(rank[place] for place in plan.reads),
+            )
+            for plan in plans
+        )
+    )
+    return program, [0, *used], [place for plan in plans for place in plan.renews]
+
+
+def _wrong_shape(trail: str, path: str, shape: tuple[int, ...], p: Any) -> str:
+    return f"{trail}: updates{path} is {shape}, the parameter is {np.shape(p)}"
+
+
+class _StagedUpdate:
+    """The `update` of a transformation that is written as stages of a flow."""
+
+    def __init__(self, stages: Callable[..., Callable[[], OptState]], name: str = "") -> None:
+        self.stages = stages
+        self.name = name
+
+    def __call__(
+        self, updates: Updates, state: OptState, params: Params = None, **extra_args: Any
+    ) -> tuple[Updates, OptState]:
+        flow = Flow(updates, params, self.name)
+        finish = self.stages(flow, state, params, **extra_args)
+        return flow.updates, finish()
+
+
+class StagedTransformation(GradientTransformationExtraArgs):
+    """A transformation written as stages of a flow, so that its leaf steps join their neighbours'."""
+
+    _stages: Callable[..., Callable[[], OptState]]
+
+    def _with_call(self, call: Call) -> StagedTransformation:
+        made = staged(self.init, self._stages, call.name)
+        made._call = call
+        return made
+
+
+def staged(
+    init: TransformInitFn, stages: Callable[..., Callable[[], OptState]], name: str = ""
+) -> StagedTransformation:
+    """Makes a transformation from `init` and `stages(flow, state, params, **extra_args)`.
+
+    Args:
+      init: makes the state.
+      stages: sends the updates of a flow on their way; returns what gives the new state.
+      name: for errors, until the call is recorded.
+
+    Returns:
+      The transformation.
+    """
+    made = StagedTransformation(init, _StagedUpdate(stages, name))
+    made._stages = stages
+    return made
+
+
+def no_state(params: Params) -> EmptyState:
+    """The `init` of a transformation that remembers nothing."""
+    del params
+    return EmptyState()
+
+
+def leafwise(
+    step: Callable[..., LeafStep], init: TransformInitFn = no_state
+) -> GradientTransformationExtraArgs:
+    """Makes a transformation from the equations for one array.
+
+    Args:
+      step: `step(flow, state, params, **extra_args)` returns the `LeafStep` of this call.
+        `flow.updates` gives the whole tree of updates to those who need it (a norm, say).
+      init: `init(params)` makes the state; by default an `EmptyState`.
+
+    Returns:
+      A transformation that keeps the promises of the protocol, and shares one pass over each array
+      with its leafwise neighbours in a chain.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import LeafStep, leafwise, recorded
+      >>> def leaf(g, *, power):
+      ...     return jnp.sign(g) * jnp.abs(g) ** power
+      >>> @recorded
+      ... def compress(power):
+      ...     return leafwise(lambda flow, state, params, **_: LeafStep(leaf, operands={"power": power}))
+      >>> tx = compress(0.5)
+      >>> updates, _ = tx.update({"w": jnp.array([4.0, -9.0])}, tx.init(None))
+      >>> updates["w"]
+      Array([ 2., -3.], dtype=float32)
+    """
+
+    def stages(
+        flow: Flow, state: OptState, params: Params = None, **extra_args: Any
+    ) -> Callable[[], OptState]:
+        return flow.push(step(flow, state, params, **extra_args))
+
+    return staged(init, stages)
+
+
+def map_leaves(
+    leaf: Callable[..., Any],
+    updates: Updates,
+    *slots: PyTree,
+    reduced: tuple[PyTree, ...] = (),
+    reads: tuple[PyTree, ...] = (),
+    name: str = "map_leaves",
+    **operands: Any,
+) -> Any:
+    """Applies the equations for one array to trees, with all the checks of the protocol.
+
+    Args:
+      leaf: `leaf(g, *slots, *reduced, *reads, **operands)`, as in `LeafStep`.
+      updates: the tree that decides the structure. Where it has None, nothing is computed.
+      *slots: trees that the leaf renews, of the updates' shapes.
+      reduced: trees that the leaf renews, of shapes of their own.
+      reads: trees that the leaf reads.
+      name: the function to name in errors.
+      **operands: the leaf's keyword arguments.
+
+    Returns:
+      The new updates; with slots, a tuple of the updates and the renewed trees.
+
+    Raises:
+      TreeMismatchError: if structures or shapes differ; names the path.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import tree
+      >>> def leaf(g, m, *, decay):
+      ...     m = decay * m + g
+      ...     return m, m
+      >>> update, m = tree.map_leaves(leaf, {"w": jnp.ones(2)}, {"w": jnp.ones(2)}, decay=0.5)
+      >>> update["w"]
+      Array([1.5, 1.5], dtype=float32)
+    """
+    flow = Flow(updates, name=name)
+    finish = flow.push(
+        LeafStep(leaf, slots, reduced, reads, close=lambda *renewed: renewed, operands=operands)
+    )
+    renewed = finish()
+    return (flow.updates, *renewed) if renewed else flow.updates

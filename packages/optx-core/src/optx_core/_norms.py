@@ -1,0 +1,74 @@
+"""Norms that neither overflow nor underflow."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from optx_core._absent import is_absent, is_placeholder
+from optx_core._dtypes import abs_squared, cast_to_compute, common_real_dtype, dtype_of
+from optx_core._types import PyTree
+
+# Sums of squares are trusted between these, where no square can have been lost or have overflowed
+# in float32; outside, they are taken again of the scaled values.
+_SMALL, _LARGE = 1e-24, 1e37
+
+
+def global_norm(updates: PyTree) -> jax.Array:
+    """The Euclidean norm √(Σ|x|²) of all numbers of a tree taken together.
+
+    Computed in at least float32 and free of overflow and underflow: entries of 1e30 or 1e-30 are
+    no trouble. The gradient at zero is zero. The usual case reads each array once.
+
+    Args:
+      updates: a tree of arrays of any shapes; None and masked nodes count for nothing.
+
+    Returns:
+      A real scalar, float32 (float64 if a leaf is that wide). 0 for a tree without numbers, inf or
+      NaN if an entry is.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import global_norm
+      >>> global_norm({"a": jnp.array([3e30]), "b": jnp.array([4e30])})
+      Array(5.e+30, dtype=float32)
+    """
+    leaves = [
+        jnp.asarray(x)
+        for x in jax.tree_util.tree_leaves(updates, is_leaf=is_placeholder)
+        if not is_absent(x)
+    ]
+    real = common_real_dtype(*map(dtype_of, leaves))
+    leaves = [x for x in leaves if x.size]
+    if not leaves:
+        return jnp.zeros((), real)
+    total = _sum_of_squares(leaves, real)
+    trusted = (total > _SMALL) & (total < _LARGE)
+    return lax.cond(trusted, _plain_norm, _scaled_norm, total, leaves)
+
+
+def _sum_of_squares(leaves: list[jax.Array], real: jnp.dtype) -> jax.Array:
+    parts = [jnp.sum(abs_squared(cast_to_compute(x, real)), dtype=real) for x in leaves]
+    return jnp.sum(jnp.stack(parts))
+
+
+def _plain_norm(total: jax.Array, leaves: list[jax.Array]) -> jax.Array:
+    del leaves
+    return _safe_sqrt(total)
+
+
+def _scaled_norm(total: jax.Array, leaves: list[jax.Array]) -> jax.Array:
+    real = total.dtype
+    largest = jnp.max(jnp.stack([jnp.max(jnp.abs(cast_to_compute(x, real))) for x in leaves]))
+    largest = lax.stop_gradient(largest)
+    usable = (largest > 0) & jnp.isfinite(largest)
+    unit = jnp.where(usable, largest, 1)
+    scaled = [cast_to_compute(x, real) / unit for x in leaves]
+    return unit * _safe_sqrt(_sum_of_squares(scaled, real))
+
+
+def _safe_sqrt(x: jax.Array) -> jax.Array:
+    """√x with the derivative 0 at 0."""
+    zero = x == 0
+    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, x)))
