@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+
 from optx_core import (
     Decay,
     Flow,
@@ -51,7 +52,7 @@ class ScaleByAdamState(NamedTuple):
       nu: v, likewise; real where the parameters are complex.
     """
 
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # a field, though tuples have count()
     mu: PyTree
     nu: PyTree
 
@@ -113,8 +114,9 @@ def scale_by_adam(
       >>> import jax.numpy as jnp
       >>> from optx_aliases import scale_by_adam
       >>> tx = scale_by_adam()
-      >>> tx.update(jnp.array([4.0, -4.0]), tx.init(jnp.zeros(2)))[0]
-      Array([ 1., -1.], dtype=float32)
+      >>> updates, _ = tx.update(jnp.array([4.0, -0.1]), tx.init(jnp.zeros(2)))
+      >>> [round(float(u), 5) for u in updates]
+      [1.0, -1.0]
     """
     check_number("scale_by_adam", low=0, below=1, b1=b1, b2=b2)
     check_number("scale_by_adam", low=0, eps=eps, eps_root=eps_root)

@@ -33,7 +33,7 @@ class WeightDecaySchedule(NamedTuple):
       count: int32 scalar, the number of updates so far.
     """
 
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # a field, though tuples have count()
 
 
 def _leaf(g: jax.Array, p: jax.Array, *, weight_decay: Scalar) -> jax.Array:

@@ -38,7 +38,7 @@ class EmaState(NamedTuple):
       ema: e, the average before debiasing: a tree of the parameters' structure and shapes.
     """
 
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # a field, though tuples have count()
     ema: PyTree
 
 
@@ -69,8 +69,9 @@ def ema(
       >>> import jax.numpy as jnp
       >>> from optx_core import ema
       >>> tx = ema(0.9)
-      >>> tx.update(jnp.ones(1), tx.init(jnp.zeros(1)))[0]
-      Array([1.], dtype=float32)
+      >>> updates, _ = tx.update(jnp.full(1, 3.0), tx.init(jnp.zeros(1)))
+      >>> round(float(updates[0]), 5)
+      3.0
     """
     check_number("ema", low=0, high=1, decay=decay)
 

@@ -12,6 +12,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax
 import numpy as np
 
 from optx_core._absent import (
@@ -58,6 +59,7 @@ class Flow:
         self._waiting: list[_Waiting] = []
         self._mask: list[bool] | None = None
         self._names = [name]
+        self._check_gradients()
         if params is not None:
             self._check_params(updates, params)
 
@@ -65,6 +67,35 @@ class Flow:
     def updates(self) -> Updates:
         self._run()
         return self.skeleton
+
+    @updates.setter
+    def updates(self, updates: Updates) -> None:
+        self._run()
+        if self._mask is None:
+            self._leaves, self._structure = flatten(updates)
+            return
+        new = self._structure.flatten_up_to(updates)
+        self._leaves = [
+            there if keep else here
+            for here, there, keep in zip(self._leaves, new, self._mask, strict=True)
+        ]
+
+    @property
+    def present(self) -> Updates:
+        """The updates with None for every float0 leaf, for mathematics that knows only arrays."""
+        return jax.tree.map(
+            lambda g: None if is_absent(g) and not is_placeholder(g) else g,
+            self.updates,
+            is_leaf=is_placeholder,
+        )
+
+    def restore(self, updates: Updates) -> Updates:
+        """Updates computed from `present`, with the absent leaves as they were."""
+        new = self._structure.flatten_up_to(updates)
+        old = self._structure.flatten_up_to(self.skeleton)
+        return self._structure.unflatten(
+            [there if is_absent(there) else here for here, there in zip(new, old, strict=True)]
+        )
 
     @property
     def skeleton(self) -> Updates:
@@ -80,18 +111,6 @@ class Flow:
     def has_structure_of(self, tree: PyTree) -> bool:
         """Whether a tree has the structure of the updates."""
         return flatten(tree)[1] == self._structure
-
-    @updates.setter
-    def updates(self, updates: Updates) -> None:
-        self._run()
-        if self._mask is None:
-            self._leaves, self._structure = flatten(updates)
-            return
-        new = self._structure.flatten_up_to(updates)
-        self._leaves = [
-            there if keep else here
-            for here, there, keep in zip(self._leaves, new, self._mask, strict=True)
-        ]
 
     def through(
         self, tx: Any, state: OptState, params: Params = None, **extra_args: Any
@@ -159,7 +178,8 @@ class Flow:
         plans: list[Equations] = []
         for item in waiting:
             step = item.step
-            renews, reads = [], []
+            renews: list[int] = []
+            reads: list[int] = []
             for tree in (*step.slots, *step.reduced):
                 columns.append(self._column(item, tree, 1 + len(renews)))
                 renews.append(len(columns) - 1)
@@ -186,7 +206,6 @@ class Flow:
         programs: dict[tuple[int, ...], tuple[Program, list[int], list[int]]] = {}
         everything = tuple(range(len(waiting)))
         masked = any(item.mask is not None for item in waiting)
-        self._check_gradients(waiting[0].trail)
         for item, plan in zip(waiting, plans, strict=True):
             self._check_rows(item, plan, columns)
         todo, specs, rows = [], [], []
@@ -223,11 +242,11 @@ class Flow:
             like=lambda: self.skeleton,
         )
 
-    def _check_gradients(self, where: str) -> None:
+    def _check_gradients(self) -> None:
         for index, g in enumerate(self._leaves):
             if not is_absent(g) and not is_inexact(g):
                 raise TreeMismatchError(
-                    f"{where}: updates{self._path(index)} is {dtype_of(g)}: an integer or boolean "
+                    f"{self.trail}: updates{self._path(index)} is {dtype_of(g)}: an integer or boolean "
                     "parameter has no gradient. Pass None (or jax's float0) for it, or leave it "
                     "out with optx_core.masked."
                 )

@@ -30,9 +30,11 @@ def spread(labels: PyTree | Callable[[PyTree], PyTree], tree: PyTree, where: str
     Raises:
       ValueError: if a leaf has no label, or a label no leaf; lists the paths.
     """
+    leaves, structure = flatten(tree)
+    if not leaves:
+        return tree
     if callable(labels):
         labels = labels(tree)
-    leaves, structure = flatten(tree)
     given, prefix = flatten(labels)
     try:
         subtrees = prefix.flatten_up_to(tree)
@@ -60,7 +62,7 @@ def plain_path(path: tuple[Any, ...]) -> PathKey:
     """A path as the names a user sees; the attribute in which a Variable keeps its value is none."""
     if path and path[-1] == GetAttrKey("value"):
         path = path[:-1]
-    return tuple(map(_name, path))
+    return tuple(map(key_name, path))
 
 
 def show_path(path: PathKey) -> str:
@@ -68,7 +70,8 @@ def show_path(path: PathKey) -> str:
     return "/".join(path) or "(the root)"
 
 
-def _name(key: Any) -> str:
+def key_name(key: Any) -> str:
+    """The name of one step of a path, as a user sees it."""
     match key:
         case DictKey() | FlattenedIndexKey():
             return str(key.key)
@@ -85,7 +88,9 @@ def _by_path(labels: PyTree, tree: PyTree, where: str) -> list[Any]:
         return [(plain_path(path), leaf) for path, leaf in pairs]
 
     known = dict(with_paths(labels))
-    found, missing, used = [], [], set()
+    found: list[Any] = []
+    missing: list[str] = []
+    used: set[PathKey] = set()
     for path, leaf in with_paths(tree):
         prefix = next((path[:n] for n in range(len(path), -1, -1) if path[:n] in known), None)
         if prefix is None:

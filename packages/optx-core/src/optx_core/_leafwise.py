@@ -21,6 +21,7 @@ The lifting also keeps the promises that every transformation makes:
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -124,9 +125,12 @@ def build(program: Program) -> Callable[..., Any]:
         floats = operands[0].astype(real)
         arrays = [cast_to_compute(jnp.asarray(x), real) for x in operands[1]]
         update = values[0]
+        is_complex = any(map(jnp.iscomplexobj, values))
         for leaf, named, renews, reads in program.equations:
             kwargs = {name: _find(tree, places, floats, arrays) for name, tree, places in named}
-            made = leaf(update, *(values[place] for place in (*renews, *reads)), **kwargs)
+            # All are of one precision now: promotion can only be from real to complex.
+            with jax.numpy_dtype_promotion("standard") if is_complex else contextlib.nullcontext():
+                made = leaf(update, *(values[place] for place in (*renews, *reads)), **kwargs)
             made = made if type(made) is tuple else (made,)
             _check_made(leaf, made, [update, *(values[place] for place in renews)])
             update = cast_to_compute(jnp.asarray(made[0]), real)

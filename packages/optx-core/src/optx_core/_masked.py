@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from optx_core._absent import flatten
+from optx_core._absent import flatten, is_placeholder
 from optx_core._extra_args import check_transformation_like, with_extra_args_support
 from optx_core._flow import Flow, staged
 from optx_core._labels import keep_where, spread
@@ -84,6 +84,6 @@ def _flags(mask: Any, tree: PyTree) -> PyTree:
     spread_out = spread(mask, tree, "masked")
     flags, structure = flatten(spread_out)
     for flag in flags:
-        if not isinstance(flag, bool | np.bool_ | None):
+        if not (isinstance(flag, bool | np.bool_) or is_placeholder(flag)):
             raise TypeError(f"masked: a mask holds True and False, not {flag!r}")
-    return structure.unflatten([bool(flag) for flag in flags])
+    return structure.unflatten([flag is not None and bool(flag) for flag in flags])

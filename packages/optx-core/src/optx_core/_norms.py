@@ -59,13 +59,18 @@ def _plain_norm(total: jax.Array, leaves: list[jax.Array]) -> jax.Array:
 
 
 def _scaled_norm(total: jax.Array, leaves: list[jax.Array]) -> jax.Array:
-    real = total.dtype
-    largest = jnp.max(jnp.stack([jnp.max(jnp.abs(cast_to_compute(x, real))) for x in leaves]))
-    largest = lax.stop_gradient(largest)
-    usable = (largest > 0) & jnp.isfinite(largest)
-    unit = jnp.where(usable, largest, 1)
-    scaled = [cast_to_compute(x, real) / unit for x in leaves]
-    return unit * _safe_sqrt(_sum_of_squares(scaled, real))
+    # A unit for each array: one for all would be broadcast to memory by XLA.
+    return _norm_in_units(jnp.stack([_norm_in_units(x, total.dtype) for x in leaves]), total.dtype)
+
+
+def _norm_in_units(x: jax.Array, real: jnp.dtype) -> jax.Array:
+    """The norm of one array, its entries divided by the largest before they are squared."""
+    x = cast_to_compute(x, real)
+    parts = (x.real, x.imag) if jnp.iscomplexobj(x) else (x,)
+    largest = lax.stop_gradient(jnp.max(jnp.stack([jnp.max(jnp.abs(part)) for part in parts])))
+    unit = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
+    squares = [jnp.sum((part / unit) * (part / unit)) for part in parts]
+    return unit * _safe_sqrt(jnp.sum(jnp.stack(squares)))
 
 
 def _safe_sqrt(x: jax.Array) -> jax.Array:

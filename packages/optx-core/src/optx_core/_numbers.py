@@ -44,7 +44,7 @@ class Decay(NamedTuple):
     complement: Scalar
 
 
-def decay_of(value: Scalar) -> Decay:
+def decay_of(value: Any) -> Decay:
     """The decay rate β as an operand of leaf equations.
 
     Args:
@@ -59,6 +59,9 @@ def decay_of(value: Scalar) -> Decay:
 def bias_correction(decay: Decay, count: jax.Array) -> jax.Array:
     """1 − βᵗ, by which an average that started at zero is divided after t steps.
 
+    Taken from the complement of β, so that nothing cancels: float32's 1 − 0.999¹ is off by 1.3e-5 of
+    itself, this by a rounding.
+
     Args:
       decay: β, inside a leaf (already of the dtype to compute in).
       count: t, the number of steps taken, counted from 1.
@@ -66,8 +69,8 @@ def bias_correction(decay: Decay, count: jax.Array) -> jax.Array:
     Returns:
       A scalar of β's dtype.
     """
-    beta = jnp.asarray(decay.value)
-    return 1 - beta ** jnp.asarray(count).astype(beta.dtype)
+    complement = jnp.asarray(decay.complement)
+    return -jnp.expm1(jnp.asarray(count).astype(complement.dtype) * jnp.log1p(-complement))
 
 
 def check_number(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+
 from optx_core._absent import flatten, is_placeholder
 from optx_core._extra_args import check_transformation_like
 from optx_core._flow import Flow, staged

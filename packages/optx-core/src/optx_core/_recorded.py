@@ -50,7 +50,9 @@ class Call:
 
     def replace(self, **arguments: Any) -> Any:
         """Makes the call again with some arguments replaced."""
-        return self.function(*self._bound.args, **{**self._bound.kwargs, **arguments})
+        bound = inspect.BoundArguments(self._bound.signature, dict(self._bound.arguments))  # type: ignore[arg-type]
+        bound.arguments.update(arguments)
+        return self.function(*bound.args, **bound.kwargs)
 
     def key(self) -> Hashable:
         """A value that is equal for equal calls."""

@@ -28,7 +28,7 @@ class ScaleByScheduleState(NamedTuple):
       count: int32 scalar, the number of updates so far.
     """
 
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # a field, though tuples have count()
 
 
 def scale_leaf(g: jax.Array, *, factor: Scalar) -> jax.Array:

@@ -30,7 +30,7 @@ class ScheduledState(NamedTuple):
       inner_state: the transformation's own state.
     """
 
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # a field, though tuples have count()
     inner_state: OptState
 
 
@@ -93,7 +93,7 @@ def _scheduled(
     schedules: dict[str, Callable[[Any], Any]],
 ) -> GradientTransformationExtraArgs:
     def at(count: jax.Array) -> GradientTransformationExtraArgs:
-        bound = inspect.BoundArguments(signature, dict(arguments))  # type: ignore[arg-type]
+        bound = inspect.BoundArguments(signature, dict(arguments))
         for name, schedule in schedules.items():
             bound.arguments[name] = evaluate(schedule, count)
         return function(*bound.args, **bound.kwargs)

@@ -8,12 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from optx_core._absent import is_absent, is_placeholder
+from optx_core._absent import is_placeholder
 from optx_core._flow import Flow, leafwise, no_state, staged
 from optx_core._leafwise import LeafStep
 from optx_core._recorded import recorded
 from optx_core._types import (
-    EmptyState,
     GradientTransformationExtraArgs,
     OptState,
     Params,
@@ -82,13 +81,14 @@ def stateless(f: Callable[[Updates, Params], Updates]) -> GradientTransformation
       {'w': 2.0}
     """
 
-    def update(
-        updates: Updates, state: EmptyState, params: Params = None, **extra_args: Any
-    ) -> tuple[Updates, EmptyState]:
+    def stages(
+        flow: Flow, state: OptState, params: Params = None, **extra_args: Any
+    ) -> Callable[[], OptState]:
         del extra_args
-        return f(updates, params), state
+        flow.updates = flow.restore(f(flow.present, params))
+        return lambda: state
 
-    return GradientTransformationExtraArgs(no_state, update)
+    return staged(no_state, stages)
 
 
 @recorded
@@ -110,13 +110,14 @@ def stateless_with_tree_map(f: Callable[[Any, Any], Any]) -> GradientTransformat
     """
 
     def leaf(g: Any, p: Any = None) -> Any:
-        return g if is_absent(g) else f(g, p)
+        return g if is_placeholder(g) else f(g, p)
 
-    def update(
-        updates: Updates, state: EmptyState, params: Params = None, **extra_args: Any
-    ) -> tuple[Updates, EmptyState]:
+    def stages(
+        flow: Flow, state: OptState, params: Params = None, **extra_args: Any
+    ) -> Callable[[], OptState]:
         del extra_args
-        trees = (updates,) if params is None else (updates, params)
-        return jax.tree.map(leaf, *trees, is_leaf=is_placeholder), state
+        trees = (flow.present,) if params is None else (flow.present, params)
+        flow.updates = flow.restore(jax.tree.map(leaf, *trees, is_leaf=is_placeholder))
+        return lambda: state
 
-    return GradientTransformationExtraArgs(no_state, update)
+    return staged(no_state, stages)

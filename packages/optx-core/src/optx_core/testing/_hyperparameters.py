@@ -1,0 +1,50 @@
+"""Promise 7: numbers may be arrays, traced, batched; a schedule where a number is taken."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from optx_core._recorded import call_of
+from optx_core.testing._subject import BrokenPromiseError, Subject, assert_close
+
+PROMISE = 7
+
+
+def check(subject: Subject, *, static: tuple[str, ...] = (), **_: Any) -> None:
+    """Checks the promise, where the transformation is recorded."""
+    call = call_of(subject.tx)
+    if call is None:
+        return
+    numbers = {
+        name: value
+        for name, value in call.arguments.items()
+        if isinstance(value, float) and name not in static
+    }
+    if not numbers:
+        return
+    expected, _ = subject.steps(subject.params)
+
+    def run(values: dict[str, jax.Array]) -> Any:
+        return subject.steps(subject.params, tx=call.replace(**values))[0]
+
+    batch = {name: jnp.asarray([value, value], jnp.float32) for name, value in numbers.items()}
+    try:
+        made = jax.jit(jax.vmap(run))(batch)
+    except (jax.errors.JAXTypeError, TypeError) as error:
+        raise BrokenPromiseError(
+            PROMISE, f"{call.name} does not take traced values for {', '.join(numbers)}: {error}"
+        ) from error
+    for row in range(2):
+        rows = jax.tree.map(lambda x, k=row: x[k], made)
+        assert_close(PROMISE, "with traced hyper-parameters: updates", rows, expected)
+    annotations = inspect.signature(call.function).parameters
+    for name, value in numbers.items():
+        if "Schedule" not in str(annotations[name].annotation):
+            continue
+        scheduled = call.replace(**{name: lambda count, v=value: jnp.full_like(count, v, float)})
+        updates, _ = subject.steps(subject.params, tx=scheduled)
+        assert_close(PROMISE, f"with a schedule for {name}: updates", updates, expected)

@@ -1,0 +1,236 @@
+"""Arithmetic on trees, leaf by leaf. Shapes must agree; only scalars spread over an array."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from optx_core._absent import TreeMismatchError
+from optx_core._types import PyTree, Scalar
+
+
+def add(tree_x: PyTree, tree_y: PyTree, *other_trees: PyTree) -> PyTree:
+    """The sum of trees, leaf by leaf.
+
+    Args:
+      tree_x: a tree of arrays.
+      tree_y: a tree of the same structure and shapes.
+      *other_trees: further ones.
+
+    Returns:
+      A tree of the same structure.
+
+    Raises:
+      TreeMismatchError: if shapes differ; a scalar leaf goes with any shape.
+
+    Example:
+      >>> from optx_core import tree
+      >>> tree.add({"a": 1.0, "b": None}, {"a": 2.0, "b": None})
+      {'a': 3.0, 'b': None}
+    """
+    total = _leaf_by_leaf("tree.add", operator.add, tree_x, tree_y)
+    for other in other_trees:
+        total = _leaf_by_leaf("tree.add", operator.add, total, other)
+    return total
+
+
+def sub(tree_x: PyTree, tree_y: PyTree) -> PyTree:
+    """The difference x − y of trees, leaf by leaf.
+
+    Args:
+      tree_x: a tree of arrays.
+      tree_y: a tree of the same structure and shapes.
+
+    Returns:
+      A tree of the same structure.
+
+    Raises:
+      TreeMismatchError: if shapes differ.
+
+    Example:
+      >>> from optx_core import tree
+      >>> tree.sub([3.0], [1.0])
+      [2.0]
+    """
+    return _leaf_by_leaf("tree.sub", operator.sub, tree_x, tree_y)
+
+
+def mul(tree_x: PyTree, tree_y: PyTree) -> PyTree:
+    """The product of trees, leaf by leaf and entry by entry.
+
+    Args:
+      tree_x: a tree of arrays.
+      tree_y: a tree of the same structure and shapes.
+
+    Returns:
+      A tree of the same structure.
+
+    Raises:
+      TreeMismatchError: if shapes differ.
+
+    Example:
+      >>> from optx_core import tree
+      >>> tree.mul([3.0], [2.0])
+      [6.0]
+    """
+    return _leaf_by_leaf("tree.mul", operator.mul, tree_x, tree_y)
+
+
+def div(tree_x: PyTree, tree_y: PyTree) -> PyTree:
+    """The quotient x / y of trees, leaf by leaf and entry by entry.
+
+    Args:
+      tree_x: a tree of arrays.
+      tree_y: a tree of the same structure and shapes.
+
+    Returns:
+      A tree of the same structure.
+
+    Raises:
+      TreeMismatchError: if shapes differ.
+
+    Example:
+      >>> from optx_core import tree
+      >>> tree.div([3.0], [2.0])
+      [1.5]
+    """
+    return _leaf_by_leaf("tree.div", operator.truediv, tree_x, tree_y)
+
+
+def scale(scalar: Scalar, tree: PyTree) -> PyTree:
+    """A tree times a number.
+
+    Args:
+      scalar: the factor, a scalar.
+      tree: a tree of arrays.
+
+    Returns:
+      A tree of the same structure.
+
+    Example:
+      >>> from optx_core import tree
+      >>> tree.scale(0.5, {"a": 4.0})
+      {'a': 2.0}
+    """
+    return jax.tree.map(lambda x: scalar * x, tree)
+
+
+def add_scale(tree_x: PyTree, scalar: Scalar, tree_y: PyTree) -> PyTree:
+    """X + scalar · y, leaf by leaf.
+
+    Args:
+      tree_x: a tree of arrays.
+      scalar: the factor, a scalar.
+      tree_y: a tree of the same structure and shapes.
+
+    Returns:
+      A tree of the same structure.
+
+    Raises:
+      TreeMismatchError: if shapes differ.
+
+    Example:
+      >>> from optx_core import tree
+      >>> tree.add_scale([1.0], 2.0, [3.0])
+      [7.0]
+    """
+    return _leaf_by_leaf("tree.add_scale", lambda x, y: x + scalar * y, tree_x, tree_y)
+
+
+def where(condition: PyTree, tree_x: PyTree, tree_y: PyTree) -> PyTree:
+    """X where the condition holds, else y.
+
+    Args:
+      condition: a boolean scalar, or a tree of booleans of the trees' structure.
+      tree_x: a tree of arrays.
+      tree_y: a tree of the same structure and shapes.
+
+    Returns:
+      A tree of the same structure.
+
+    Raises:
+      TreeMismatchError: if shapes differ.
+
+    Example:
+      >>> from optx_core import tree
+      >>> tree.where(True, {"a": 1.0}, {"a": 2.0})["a"].item()
+      1.0
+    """
+    one = jax.tree_util.treedef_is_leaf(jax.tree.structure(condition))
+    if one:
+        return _leaf_by_leaf("tree.where", lambda x, y: jnp.where(condition, x, y), tree_x, tree_y)
+    return jax.tree.map(jnp.where, condition, tree_x, tree_y)
+
+
+def real(tree: PyTree) -> PyTree:
+    """The real parts of a tree of arrays.
+
+    Args:
+      tree: a tree of arrays.
+
+    Returns:
+      A tree of the same structure and shapes.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import tree
+      >>> tree.real(jnp.array([1 + 2j]))
+      Array([1.], dtype=float32)
+    """
+    return jax.tree.map(jnp.real, tree)
+
+
+def conj(tree: PyTree) -> PyTree:
+    """The complex conjugates of a tree of arrays.
+
+    Args:
+      tree: a tree of arrays.
+
+    Returns:
+      A tree of the same structure, shapes and dtypes.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import tree
+      >>> tree.conj(jnp.array([1 + 2j]))
+      Array([1.-2.j], dtype=complex64)
+    """
+    return jax.tree.map(jnp.conj, tree)
+
+
+def clip(tree: PyTree, min_value: Scalar | None = None, max_value: Scalar | None = None) -> PyTree:
+    """Each entry, moved into [min_value, max_value].
+
+    Args:
+      tree: a tree of real arrays.
+      min_value: the least value, or None.
+      max_value: the greatest value, or None.
+
+    Returns:
+      A tree of the same structure, shapes and dtypes.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import tree
+      >>> tree.clip(jnp.array([-3.0, 3.0]), -1.0, 1.0)
+      Array([-1.,  1.], dtype=float32)
+    """
+    return jax.tree.map(lambda x: jnp.clip(x, min_value, max_value), tree)
+
+
+def _leaf_by_leaf(
+    where: str, operation: Callable[[Any, Any], Any], tree_x: PyTree, tree_y: PyTree
+) -> PyTree:
+    def leaf(path: Any, x: Any, y: Any) -> Any:
+        shapes = np.shape(x), np.shape(y)
+        if shapes[0] != shapes[1] and () not in shapes:
+            name = jax.tree_util.keystr(path)
+            raise TreeMismatchError(f"{where}: x{name} is {shapes[0]}, y{name} is {shapes[1]}")
+        return operation(x, y)
+
+    return jax.tree_util.tree_map_with_path(leaf, tree_x, tree_y)

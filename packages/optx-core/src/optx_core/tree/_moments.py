@@ -1,0 +1,134 @@
+"""Moments of gradients, as trees; leafwise transformations write the same mathematics for one array."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from optx_core._dtypes import abs_squared
+from optx_core._flow import map_leaves
+from optx_core._numbers import Decay, decay_of
+from optx_core._numbers import bias_correction as _correction
+from optx_core._types import PyTree, Scalar
+
+
+def update_moment(updates: PyTree, moments: PyTree, decay: Scalar, order: int) -> PyTree:
+    """decay·m + (1 − decay)·gᵒʳᵈᵉʳ, leaf by leaf.
+
+    Args:
+      updates: g, a tree of arrays.
+      moments: m, a tree of the same structure and shapes.
+      decay: the weight of the past, a scalar.
+      order: the power, a positive int.
+
+    Returns:
+      The new moments, in the old ones' dtypes.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import tree
+      >>> tree.update_moment(jnp.array([2.0]), jnp.array([0.0]), 0.5, 2)
+      Array([2.], dtype=float32)
+    """
+    leaf_args: dict[str, Any] = {"decay": decay_of(decay), "order": order}
+    return map_leaves(_moment, updates, moments, name="tree.update_moment", **leaf_args)[1]
+
+
+def update_moment_per_elem_norm(
+    updates: PyTree, moments: PyTree, decay: Scalar, order: int
+) -> PyTree:
+    """decay·m + (1 − decay)·|g|ᵒʳᵈᵉʳ, leaf by leaf; real for complex g.
+
+    Args:
+      updates: g, a tree of arrays.
+      moments: m, a tree of real arrays of the same structure and shapes.
+      decay: the weight of the past, a scalar.
+      order: the power, a positive int.
+
+    Returns:
+      The new moments, in the old ones' dtypes.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import tree
+      >>> tree.update_moment_per_elem_norm(jnp.array([3 + 4j]), jnp.array([0.0]), 0.5, 2)
+      Array([12.5], dtype=float32)
+    """
+    leaf_args: dict[str, Any] = {"decay": decay_of(decay), "order": order}
+    return map_leaves(
+        _moment_of_norm, updates, moments, name="tree.update_moment_per_elem_norm", **leaf_args
+    )[1]
+
+
+def update_infinity_moment(updates: PyTree, moments: PyTree, decay: Scalar, eps: Scalar) -> PyTree:
+    """max(|g| + eps, decay·m), leaf by leaf: the moment of Adamax.
+
+    Args:
+      updates: g, a tree of arrays.
+      moments: m, a tree of the same structure and shapes.
+      decay: the factor of the past, a scalar.
+      eps: added to |g|.
+
+    Returns:
+      The new moments, in the old ones' dtypes.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import tree
+      >>> tree.update_infinity_moment(jnp.array([-2.0]), jnp.array([1.0]), 0.5, 0.0)
+      Array([2.], dtype=float32)
+    """
+    return map_leaves(
+        _infinity, updates, moments, name="tree.update_infinity_moment", decay=decay, eps=eps
+    )[1]
+
+
+def bias_correction(moment: PyTree, decay: Scalar, count: Any) -> PyTree:
+    """M / (1 − decayᵗ): an average that started at zero, corrected.
+
+    Args:
+      moment: m, a tree of arrays.
+      decay: the weight of the past, a scalar.
+      count: t, the number of updates the average has seen, at least 1.
+
+    Returns:
+      A tree of the same structure, shapes and dtypes.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import tree
+      >>> tree.bias_correction(jnp.array([0.5]), 0.5, 1)
+      Array([1.], dtype=float32)
+    """
+    return map_leaves(
+        _corrected,
+        moment,
+        name="tree.bias_correction",
+        decay=decay_of(decay),
+        count=jnp.asarray(count),
+    )
+
+
+def _moment(
+    g: jax.Array, moment: jax.Array, *, decay: Decay, order: int
+) -> tuple[jax.Array, jax.Array]:
+    return g, decay.value * moment + decay.complement * g**order
+
+
+def _moment_of_norm(
+    g: jax.Array, moment: jax.Array, *, decay: Decay, order: int
+) -> tuple[jax.Array, jax.Array]:
+    power = abs_squared(g) ** (order // 2) if order % 2 == 0 else jnp.abs(g) ** order
+    return g, decay.value * moment + decay.complement * power
+
+
+def _infinity(
+    g: jax.Array, moment: jax.Array, *, decay: Scalar, eps: Scalar
+) -> tuple[jax.Array, jax.Array]:
+    return g, jnp.maximum(jnp.abs(g) + eps, decay * moment)
+
+
+def _corrected(moment: jax.Array, *, decay: Decay, count: jax.Array) -> jax.Array:
+    return moment / _correction(decay, count)

@@ -1,0 +1,259 @@
+"""Reading and changing optimizer state by name."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import tree_flatten_with_path
+
+from optx_core._dtypes import is_inexact
+from optx_core._labels import key_name
+from optx_core._types import PyTree
+
+Path = tuple[Any, ...]
+Filtering = Callable[[Path, Any], bool]
+
+
+@dataclasses.dataclass(frozen=True)
+class NamedTupleKey:
+    """A step of a path: a field of a NamedTuple.
+
+    Attributes:
+      tuple_name: the name of the NamedTuple's class.
+      name: the field.
+    """
+
+    tuple_name: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.tuple_name}.{self.name}"
+
+
+def get_all_with_path(
+    tree: PyTree, key: str, filtering: Filtering | None = None
+) -> list[tuple[Path, Any]]:
+    """All values of a tree that a name addresses, with their paths.
+
+    Args:
+      tree: a tree, usually an optimizer's state.
+      key: a field of a NamedTuple, a key of a dict, the name of a NamedTuple class (which addresses
+        the tuple), or several of these from the outside in, joined by "/" (others may lie between):
+        "ScaleByAdamState/count".
+      filtering: `filtering(path, value)`, to keep only some of the matches.
+
+    Returns:
+      A list of `(path, value)`; a path is a tuple of jax's keys, and of `NamedTupleKey`s.
+
+    Example:
+      >>> from optx_core import chain, ema, scale_by_schedule, tree
+      >>> tx = chain(ema(0.9), scale_by_schedule(lambda count: 0.1))
+      >>> [tree.show_path(path) for path, _ in tree.get_all_with_path(tx.init(1.0), "count")]
+      ['0/EmaState.count', '1/ScaleByScheduleState.count']
+    """
+    wanted = key.split("/") if isinstance(key, str) else [key]
+    return [
+        (path, value)
+        for path, names, value in _walk(tree, (), ())
+        if _matches(wanted, names) and (filtering is None or filtering(path, value))
+    ]
+
+
+def get(tree: PyTree, key: str, default: Any = None, filtering: Filtering | None = None) -> Any:
+    """The one value of a tree that a name addresses.
+
+    Args:
+      tree: a tree, usually an optimizer's state.
+      key: the name, as for `get_all_with_path`.
+      default: what to return where nothing matches.
+      filtering: `filtering(path, value)`, to keep only some of the matches.
+
+    Returns:
+      The value: an array, or a whole subtree.
+
+    Raises:
+      KeyError: if several values match; lists their paths, any of which serves as `key`.
+
+    Example:
+      >>> from optx_core import ema, tree
+      >>> tree.get(ema(0.9).init(1.0), "count")
+      Array(0, dtype=int32)
+    """
+    found = get_all_with_path(tree, key, filtering)
+    if len(found) > 1:
+        raise KeyError(_ambiguous("get", key, found))
+    return found[0][1] if found else default
+
+
+def set(tree: PyTree, filtering: Filtering | None = None, /, **kwargs: Any) -> PyTree:
+    """A copy of a tree with some values replaced.
+
+    Args:
+      tree: a tree, usually an optimizer's state.
+      filtering: `filtering(path, value)`, to keep only some of the matches.
+      **kwargs: the new values by name, as for `get_all_with_path`; write a name with a "/" as
+        `**{"ScaleByAdamState/count": 0}`. Where the old value is an array the new one is cast to its
+        dtype, so that nothing compiles again.
+
+    Returns:
+      The new tree.
+
+    Raises:
+      KeyError: if a name matches nothing, or several values; lists their paths.
+      ValueError: if a new value has another shape or structure than the old.
+
+    Example:
+      >>> from optx_core import ema, tree
+      >>> tree.set(ema(0.9).init(1.0), count=7).count
+      Array(7, dtype=int32)
+    """
+    for name, value in kwargs.items():
+        found = get_all_with_path(tree, name, filtering)
+        if not found:
+            known = sorted({str(n) for _, names, _ in _walk(tree, (), ()) for n in names[-1:][0]})
+            raise KeyError(f"tree.set: nothing is called {name!r}; there are {', '.join(known)}")
+        if len(found) > 1:
+            raise KeyError(_ambiguous("set", name, found))
+        ((path, old),) = found
+        tree = _replace(tree, path, _fitted(name, old, value))
+    return tree
+
+
+def show_path(path: Path) -> str:
+    """A path as one string, which serves as a name for `get` and `set` too.
+
+    Args:
+      path: a path as returned by `get_all_with_path`.
+
+    Returns:
+      Its steps, joined by "/".
+
+    Example:
+      >>> from optx_core import ema, tree
+      >>> tree.show_path(tree.get_all_with_path(ema(0.9).init(1.0), "ema")[0][0])
+      'EmaState.ema'
+    """
+    return "/".join(str(k) if isinstance(k, NamedTupleKey) else key_name(k) for k in path)
+
+
+def map_params(
+    initable: Any,
+    f: Callable[..., Any],
+    state: PyTree,
+    /,
+    *rest: PyTree,
+    transform_non_params: Callable[[Any], Any] | None = None,
+    is_leaf: Callable[[Any], bool] | None = None,
+) -> PyTree:
+    """Applies a function to all parts of a state that have the parameters' structure.
+
+    Args:
+      initable: a transformation, or its `init`.
+      f: `f(slot, *others)`, called on each leaf of each such part with the leaves of `rest`.
+      state: the state.
+      *rest: trees of the parameters' structure.
+      transform_non_params: what to apply to all other leaves; by default they are kept.
+      is_leaf: as for `jax.tree.map`, within the parts.
+
+    Returns:
+      A tree of the state's structure.
+
+    Example:
+      >>> from optx_core import ema, tree
+      >>> tx = ema(0.9)
+      >>> tree.map_params(tx, lambda slot, spec: spec, tx.init({"w": 1.0}), {"w": "rows"}).ema
+      {'w': 'rows'}
+    """
+    init = getattr(initable, "init", initable)
+    marked = init(_Placeholder())
+
+    def part(mark: Any, sub: PyTree) -> PyTree:
+        if isinstance(mark, _Placeholder):
+            return jax.tree.map(f, sub, *rest, is_leaf=is_leaf)
+        return sub if transform_non_params is None else jax.tree.map(transform_non_params, sub)
+
+    return jax.tree.map(part, marked, state, is_leaf=lambda x: isinstance(x, _Placeholder))
+
+
+@jax.tree_util.register_pytree_node_class
+class _Placeholder:
+    """Stands for the whole tree of parameters: a node without leaves."""
+
+    def tree_flatten(self) -> tuple[tuple[()], None]:
+        return (), None
+
+    @classmethod
+    def tree_unflatten(cls, aux: None, children: tuple[()]) -> _Placeholder:
+        del aux, children
+        return cls()
+
+
+def _children(node: Any) -> list[tuple[Any, Any]]:
+    pairs, _ = tree_flatten_with_path(node, is_leaf=lambda x: x is not node)
+    if len(pairs) == 1 and pairs[0][0] == ():
+        return []
+    if isinstance(node, tuple) and hasattr(node, "_fields"):
+        name = type(node).__name__
+        return [
+            (NamedTupleKey(name, field), child)
+            for field, child in zip(node._fields, node, strict=True)
+        ]
+    return [(path[0], child) for path, child in pairs]
+
+
+def _walk(
+    node: Any, path: Path, names: tuple[tuple[str, ...], ...]
+) -> Iterator[tuple[Path, tuple[tuple[str, ...], ...], Any]]:
+    """All nodes with their paths, and the names each step goes by."""
+    if isinstance(node, tuple) and hasattr(node, "_fields"):
+        own = type(node).__name__
+        names = (*names[:-1], (*names[-1], own)) if names else ((own,),)
+        yield path, names, node
+    elif path:
+        yield path, names, node
+    for key, child in _children(node):
+        step = (key.name, str(key)) if isinstance(key, NamedTupleKey) else (key_name(key),)
+        yield from _walk(child, (*path, key), (*names, step))
+
+
+def _matches(wanted: list[str], names: tuple[tuple[str, ...], ...]) -> bool:
+    if not names or wanted[-1] not in names[-1]:
+        return False
+    rest = iter(names[:-1])
+    return all(any(part in step for step in rest) for part in wanted[:-1])
+
+
+def _ambiguous(where: str, key: str, found: list[tuple[Path, Any]]) -> str:
+    listed = ", ".join(repr(show_path(path)) for path, _ in found)
+    return f"tree.{where}: {key!r} is ambiguous: it may be {listed}"
+
+
+def _fitted(name: str, old: Any, new: Any) -> Any:
+    if not isinstance(old, jax.Array):
+        a: Any = jax.tree.structure(old)
+        b: Any = jax.tree.structure(new)
+        if a != b:
+            raise ValueError(f"tree.set: {name!r} has the structure {a}, not {b}")
+        return new
+    if jnp.shape(new) != old.shape:
+        raise ValueError(f"tree.set: {name!r} has the shape {old.shape}, not {jnp.shape(new)}")
+    if is_inexact(new) and not is_inexact(old):
+        raise ValueError(f"tree.set: {name!r} is of {old.dtype}, {new!r} is not")
+    return jnp.asarray(new, old.dtype)
+
+
+def _replace(node: Any, path: Path, value: Any) -> Any:
+    if not path:
+        return value
+    step, *rest = path
+    if isinstance(step, NamedTupleKey):
+        return node._replace(**{step.name: _replace(getattr(node, step.name), tuple(rest), value)})
+    pairs, structure = tree_flatten_with_path(node, is_leaf=lambda x: x is not node)
+    return jax.tree_util.tree_unflatten(
+        structure,
+        [_replace(child, tuple(rest), value) if key[0] == step else child for key, child in pairs],
+    )
