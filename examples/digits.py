@@ -130,7 +130,7 @@ def train(args: argparse.Namespace, console: Console) -> tuple[Classifier, Sched
     images, labels, test_images, test_labels = load_data()
     model = Classifier(nnx.Rngs(args.seed))
     schedule = warmup_cosine_decay_schedule(
-        init_value=0.0,
+        init_value=args.learning_rate / 100,
         peak_value=args.learning_rate,
         warmup_steps=args.steps // 10,
         decay_steps=args.steps,
@@ -163,7 +163,7 @@ def train(args: argparse.Namespace, console: Console) -> tuple[Classifier, Sched
             metrics = train_step(model, optimizer, images[batch], labels[batch])
             row = {name: float(value) for name, value in metrics.items()}
             row["learning_rate"] = float(schedule(step))
-            evaluate = (step + 1) % every == 0 or step + 1 == args.steps
+            evaluate = step % every == 0 or step + 1 == args.steps
             held_out = accuracy(model, test_images, test_labels) if evaluate else None
             row["held_out"] = last["held_out"] if held_out is None else float(held_out)
             history.append(row)

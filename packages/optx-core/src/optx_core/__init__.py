@@ -2,15 +2,11 @@
 
 from optx_core import tree
 from optx_core._absent import TreeMismatchError
-from optx_core._add_decayed_weights import WeightDecaySchedule, add_decayed_weights
 from optx_core._apply_updates import apply_updates, incremental_update, periodic_update
 from optx_core._chain import chain, named_chain
-from optx_core._clip import clip, clip_by_global_norm
-from optx_core._ema import EmaState, ema
 from optx_core._extra_args import with_extra_args_support
-from optx_core._flow import Flow, leafwise
+from optx_core._flow import Flow
 from optx_core._leafwise import LeafStep
-from optx_core._masked import MaskedState, masked
 from optx_core._norms import global_norm
 from optx_core._numbers import (
     Decay,
@@ -21,17 +17,25 @@ from optx_core._numbers import (
     safe_increment,
     zero_count,
 )
-from optx_core._partition import PartitionState, partition
 from optx_core._recorded import Call, Recorded, call_of, recorded
-from optx_core._scale import (
+from optx_core._scheduled import ScheduledState, schedulable
+from optx_core._staged import leafwise
+from optx_core._transforms._add_decayed_weights import WeightDecaySchedule, add_decayed_weights
+from optx_core._transforms._clip import clip, clip_by_global_norm
+from optx_core._transforms._ema import EmaState, ema
+from optx_core._transforms._scale import (
     ScaleByScheduleState,
     scale,
     scale_by_learning_rate,
     scale_by_schedule,
 )
-from optx_core._scheduled import ScheduledState, schedulable
-from optx_core._stateless import identity, set_to_zero, stateless, stateless_with_tree_map
-from optx_core._trace import TraceState, trace
+from optx_core._transforms._stateless import (
+    identity,
+    set_to_zero,
+    stateless,
+    stateless_with_tree_map,
+)
+from optx_core._transforms._trace import TraceState, trace
 from optx_core._types import (
     EmptyState,
     GradientTransformation,
@@ -47,6 +51,8 @@ from optx_core._types import (
     TransformUpdateFn,
     Updates,
 )
+from optx_core._wrappers._masked import MaskedState, masked
+from optx_core._wrappers._partition import PartitionState, partition
 
 __all__ = [
     "Call",

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from optx_core._extra_args import check_transformation_like, with_extra_args_support
-from optx_core._flow import Flow, staged
+from optx_core._flow import Flow
 from optx_core._recorded import recorded
+from optx_core._staged import staged
 from optx_core._types import GradientTransformationExtraArgs, OptState, Params
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from optx_core._absent import is_absent, is_placeholder
-from optx_core._dtypes import abs_squared, cast_to_compute, common_real_dtype, dtype_of
+from optx_core._dtypes import abs_squared, cast_to_compute, common_real_dtype, dtype_of, real_dtype
 from optx_core._types import PyTree
 
 # Sums of squares are trusted between these, where no square can have been lost or have overflowed
@@ -77,3 +79,64 @@ def _safe_sqrt(x: jax.Array) -> jax.Array:
     """√x with the derivative 0 at 0."""
     zero = x == 0
     return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, x)))
+
+
+def safe_norm(
+    x: jax.Array,
+    min_norm: Any,
+    ord: int | float | str | None = None,
+    axis: int | tuple[int, ...] | None = None,
+    keepdims: bool = False,
+) -> jax.Array:
+    """A norm of an array that never falls below a bound, with a gradient that is never NaN.
+
+    Args:
+      x: an array.
+      min_norm: the least value returned, a scalar.
+      ord: as for `jnp.linalg.norm`.
+      axis: the axes to take the norm over; all by default.
+      keepdims: whether to keep them, at size 1.
+
+    Returns:
+      max(norm, min_norm), real; where the norm is at most `min_norm` its gradient is zero.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from optx_core import safe_norm
+      >>> jax.grad(lambda x: safe_norm(x, 0.0))(jnp.zeros(2))
+      Array([0., 0.], dtype=float32)
+    """
+    x = jnp.asarray(x)
+    floor = jnp.asarray(min_norm, real_dtype(x.dtype))
+    if ord is None:
+        squares = jnp.sum(abs_squared(x), axis=axis, keepdims=keepdims)
+        above = squares > floor * floor
+        return jnp.where(above, jnp.sqrt(jnp.where(above, squares, 1)), floor)
+    small = jnp.linalg.norm(x, ord=ord, axis=axis, keepdims=True) <= floor
+    kept = jnp.where(small, jnp.ones_like(x), x)
+    if not keepdims:
+        small = jnp.squeeze(small, axis=axis)
+    return jnp.where(small, floor, jnp.linalg.norm(kept, ord=ord, axis=axis, keepdims=keepdims))
+
+
+def safe_root_mean_squares(x: jax.Array, min_rms: Any) -> jax.Array:
+    """The root of the mean square, never below a bound, with a gradient that is never NaN.
+
+    Args:
+      x: an array, not empty.
+      min_rms: the least value returned, a scalar.
+
+    Returns:
+      max(√(mean |x|²), min_rms), a real scalar.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import safe_root_mean_squares
+      >>> safe_root_mean_squares(jnp.array([3.0, -3.0]), 1.0)
+      Array(3., dtype=float32)
+    """
+    x = jnp.asarray(x)
+    floor = jnp.asarray(min_rms, real_dtype(x.dtype))
+    mean = jnp.mean(abs_squared(x))
+    above = mean > floor * floor
+    return jnp.where(above, jnp.sqrt(jnp.where(above, mean, 1)), floor)

@@ -52,6 +52,11 @@ def decay_of(value: Any) -> Decay:
 
     Returns:
       `Decay(value=β, complement=1 − β)`.
+
+    Example:
+      >>> from optx_core import decay_of
+      >>> decay_of(0.75)
+      Decay(value=0.75, complement=0.25)
     """
     return Decay(value, 1.0 - value)
 
@@ -68,6 +73,12 @@ def bias_correction(decay: Decay, count: jax.Array) -> jax.Array:
 
     Returns:
       A scalar of β's dtype.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import bias_correction, decay_of
+      >>> bias_correction(decay_of(0.5), jnp.array(2))
+      Array(0.75, dtype=float32, weak_type=True)
     """
     complement = jnp.asarray(decay.complement)
     return -jnp.expm1(jnp.asarray(count).astype(complement.dtype) * jnp.log1p(-complement))
@@ -96,6 +107,13 @@ def check_number(
     Raises:
       TypeError: if a value is no number at all.
       ValueError: if a value is NaN or out of range.
+
+    Example:
+      >>> from optx_core import check_number
+      >>> check_number("my_optimizer", low=0, below=1, b1=1.5)
+      Traceback (most recent call last):
+      ...
+      ValueError: my_optimizer: b1 must be less than 1, not 1.5
     """
     for name, value in values.items():
         if value is None or callable(value) or isinstance(value, jax.Array | np.ndarray):
@@ -126,6 +144,13 @@ def need_params(where: str, params: Params) -> Params:
 
     Raises:
       ValueError: if they are None.
+
+    Example:
+      >>> from optx_core import need_params
+      >>> need_params("my_optimizer", None)
+      Traceback (most recent call last):
+      ...
+      ValueError: my_optimizer needs the parameters: call update(updates, state, params)
     """
     if params is None:
         raise ValueError(f"{where} needs the parameters: call update(updates, state, params)")
@@ -133,5 +158,14 @@ def need_params(where: str, params: Params) -> Params:
 
 
 def zero_count() -> jax.Array:
-    """A count of steps, at zero."""
+    """A count of steps, at zero.
+
+    Returns:
+      An int32 scalar.
+
+    Example:
+      >>> from optx_core import zero_count
+      >>> zero_count()
+      Array(0, dtype=int32)
+    """
     return jnp.zeros((), jnp.int32)

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple, ParamSpec
 import jax
 import jax.numpy as jnp
 
-from optx_core._dtypes import at_least_float32
-from optx_core._flow import Flow, staged
+from optx_core._dtypes import at_least_float32, is_inexact
+from optx_core._flow import Flow
 from optx_core._numbers import safe_increment, zero_count
+from optx_core._staged import staged
 from optx_core._types import GradientTransformationExtraArgs, OptState, Params
 
 P = ParamSpec("P")
@@ -83,7 +84,7 @@ def schedulable(
 def evaluate(schedule: Callable[[Any], Any], count: jax.Array) -> jax.Array:
     """A schedule's value as an array, never narrower than float32."""
     value = jnp.asarray(schedule(count))
-    return value.astype(at_least_float32(value.dtype))
+    return value.astype(at_least_float32(value.dtype) if is_inexact(value) else jnp.float32)
 
 
 def _scheduled(

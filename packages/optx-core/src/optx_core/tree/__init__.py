@@ -5,8 +5,8 @@ None and masked nodes are "not here" and pass through everything. What `jax.tree
 """
 
 from optx_core._dtypes import abs_squared
-from optx_core._flow import map_leaves
 from optx_core._slots import slot_dtype, slots_like
+from optx_core._staged import map_leaves
 from optx_core.tree._arithmetic import add, add_scale, clip, conj, div, mul, real, scale, sub, where
 from optx_core.tree._making import (
     batch_shape,

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from optx_core._dtypes import abs_squared
-from optx_core._flow import map_leaves
 from optx_core._numbers import Decay, decay_of
 from optx_core._numbers import bias_correction as _correction
+from optx_core._staged import map_leaves
 from optx_core._types import PyTree, Scalar
 
 

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from optx_core._absent import is_placeholder
-from optx_core._flow import Flow, leafwise, no_state, staged
+from optx_core._flow import Flow
 from optx_core._leafwise import LeafStep
 from optx_core._recorded import recorded
+from optx_core._staged import leafwise, no_state, staged
 from optx_core._types import (
     GradientTransformationExtraArgs,
     OptState,

@@ -9,9 +9,10 @@ import numpy as np
 
 from optx_core._absent import flatten, is_placeholder
 from optx_core._extra_args import check_transformation_like, with_extra_args_support
-from optx_core._flow import Flow, staged
+from optx_core._flow import Flow
 from optx_core._labels import keep_where, spread
 from optx_core._recorded import recorded
+from optx_core._staged import staged
 from optx_core._types import GradientTransformationExtraArgs, OptState, Params, PyTree
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from optx_core._flow import Flow, leafwise
+from optx_core._flow import Flow
 from optx_core._leafwise import LeafStep
 from optx_core._numbers import (
     Decay,
@@ -22,6 +22,7 @@ from optx_core._numbers import (
 from optx_core._recorded import recorded
 from optx_core._scheduled import schedulable
 from optx_core._slots import slots_like
+from optx_core._staged import leafwise
 from optx_core._types import (
     GradientTransformationExtraArgs,
     Params,

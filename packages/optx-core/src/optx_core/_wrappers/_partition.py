@@ -9,11 +9,12 @@ import jax
 
 from optx_core._absent import flatten, is_placeholder
 from optx_core._extra_args import check_transformation_like
-from optx_core._flow import Flow, staged
+from optx_core._flow import Flow
 from optx_core._labels import plain_path, show_path, spread
-from optx_core._masked import masked
 from optx_core._recorded import recorded
+from optx_core._staged import staged
 from optx_core._types import GradientTransformationExtraArgs, OptState, Params, PyTree
+from optx_core._wrappers._masked import masked
 
 
 class PartitionState(NamedTuple):

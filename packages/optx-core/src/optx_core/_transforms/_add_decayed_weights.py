@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 import jax
 
-from optx_core._flow import Flow, leafwise
+from optx_core._flow import Flow
 from optx_core._leafwise import LeafStep
-from optx_core._masked import masked
 from optx_core._numbers import check_number, need_params, safe_increment, zero_count
 from optx_core._recorded import recorded
 from optx_core._scheduled import evaluate
+from optx_core._staged import leafwise
 from optx_core._types import (
     EmptyState,
     GradientTransformationExtraArgs,
@@ -24,6 +24,7 @@ from optx_core._types import (
     Scalar,
     ScalarOrSchedule,
 )
+from optx_core._wrappers._masked import masked
 
 
 class WeightDecaySchedule(NamedTuple):

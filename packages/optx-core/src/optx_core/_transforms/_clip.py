@@ -14,13 +14,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from optx_core._flow import Flow, leafwise
+from optx_core._flow import Flow
 from optx_core._leafwise import LeafStep
 from optx_core._norms import global_norm
 from optx_core._numbers import check_number
 from optx_core._recorded import recorded
-from optx_core._scale import scale_leaf
 from optx_core._scheduled import schedulable
+from optx_core._staged import leafwise
+from optx_core._transforms._scale import scale_leaf
 from optx_core._types import (
     GradientTransformationExtraArgs,
     OptState,

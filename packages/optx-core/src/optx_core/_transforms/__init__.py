@@ -1,0 +1,3 @@
+"""The elementary transformations, one idea to a file."""
+
+__all__: list[str] = []

@@ -1,0 +1,93 @@
+"""The main job: it trains, refuses what it cannot do, and resumes bit-equal."""
+
+import importlib.util
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+EXAMPLE = pathlib.Path(__file__).resolve().parents[2] / "examples" / "digits.py"
+
+
+def run(*args):
+    return subprocess.run(
+        [sys.executable, str(EXAMPLE), *map(str, args)], capture_output=True, text=True, check=False
+    )
+
+
+def test_it_trains_draws_and_resumes_bit_equal(tmp_path):
+    whole = run("--steps", 40, "--out", tmp_path / "a", "--checkpoint", tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr
+    assert (tmp_path / "a" / "digits-adamw.png").stat().st_size > 10_000
+    # A run that is stopped after its first checkpoints, and run again:
+    code = (
+        "import sys, runpy; sys.argv = sys.argv[1:]; m = runpy.run_path(sys.argv[0]);"
+        "save = m['train'].__globals__['save'];"
+        "def stop(manager, model, optimizer, settings, history):\n"
+        "    save(manager, model, optimizer, settings, history); manager.wait_until_finished()\n"
+        "    if len(history) >= 15: raise SystemExit(7)\n"
+    )
+    script = tmp_path / "stopped.py"
+    script.write_text(
+        code.replace(";def", "\ndef") + "m['train'].__globals__['save'] = stop\nm['main']()\n"
+    )
+    command = [sys.executable, script, EXAMPLE, "--steps", "40", "--checkpoint", tmp_path / "two"]
+    out = ["--out", tmp_path / "b"]
+    stopped = subprocess.run([*command, *out], capture_output=True, text=True, check=False)
+    assert stopped.returncode == 7, stopped.stderr
+    resumed = run("--steps", 40, "--checkpoint", tmp_path / "two", "--out", tmp_path / "b")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "resumed at step" in resumed.stdout
+    assert last_state(tmp_path / "whole") == last_state(tmp_path / "two")
+    other = run("--steps", 40, "--seed", 1, "--checkpoint", tmp_path / "two")
+    assert other.returncode == 2
+    assert "Give the same options, or another folder" in " ".join(other.stdout.split())
+
+
+def last_state(folder):
+    """The bytes of everything in the last checkpoint."""
+    import jax
+    import numpy as np
+    import orbax.checkpoint as ocp
+
+    manager = ocp.CheckpointManager(folder)
+    made = manager.restore(
+        40, args=ocp.args.Composite(state=ocp.args.StandardRestore(), log=ocp.args.JsonRestore())
+    )
+    manager.close()
+    leaves = jax.tree_util.tree_leaves_with_path(made["state"])
+    return (
+        [(jax.tree_util.keystr(path), np.asarray(x).tobytes()) for path, x in leaves],
+        made["log"]["history"],
+    )
+
+
+@pytest.fixture(scope="module")
+def demo():
+    spec = importlib.util.spec_from_file_location("digits", EXAMPLE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_an_unknown_optimizer_is_refused_with_the_names_of_those_there_are(demo, capsys):
+    with pytest.raises(SystemExit):
+        demo.parse(["--optimizer", "adamm"])
+    assert "there is no optimizer 'adamm'; take one of adam, " in capsys.readouterr().err
+
+
+def test_every_optimizer_of_ours_can_be_named(demo):
+    import optx_aliases
+
+    assert (
+        {"adam", "adamw", "rmsprop", "sgd"} <= set(demo.optimizers()) <= set(optx_aliases.__all__)
+    )
+
+
+def test_the_held_out_fifth_is_a_fifth_of_each_class(demo):
+    _, labels, _, held_out = demo.load_data()
+    assert len(labels) + len(held_out) == 1797
+    assert abs(len(held_out) - 1797 / 5) < 1
+    shares = [(held_out == k).sum() / (labels == k).sum() for k in range(10)]
+    assert max(shares) - min(shares) < 0.02
