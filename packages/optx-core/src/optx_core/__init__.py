@@ -5,9 +5,19 @@ from optx_core._absent import TreeMismatchError
 from optx_core._apply_updates import apply_updates, incremental_update, periodic_update
 from optx_core._chain import chain, named_chain
 from optx_core._extra_args import with_extra_args_support
+from optx_core._finite import all_finite
+from optx_core._flat import Unravel, ravel_params
 from optx_core._flow import Flow
 from optx_core._leafwise import LeafStep
-from optx_core._norms import global_norm
+from optx_core._linear_algebra import matrix_inverse_pth_root, power_iteration
+from optx_core._microbatching import (
+    RunningStatistics,
+    micro_grad,
+    micro_vmap,
+    microbatch,
+    reshape_batch_axis,
+)
+from optx_core._norms import global_norm, safe_norm, safe_root_mean_squares
 from optx_core._numbers import (
     Decay,
     bias_correction,
@@ -17,12 +27,47 @@ from optx_core._numbers import (
     safe_increment,
     zero_count,
 )
+from optx_core._per_example import per_example_global_norm_clip, per_example_layer_norm_clip
+from optx_core._projections import (
+    projection_box,
+    projection_halfspace,
+    projection_hypercube,
+    projection_hyperplane,
+    projection_l1_ball,
+    projection_l1_sphere,
+    projection_l2_ball,
+    projection_l2_sphere,
+    projection_linf_ball,
+    projection_non_negative,
+    projection_simplex,
+    projection_vector,
+)
+from optx_core._readout import hyperparams, metrics
 from optx_core._recorded import Call, Recorded, call_of, recorded
+from optx_core._scale_gradient import scale_gradient
 from optx_core._scheduled import ScheduledState, schedulable
+from optx_core._sharding import state_sharding, zero1, zero1_rule
 from optx_core._staged import leafwise
 from optx_core._transforms._add_decayed_weights import WeightDecaySchedule, add_decayed_weights
+from optx_core._transforms._add_noise import AddNoiseState, add_noise
+from optx_core._transforms._block_clip import (
+    adaptive_grad_clip,
+    clip_by_block_rms,
+    unitwise_clip,
+    unitwise_norm,
+)
+from optx_core._transforms._centralize import centralize
 from optx_core._transforms._clip import clip, clip_by_global_norm
 from optx_core._transforms._ema import EmaState, ema
+from optx_core._transforms._keep_params_nonnegative import keep_params_nonnegative
+from optx_core._transforms._monitor import (
+    MonitorState,
+    SnapshotState,
+    measure_with_ema,
+    monitor,
+    snapshot,
+)
+from optx_core._transforms._normalize import normalize_by_update_norm
 from optx_core._transforms._scale import (
     ScaleByScheduleState,
     scale,
@@ -36,6 +81,7 @@ from optx_core._transforms._stateless import (
     stateless_with_tree_map,
 )
 from optx_core._transforms._trace import TraceState, trace
+from optx_core._transforms._zero_nans import ZeroNansState, zero_nans
 from optx_core._types import (
     EmptyState,
     GradientTransformation,
@@ -51,66 +97,178 @@ from optx_core._types import (
     TransformUpdateFn,
     Updates,
 )
+from optx_core._wrappers._apply_every import ApplyEvery, apply_every
+from optx_core._wrappers._apply_if_finite import ApplyIfFiniteState, apply_if_finite
+from optx_core._wrappers._conditional import (
+    ConditionallyMaskState,
+    ConditionallyTransformState,
+    conditionally_mask,
+    conditionally_transform,
+)
+from optx_core._wrappers._flatten import flatten
+from optx_core._wrappers._freeze import freeze, selective_transform
+from optx_core._wrappers._inject_hyperparams import (
+    InjectStatefulHyperparamsState,
+    WrappedScheduleState,
+    inject_hyperparams,
+    inject_stateful_hyperparams,
+)
+from optx_core._wrappers._lookahead import LookaheadParams, LookaheadState, lookahead
+from optx_core._wrappers._loss_scale import LossScaleState, dynamic_loss_scale, loss_scale
 from optx_core._wrappers._masked import MaskedState, masked
+from optx_core._wrappers._master_weights import MasterWeightsState, master_weights
+from optx_core._wrappers._multi_steps import (
+    MultiSteps,
+    MultiStepsState,
+    multi_steps,
+    skip_large_updates,
+    skip_not_finite,
+)
 from optx_core._wrappers._partition import PartitionState, partition
+from optx_core._wrappers._skip_if import SkipIfState, skip_if
+from optx_core._wrappers._stochastic_rounding import StochasticRoundingState, stochastic_rounding
+from optx_core._wrappers._with_ema import WithEmaState, eval_params, with_ema
 
 __all__ = [
+    "AddNoiseState",
+    "ApplyEvery",
+    "ApplyIfFiniteState",
     "Call",
+    "ConditionallyMaskState",
+    "ConditionallyTransformState",
     "Decay",
     "EmaState",
     "EmptyState",
     "Flow",
     "GradientTransformation",
     "GradientTransformationExtraArgs",
+    "InjectStatefulHyperparamsState",
     "LeafStep",
+    "LookaheadParams",
+    "LookaheadState",
+    "LossScaleState",
     "MaskedNode",
     "MaskedState",
+    "MasterWeightsState",
+    "MonitorState",
+    "MultiSteps",
+    "MultiStepsState",
     "OptState",
     "Params",
     "PartitionState",
     "PyTree",
     "Recorded",
+    "RunningStatistics",
     "Scalar",
     "ScalarOrSchedule",
     "ScaleByScheduleState",
     "Schedule",
     "ScheduledState",
+    "SkipIfState",
+    "SnapshotState",
+    "StochasticRoundingState",
     "TraceState",
     "TransformInitFn",
     "TransformUpdateFn",
     "TreeMismatchError",
+    "Unravel",
     "Updates",
     "WeightDecaySchedule",
+    "WithEmaState",
+    "WrappedScheduleState",
+    "ZeroNansState",
+    "adaptive_grad_clip",
     "add_decayed_weights",
+    "add_noise",
+    "all_finite",
+    "apply_every",
+    "apply_if_finite",
     "apply_updates",
     "bias_correction",
     "call_of",
+    "centralize",
     "chain",
     "check_number",
     "clip",
+    "clip_by_block_rms",
     "clip_by_global_norm",
+    "conditionally_mask",
+    "conditionally_transform",
     "decay_of",
+    "dynamic_loss_scale",
     "ema",
+    "eval_params",
+    "flatten",
+    "freeze",
     "global_norm",
+    "hyperparams",
     "identity",
     "incremental_update",
+    "inject_hyperparams",
+    "inject_stateful_hyperparams",
+    "keep_params_nonnegative",
     "leafwise",
+    "lookahead",
+    "loss_scale",
     "masked",
+    "master_weights",
+    "matrix_inverse_pth_root",
+    "measure_with_ema",
+    "metrics",
+    "micro_grad",
+    "micro_vmap",
+    "microbatch",
+    "monitor",
+    "multi_steps",
     "named_chain",
     "need_params",
+    "normalize_by_update_norm",
     "partition",
+    "per_example_global_norm_clip",
+    "per_example_layer_norm_clip",
     "periodic_update",
+    "power_iteration",
+    "projection_box",
+    "projection_halfspace",
+    "projection_hypercube",
+    "projection_hyperplane",
+    "projection_l1_ball",
+    "projection_l1_sphere",
+    "projection_l2_ball",
+    "projection_l2_sphere",
+    "projection_linf_ball",
+    "projection_non_negative",
+    "projection_simplex",
+    "projection_vector",
+    "ravel_params",
     "recorded",
+    "reshape_batch_axis",
     "safe_increment",
+    "safe_norm",
+    "safe_root_mean_squares",
     "scale",
     "scale_by_learning_rate",
     "scale_by_schedule",
+    "scale_gradient",
     "schedulable",
+    "selective_transform",
     "set_to_zero",
+    "skip_if",
+    "skip_large_updates",
+    "skip_not_finite",
+    "snapshot",
+    "state_sharding",
     "stateless",
     "stateless_with_tree_map",
+    "stochastic_rounding",
     "trace",
     "tree",
+    "unitwise_clip",
+    "unitwise_norm",
+    "with_ema",
     "with_extra_args_support",
+    "zero1",
+    "zero1_rule",
     "zero_count",
+    "zero_nans",
 ]

@@ -26,6 +26,11 @@ def flatten(tree: Any) -> tuple[list[Any], Any]:
     return jax.tree_util.tree_flatten(tree, is_leaf=is_placeholder)
 
 
+def tree_flatten(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> tuple[list[Any], Any]:
+    """`jax.tree.flatten`, with types that a checker can use."""
+    return jax.tree_util.tree_flatten(tree, is_leaf=is_leaf)
+
+
 def paths(tree: Any) -> list[str]:
     """The path of each leaf as it is written in Python: `['dense']['kernel']`."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_placeholder)

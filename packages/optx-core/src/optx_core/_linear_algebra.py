@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from optx_core._absent import tree_flatten
 from optx_core._norms import global_norm
 from optx_core._types import PyTree, Scalar
 
@@ -64,7 +65,7 @@ def power_iteration(
             v0 = jnp.ones(matrix.shape[-1], matrix.dtype)
             key = jax.random.key(0) if key is None else key
     if key is not None:
-        leaves, structure = jax.tree.flatten(v0)
+        leaves, structure = tree_flatten(v0)
         keys = jax.random.split(key, len(leaves))
         drawn = [
             jax.random.normal(k, jnp.shape(x), x.dtype) for k, x in zip(keys, leaves, strict=True)

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from optx_core._absent import tree_flatten
 from optx_core._dtypes import abs_squared, cast_to_compute, common_real_dtype, dtype_of
 from optx_core._types import PyTree, Scalar
 
@@ -35,9 +36,9 @@ def per_example_global_norm_clip(grads: PyTree, l2_norm_clip: Scalar) -> tuple[P
     Example:
       >>> import jax.numpy as jnp
       >>> from optx_core import per_example_global_norm_clip
-      >>> total, clipped = per_example_global_norm_clip([jnp.array([[3.0, 4.0], [0.3, 0.4]])], 1.0)
+      >>> total, clipped = per_example_global_norm_clip([jnp.array([[0.0, 4.0], [0.0, 0.5]])], 1.0)
       >>> total[0], int(clipped)
-      (Array([0.9      , 1.2      ], dtype=float32), 1)
+      (Array([0. , 1.5], dtype=float32), 1)
     """
     batch = _batch_size("per_example_global_norm_clip", grads)
     real = common_real_dtype(*map(dtype_of, jax.tree.leaves(grads)))
@@ -70,12 +71,12 @@ def per_example_layer_norm_clip(
     Example:
       >>> import jax.numpy as jnp
       >>> from optx_core import per_example_layer_norm_clip
-      >>> total, clipped = per_example_layer_norm_clip([jnp.array([[3.0, 4.0], [0.3, 0.4]])], 1.0)
+      >>> total, clipped = per_example_layer_norm_clip([jnp.array([[0.0, 4.0], [0.0, 0.5]])], 1.0)
       >>> total[0], int(clipped[0])
-      (Array([0.9      , 1.2      ], dtype=float32), 1)
+      (Array([0. , 1.5], dtype=float32), 1)
     """
     _batch_size("per_example_layer_norm_clip", grads)
-    leaves, structure = jax.tree.flatten(grads)
+    leaves, structure = tree_flatten(grads)
     sizes = [math.prod(np.shape(g)[1:]) for g in leaves]
     shares = [1 / len(leaves) if uniform else size / sum(sizes) for size in sizes]
     totals, counts = [], []

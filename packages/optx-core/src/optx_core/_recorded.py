@@ -50,7 +50,7 @@ class Call:
 
     def replace(self, **arguments: Any) -> Any:
         """Makes the call again with some arguments replaced."""
-        bound = inspect.BoundArguments(self._bound.signature, dict(self._bound.arguments))  # type: ignore[arg-type]
+        bound = inspect.BoundArguments(self._bound.signature, dict(self._bound.arguments))
         bound.arguments.update(arguments)
         return self.function(*bound.args, **bound.kwargs)
 
@@ -217,7 +217,7 @@ def _array_key(array: Any) -> Hashable:
     if isinstance(array, jax.Array):
         if not array.is_fully_addressable:
             return _Identity(array)
-        if jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key):
+        if jax.numpy.issubdtype(array.dtype, jax.dtypes.prng_key):
             return "key", str(array.dtype), _array_key(jax.random.key_data(array))
     values = np.asarray(array)
     return "array", str(values.dtype), values.shape, values.tobytes()

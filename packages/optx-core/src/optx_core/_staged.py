@@ -63,6 +63,29 @@ def staged(
     return made
 
 
+def wrapping(
+    init: TransformInitFn, update: Callable[..., tuple[Updates, OptState]]
+) -> GradientTransformationExtraArgs:
+    """Makes a transformation that needs the whole tree of updates, such as one around another.
+
+    Args:
+      init: makes the state.
+      update: `update(updates, state, params, **extra_args)`; sees None in place of float0.
+
+    Returns:
+      A transformation with the checks of the protocol.
+    """
+
+    def stages(
+        flow: Flow, state: OptState, params: Params = None, **extra_args: Any
+    ) -> Callable[[], OptState]:
+        updates, new_state = update(flow.present, state, params, **extra_args)
+        flow.updates = flow.restore(updates)
+        return lambda: new_state
+
+    return staged(init, stages)
+
+
 def no_state(params: Params) -> EmptyState:
     """The `init` of a transformation that remembers nothing."""
     del params

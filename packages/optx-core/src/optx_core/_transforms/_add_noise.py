@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from optx_core._absent import is_absent
+from optx_core._absent import is_absent, tree_flatten
 from optx_core._flow import Flow
 from optx_core._leafwise import LeafStep
 from optx_core._numbers import check_number, safe_increment, zero_count
@@ -82,14 +82,14 @@ def add_noise(
     def step(flow: Flow, state: AddNoiseState, params: Params = None, **_: Any) -> LeafStep:
         del params
         now, later = jax.random.split(state.rng_key)
-        leaves, structure = jax.tree.flatten(flow.skeleton, is_leaf=is_absent)
+        leaves, structure = tree_flatten(flow.skeleton, is_leaf=is_absent)
         keys = jax.random.split(now, max(len(leaves), 1))
         steps = (1 + state.count).astype(jnp.float32)
         return LeafStep(
             _leaf,
             reads=(structure.unflatten([keys[k] for k in range(len(leaves))]),),
             close=lambda: AddNoiseState(safe_increment(state.count), later),
-            operands={"deviation": jnp.sqrt(eta / steps**gamma)},
+            operands={"deviation": jnp.sqrt(jnp.asarray(eta) / steps ** jnp.asarray(gamma))},
         )
 
     return leafwise(step, init)

@@ -134,7 +134,7 @@ def unitwise_norm(x: jax.Array, axis: int | tuple[int, ...] | None = None) -> ja
         squeezed = sum(n > 1 for n in x.shape)
         axis = tuple(range(x.ndim)) if squeezed <= 1 else tuple(range(x.ndim - 1))
     norm = safe_norm(x, 0.0, axis=axis, keepdims=True)
-    return jnp.broadcast_to(norm, x.shape)
+    return norm + jnp.zeros_like(x).real  # spread in the layout of x
 
 
 def unitwise_clip(

@@ -42,8 +42,11 @@ def normalize_by_update_norm(
 
     def step(flow: Flow, state: OptState, params: Params = None, **_: Any) -> LeafStep:
         del params
-        size = global_norm(flow.updates) + eps
-        factor = jnp.where(size > 0, scale_factor / jnp.where(size > 0, size, 1), 0)
+        norm = global_norm(flow.updates)
+        size = norm + jnp.asarray(eps, norm.dtype)
+        factor = jnp.where(
+            size > 0, jnp.asarray(scale_factor, norm.dtype) / jnp.where(size > 0, size, 1), 0
+        )
         return LeafStep(scale_leaf, close=lambda: state, operands={"factor": factor})
 
     return leafwise(step)

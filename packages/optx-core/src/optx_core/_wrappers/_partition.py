@@ -58,14 +58,25 @@ def partition(
       >>> float(updates["a"]), round(float(updates["b"]), 3)
       (-1.0, -0.1)
     """
+    return parted("partition", transforms, param_labels, mask_compatible_extra_args)
+
+
+def parted(
+    where: str,
+    transforms: Mapping[Hashable, Any],
+    param_labels: PyTree | Callable[[Params], PyTree],
+    mask_compatible_extra_args: bool = False,
+    all_used: bool = True,
+) -> GradientTransformationExtraArgs:
+    """The transformation that `partition` makes; `all_used` refuses transforms without a leaf."""
     if not isinstance(transforms, Mapping):
-        raise TypeError(f"partition: transforms must be a dict by label, not {transforms!r}")
+        raise TypeError(f"{where}: transforms must be a dict by label, not {transforms!r}")
     for label, tx in transforms.items():
-        check_transformation_like(f"partition: {label!r}: a partition", tx)
+        check_transformation_like(f"{where}: {label!r}: a partition", tx)
     transforms = dict(transforms)
 
     def groups(tree: PyTree) -> dict[Hashable, GradientTransformationExtraArgs]:
-        labels = spread(param_labels, tree, "partition")
+        labels = spread(param_labels, tree, where)
         leaves, structure = flatten(labels)
         return {
             label: masked(
@@ -77,7 +88,7 @@ def partition(
         }
 
     def init(params: Params) -> PartitionState:
-        _check_labels(spread(param_labels, params, "partition"), params, transforms)
+        _check_labels(spread(param_labels, params, where), params, transforms, all_used)
         return PartitionState({label: tx.init(params) for label, tx in groups(params).items()})
 
     def stages(
@@ -92,7 +103,9 @@ def partition(
     return staged(init, stages)
 
 
-def _check_labels(labels: PyTree, params: Params, transforms: Mapping[Hashable, Any]) -> None:
+def _check_labels(
+    labels: PyTree, params: Params, transforms: Mapping[Hashable, Any], all_used: bool
+) -> None:
     pairs, _ = jax.tree_util.tree_flatten_with_path(params, is_leaf=is_placeholder)
     where: dict[Hashable, list[str]] = {}
     for (path, leaf), label in zip(pairs, flatten(labels)[0], strict=True):
@@ -106,7 +119,7 @@ def _check_labels(labels: PyTree, params: Params, transforms: Mapping[Hashable, 
             f"{list(transforms)}"
         )
     unused = [label for label in transforms if label not in where]
-    if unused and where:
+    if unused and where and all_used:
         raise ValueError(
             f"partition: no parameter is labelled {', '.join(map(repr, unused))}; the labels are "
             f"{list(where)}. A label function that tests `'bias' in path` on jax's key path is "

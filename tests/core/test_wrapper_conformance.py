@@ -1,0 +1,173 @@
+"""Every wrapper and transform keeps the promises: alone, in a chain, and inside each other wrapper."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from optx_core import (
+    adaptive_grad_clip,
+    add_noise,
+    apply_every,
+    apply_if_finite,
+    centralize,
+    chain,
+    clip_by_block_rms,
+    clip_by_global_norm,
+    conditionally_mask,
+    conditionally_transform,
+    dynamic_loss_scale,
+    ema,
+    flatten,
+    freeze,
+    global_norm,
+    inject_hyperparams,
+    keep_params_nonnegative,
+    masked,
+    master_weights,
+    measure_with_ema,
+    monitor,
+    multi_steps,
+    named_chain,
+    normalize_by_update_norm,
+    partition,
+    scale,
+    selective_transform,
+    skip_if,
+    skip_not_finite,
+    snapshot,
+    stochastic_rounding,
+    trace,
+    with_ema,
+    zero1,
+    zero_nans,
+)
+from optx_core.testing import check_transformation
+
+
+def matrices(params):
+    return jax.tree.map(lambda p: p.ndim > 1, params)
+
+
+def by_rank(params):
+    return jax.tree.map(lambda p: "matrix" if p.ndim > 1 else "rest", params)
+
+
+def outer_names(params):
+    """True for some leaves of either rank, whatever stands in their place."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, p: jax.tree_util.keystr(path).endswith("1']"), params
+    )
+
+
+def odd(step):
+    return step % 2 == 1
+
+
+def early(step):
+    return step < 3
+
+
+WRAPPERS = {
+    "apply_if_finite": lambda tx: apply_if_finite(tx, 3),
+    "chain": lambda tx: chain(clip_by_global_norm(1.0), tx),
+    "conditionally_mask": lambda tx: conditionally_mask(tx, early),
+    "conditionally_transform": lambda tx: conditionally_transform(tx, odd),
+    "dynamic_loss_scale": lambda tx: dynamic_loss_scale(tx, 4.0),
+    "flatten": flatten,
+    "masked": lambda tx: masked(tx, matrices),
+    "master_weights": master_weights,
+    "multi_steps": lambda tx: multi_steps(tx, 2),
+    "multi_steps, skipping": lambda tx: multi_steps(tx, 2, should_skip_update_fn=skip_not_finite),
+    "named_chain": lambda tx: named_chain(("inner", tx)),
+    "partition": lambda tx: partition({"matrix": tx, "rest": scale(0.1)}, by_rank),
+    "selective_transform": lambda tx: selective_transform(tx, freeze_mask=matrices),
+    "skip_if": lambda tx: skip_if(tx, "norm"),
+    "stochastic_rounding": stochastic_rounding,
+    "with_ema": lambda tx: with_ema(tx, 0.9),
+}
+# Outside another wrapper these choose by name, so that matrices and vectors are left on both sides.
+OUTER = {
+    "masked": lambda tx: masked(tx, outer_names),
+    "selective_transform": lambda tx: selective_transform(tx, freeze_mask=outer_names),
+    "partition": lambda tx: partition({True: tx, False: scale(0.1)}, outer_names),
+}
+TRANSFORMS = {
+    "adaptive_grad_clip": (lambda: adaptive_grad_clip(0.1), {}),
+    "add_noise": (lambda: add_noise(0.1, 0.5, key=0), {}),
+    "apply_every": (lambda: apply_every(2), {}),
+    "centralize": (centralize, {}),
+    "clip_by_block_rms": (lambda: clip_by_block_rms(0.5), {}),
+    "freeze": (lambda: freeze(matrices), {}),
+    "inject_hyperparams": (lambda: inject_hyperparams(trace)(0.9), {}),
+    "keep_params_nonnegative": (keep_params_nonnegative, {"complex_params": False}),
+    "monitor": (
+        lambda: monitor({"norm": global_norm, "average": measure_with_ema(global_norm, 0.9)}),
+        {},
+    ),
+    "normalize_by_update_norm": (normalize_by_update_norm, {}),
+    "snapshot": (lambda: snapshot("norm", global_norm), {}),
+    "zero_nans": (zero_nans, {}),
+}
+# Their updates are float32 on purpose; complex parameters have no low precision to widen.
+WIDENING = ("master_weights", "stochastic_rounding")
+NUMERIC = {"dynamic_loss_scale", "skip_if"}  # their numbers are checked when built: no tracers
+
+
+def optimizer():
+    return chain(trace(0.9), ema(0.9), scale(-0.1))
+
+
+def promises(*names):
+    return [k for k in range(1, 9) if not (k == 5 and any(name in WIDENING for name in names))]
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_a_transform_keeps_every_promise_alone(name):
+    make, options = TRANSFORMS[name]
+    check_transformation(make(), **options)
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_a_transform_keeps_the_promises_in_a_chain(name):
+    make, options = TRANSFORMS[name]
+    check_transformation(
+        chain(trace(0.5), make(), scale(-0.1)), promises=(1, 2, 3, 4, 6), **options
+    )
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_a_wrapper_keeps_every_promise_around_an_optimizer(name):
+    static = (
+        "initial_scale",
+        "growth_factor",
+        "backoff_factor",
+        "min_scale",
+        "max_scale",
+        "factor",
+        "decay",
+    )
+    check_transformation(
+        WRAPPERS[name](optimizer()),
+        promises=promises(name),
+        static=static if name in NUMERIC else (),
+    )
+
+
+@pytest.mark.parametrize("outer", WRAPPERS)
+def test_a_wrapper_keeps_the_promises_around_every_other(outer):
+    kernel, bias = jnp.linspace(-1.0, 1.0, 6).reshape(3, 2), jnp.asarray([0.5])
+    params = {"kernel1": kernel, "bias1": bias, "kernel2": 2 * kernel, "bias2": 2 * bias}
+    for inner, make in WRAPPERS.items():
+        if outer == "flatten" and inner == "partition":
+            continue  # it sees one vector: there are no groups to part
+        tx = OUTER.get(outer, WRAPPERS[outer])(make(scale(-0.1)))
+        try:
+            check_transformation(tx, params, promises=(1, 2, 3, 4))
+        except Exception as error:
+            raise AssertionError(f"{outer} around {inner}: {error}") from error
+
+
+def test_zero1_keeps_the_promises_on_a_mesh():
+    mesh = jax.make_mesh((1,), ("x",), (jax.sharding.AxisType.Auto,), devices=jax.devices()[:1])
+    tx = zero1(optimizer(), "x", mesh=mesh, min_size=1)
+    check_transformation(tx, promises=(1, 3, 4, 5, 6))
