@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.extend as jex
 from jax import lax
 
 from optx_core._absent import tree_flatten
@@ -42,8 +41,10 @@ class _Body:
         self.jaxpr = jaxpr
 
     def __call__(self, consts: list[Any], leaves: list[Any]) -> list[Any]:
-        closed = jex.core.ClosedJaxpr(self.jaxpr, consts)
-        return list(jex.core.jaxpr_as_fun(closed)(*leaves))
+        from jax.extend import core  # here, as jax.extend takes longer to import than this package
+
+        closed = core.ClosedJaxpr(self.jaxpr, consts)
+        return list(core.jaxpr_as_fun(closed)(*leaves))
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))

@@ -1,3 +1,1 @@
 """The elementary transformations, one idea to a file."""
-
-__all__: list[str] = []

@@ -1,3 +1,1 @@
 """Transformations around a transformation, one to a file."""
-
-__all__: list[str] = []

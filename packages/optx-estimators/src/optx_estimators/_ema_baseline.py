@@ -1,0 +1,76 @@
+"""A baseline that remembers: the average of the values so far.
+
+m ← decay·m + (1 − decay)·mean_i f(x_i),   b = m / (1 − decayᵗ)
+
+The baseline is read before the present samples enter it, so that it does not depend on them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from optx_core import PyTree, check_number, recorded, safe_increment, zero_count
+from optx_estimators._baseline import Baseline
+from optx_estimators._method import Aux
+
+
+class EmaBaselineState(NamedTuple):
+    """State of `ema_baseline`.
+
+    Attributes:
+      count: int32 scalar, the number of updates so far.
+      mean: the debiased average, a scalar; 0 before the first update.
+    """
+
+    count: jax.Array  # type: ignore[assignment]
+    mean: jax.Array
+
+
+def ema_step(mean: jax.Array, new: jax.Array, count: jax.Array, decay: float) -> jax.Array:
+    """The debiased average after `count` updates, from the one before the last of them."""
+    t = count.astype(mean.dtype)
+    weight = (1 - decay) / (1 - decay**t)
+    return mean + weight * (new.astype(mean.dtype) - mean)
+
+
+@recorded
+def ema_baseline(decay: float = 0.99) -> Baseline:
+    """The exponential moving average of the function's mean over past steps, debiased.
+
+    Needs a state: use it with `value_and_grad`. It holds over every noise.
+
+    Args:
+      decay: the weight of the past, in [0, 1).
+
+    Returns:
+      A `Baseline`.
+
+    Raises:
+      ValueError: if `decay` is out of its range.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_estimators import ema_baseline
+      >>> ema_baseline(0.9).init(jnp.zeros(3))
+      EmaBaselineState(count=Array(0, dtype=int32), mean=Array(0., dtype=float32))
+    """
+    check_number("ema_baseline", low=0, below=1, decay=decay)
+
+    def init(params: PyTree) -> EmaBaselineState:
+        dtypes = [jnp.result_type(leaf) for leaf in jax.tree_util.tree_leaves(params)]
+        wide = jnp.float64 if jnp.float64 in dtypes else jnp.float32
+        return EmaBaselineState(zero_count(), jnp.zeros((), wide))
+
+    def value(state: EmaBaselineState, aux: Aux, context: Any) -> jax.Array:
+        del context
+        return state.mean.astype(aux.values.dtype)
+
+    def update(state: EmaBaselineState, aux: Aux, context: Any) -> EmaBaselineState:
+        del context
+        count = safe_increment(state.count)
+        return EmaBaselineState(count, ema_step(state.mean, jnp.mean(aux.values), count, decay))
+
+    return Baseline(init, value, update)

@@ -1,0 +1,156 @@
+"""Estimators that give one gradient for each sample, in plain functions.
+
+Each returns, for every parameter, an array (num_samples, *param.shape): its mean over the first axis
+estimates ∇E f(x), x ~ dist_builder(*params), and since the rows are independent their variance over
+num_samples is that of the mean.
+
+Reference: Mohamed, Rosca, Figurnov, Mnih, "Monte Carlo Gradient Estimation in Machine Learning", 2020.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+from optx_core import PyTree
+from optx_estimators._estimator import make
+from optx_estimators._measure_valued import measure_valued
+from optx_estimators._method import Method
+from optx_estimators._noise import iid
+from optx_estimators._pathwise import pathwise
+from optx_estimators._score import score_function
+
+
+def builder_of(dist_builder: Callable[..., Any], params: PyTree) -> Callable[[PyTree], Any]:
+    """The distribution as a function of one tree: sequences and dicts are spread as arguments."""
+    if type(params) in (list, tuple):
+        return lambda params: dist_builder(*params)
+    if isinstance(params, Mapping):
+        return lambda params: dist_builder(**params)
+    return dist_builder
+
+
+def _rows(
+    where: str,
+    method: Method,
+    function: Callable[[Any], Any],
+    params: PyTree,
+    dist_builder: Callable[..., Any],
+    rng: jax.Array,
+    num_samples: int,
+) -> PyTree:
+    e = make(where, function, builder_of(dist_builder, params), method, iid(), False)
+    return e.gradients(params, e.draw(params, rng, num_samples))
+
+
+def score_function_jacobians(
+    function: Callable[[Any], Any],
+    params: PyTree,
+    dist_builder: Callable[..., Any],
+    rng: jax.Array,
+    num_samples: int,
+) -> PyTree:
+    """Score function gradients, f(x)·∇log p(x), one for each sample.
+
+    Args:
+      function: f, from one sample to a scalar; needs no derivative.
+      params: a sequence of parameters of any shapes (or a dict, or any other tree).
+      dist_builder: from `*params` (`**params`; the tree) to a distribution of one event with `sample`
+        and `log_prob`.
+      rng: a PRNG key.
+      num_samples: N.
+
+    Returns:
+      The structure of `params`, each an array (N, *param.shape).
+
+    Raises:
+      BatchShapeError: if the distribution is a batch.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from optx_estimators import multi_normal, score_function_jacobians
+      >>> rows = score_function_jacobians(jnp.sum, [jnp.zeros(3), jnp.zeros(3)], multi_normal,
+      ...                                 jax.random.key(0), 10)
+      >>> [r.shape for r in rows]
+      [(10, 3), (10, 3)]
+    """
+    where = "score_function_jacobians"
+    return _rows(where, score_function(), function, params, dist_builder, rng, num_samples)
+
+
+def pathwise_jacobians(
+    function: Callable[[Any], Any],
+    params: PyTree,
+    dist_builder: Callable[..., Any],
+    rng: jax.Array,
+    num_samples: int,
+) -> PyTree:
+    """Pathwise gradients, ∇f(x)·∂x/∂params, one for each sample.
+
+    Args:
+      function: f, from one sample to a scalar, differentiable.
+      params: a sequence of parameters of any shapes (or a dict, or any other tree).
+      dist_builder: from `*params` (`**params`; the tree) to a distribution of one event whose samples
+        move with the parameters.
+      rng: a PRNG key.
+      num_samples: N.
+
+    Returns:
+      The structure of `params`, each an array (N, *param.shape).
+
+    Raises:
+      NotReparameterizedError: if the samples do not move with the parameters.
+      BatchShapeError: if the distribution is a batch.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from optx_estimators import multi_normal, pathwise_jacobians
+      >>> rows = pathwise_jacobians(jnp.sum, [jnp.zeros(3), jnp.zeros(3)], multi_normal,
+      ...                           jax.random.key(0), 10)
+      >>> rows[0][0]
+      Array([1., 1., 1.], dtype=float32)
+    """
+    where = "pathwise_jacobians"
+    return _rows(where, pathwise(), function, params, dist_builder, rng, num_samples)
+
+
+def measure_valued_jacobians(
+    function: Callable[[Any], Any],
+    params: PyTree,
+    dist_builder: Callable[..., Any],
+    rng: jax.Array,
+    num_samples: int,
+    coupling: bool = True,
+) -> PyTree:
+    """Measure-valued gradients, one for each sample.
+
+    Evaluates the function at most 3ND + N times for N samples of D coordinates.
+
+    Args:
+      function: f, from one sample to a scalar; needs no derivative.
+      params: a sequence of parameters of any shapes (or a dict, or any other tree).
+      dist_builder: from `*params` (`**params`; the tree) to a distribution of a family that
+        `measure_valued` knows, `multi_normal` among them.
+      rng: a PRNG key.
+      num_samples: N.
+      coupling: whether the two sides of a derivative share their noise.
+
+    Returns:
+      The structure of `params`, each an array (N, *param.shape).
+
+    Raises:
+      UnsupportedDistributionError: if the family is not known.
+      BatchShapeError: if the distribution is a batch.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from optx_estimators import measure_valued_jacobians, multi_normal
+      >>> rows = measure_valued_jacobians(jnp.sum, [jnp.zeros(3), jnp.zeros(3)], multi_normal,
+      ...                                 jax.random.key(0), 10)
+      >>> [r.shape for r in rows]
+      [(10, 3), (10, 3)]
+    """
+    where = "measure_valued_jacobians"
+    return _rows(where, measure_valued(coupling), function, params, dist_builder, rng, num_samples)

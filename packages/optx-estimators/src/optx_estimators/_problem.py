@@ -1,0 +1,63 @@
+"""What is estimated: E f(x), x ~ dist_fn(params)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from optx_core import PyTree
+from optx_estimators._distribution import Distribution
+from optx_estimators._dtypes import at_least_float32
+from optx_estimators._errors import EstimatorError
+from optx_estimators._foreign import as_event
+
+
+def fixed(x: Any) -> Any:
+    """A tree whose numbers are constants."""
+    return jax.tree_util.tree_map(lax.stop_gradient, x)
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """A function, a distribution, and how to call them.
+
+    Attributes:
+      f: from one sample to a real scalar; called `f(x, params)` if `with_params`.
+      dist_fn: from the parameters to a distribution.
+      with_params: whether f takes the parameters as its second argument.
+      where: the function or method to name in errors.
+    """
+
+    f: Callable[..., Any]
+    dist_fn: Callable[[Any], Any]
+    with_params: bool = False
+    where: str = "expectation"
+
+    def dist(self, params: PyTree) -> Distribution:
+        """The distribution at these parameters."""
+        return as_event(self.dist_fn(params), self.where)
+
+    def samples(self, params: PyTree, z: Any) -> Any:
+        """Samples from rows of noise, as constants."""
+        return fixed(jax.vmap(self.dist(fixed(params)).transform)(z))
+
+    def value(self, x: Any, params: PyTree) -> jax.Array:
+        """F of one sample, checked to be a real scalar."""
+        value = jnp.asarray(self.f(x, params) if self.with_params else self.f(x))
+        if value.ndim or jnp.issubdtype(value.dtype, jnp.complexfloating):
+            raise EstimatorError(
+                f"{self.where}: the function must return one real number for one sample; it "
+                f"returned {value.dtype}{list(value.shape)}"
+            )
+        if not jnp.issubdtype(value.dtype, jnp.floating):
+            value = value.astype(jnp.result_type(float))
+        return value.astype(at_least_float32(value.dtype))
+
+    def values(self, xs: Any, params: PyTree) -> jax.Array:
+        """F of each of n samples, shape (n,)."""
+        return jax.vmap(lambda x: self.value(x, params))(xs)

@@ -1,0 +1,121 @@
+"""The angle between two vectors.
+
+u = p / max(‖p‖, epsilon),  v = t / max(‖t‖, epsilon);   similarity = u·v,   distance = 1 − u·v
+
+For unit vectors the distance is ‖u − v‖² / 2, which is exact for small angles and never negative.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import ArrayLike
+
+from optx_core import Scalar, check_number
+from optx_losses._inputs import Axis, as_floats, as_mask, axes_of, keep, same_shape
+
+
+def cosine_similarity(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    *,
+    epsilon: Scalar = 0.0,
+    axis: Axis = -1,
+    where: ArrayLike | None = None,
+) -> jax.Array:
+    """The cosine of the angle between each prediction and its target.
+
+    Args:
+      predictions: p, of any shape.
+      targets: t, of the same shape.
+      epsilon: the least norm to divide by, at least 0.
+      axis: the axis, or axes, along which a vector lies; None for all.
+      where: which entries count, boolean, of the same shape; the others are taken as 0.
+
+    Returns:
+      The cosines, of the predictions' shape without `axis`, float32 or wider; 0 for a zero vector.
+
+    Raises:
+      TypeError: if an argument is no array of real numbers.
+      ValueError: if the shapes differ, or the axis is out of range.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_losses import cosine_similarity
+      >>> cosine_similarity(jnp.array([[3.0, 3.0], [0.0, 0.0]]), jnp.array([[1.0, 1.0], [1.0, 0.0]]))
+      Array([1., 0.], dtype=float32)
+    """
+    u, v, axes, _ = _units("cosine_similarity", predictions, targets, epsilon, axis, where)
+    return jnp.clip(jnp.sum(u * v, axis=axes), -1, 1)
+
+
+def cosine_distance(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    *,
+    epsilon: Scalar = 0.0,
+    axis: Axis = -1,
+    where: ArrayLike | None = None,
+) -> jax.Array:
+    """One minus the cosine of the angle between each prediction and its target.
+
+    Args:
+      predictions: p, of any shape.
+      targets: t, of the same shape.
+      epsilon: the least norm to divide by, at least 0.
+      axis: the axis, or axes, along which a vector lies; None for all.
+      where: which entries count, boolean, of the same shape; the others are taken as 0.
+
+    Returns:
+      The distances, in [0, 2], of the predictions' shape without `axis`, float32 or wider; 1 for a
+      zero vector.
+
+    Raises:
+      TypeError: if an argument is no array of real numbers.
+      ValueError: if the shapes differ, or the axis is out of range.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_losses import cosine_distance
+      >>> cosine_distance(jnp.array([1.0, 0.0]), jnp.array([0.0, 2.0]))
+      Array(1., dtype=float32)
+    """
+    u, v, axes, missing = _units("cosine_distance", predictions, targets, epsilon, axis, where)
+    return 0.5 * jnp.sum((u - v) ** 2, axis=axes) + missing
+
+
+def _units(
+    name: str,
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    epsilon: Scalar,
+    axis: Axis,
+    where: ArrayLike | None,
+) -> tuple[jax.Array, jax.Array, tuple[int, ...], jax.Array]:
+    check_number(name, low=0, epsilon=epsilon)
+    p, t = as_floats(name, predictions=predictions, targets=targets)
+    same_shape(name, predictions=p, targets=t)
+    axes = axes_of(name, axis, p.ndim)
+    mask = as_mask(name, where, p, "the predictions")
+    p, t = keep(mask, p, t)
+    u, u_missing = unit(p, axes, epsilon)
+    v, v_missing = unit(t, axes, epsilon)
+    return u, v, axes, u_missing + v_missing
+
+
+def unit(x: jax.Array, axes: tuple[int, ...], epsilon: Scalar = 0.0) -> tuple[jax.Array, jax.Array]:
+    """X / max(‖x‖, epsilon), and what half its square lacks of 1/2; 0, with derivative 0, for 0."""
+    # Scaled by a power of two to at most 1: nothing over- or underflows, nothing is rounded.
+    largest = lax.stop_gradient(jnp.max(jnp.abs(x), axis=axes, keepdims=True, initial=0))
+    usable = (largest > 0) & jnp.isfinite(largest)
+    _, exponent = jnp.frexp(jnp.where(usable, largest, 1))
+    scaled = jnp.ldexp(x, -exponent)
+    square = jnp.sum(scaled**2, axis=axes, keepdims=True)
+    zero = square == 0
+    norm = jnp.sqrt(jnp.where(zero, 1, square))
+    least = jnp.ldexp(jnp.asarray(epsilon, x.dtype), -exponent)
+    short = zero | (norm < least)
+    made = scaled / jnp.where(short & ~zero, least, norm)
+    missing = jnp.where(short, 0.5 - 0.5 * jnp.sum(made**2, axis=axes, keepdims=True), 0)
+    return made, jnp.sum(missing, axis=axes)

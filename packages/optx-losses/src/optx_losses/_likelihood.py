@@ -1,0 +1,114 @@
+"""Negative log-likelihoods of numbers.
+
+Gaussian:  (log v + (p − t)² / v) / 2 [+ log(2π) / 2],   v the predicted variance
+Poisson:   exp(p) − t·p   for p the logarithm of the rate,   p − t·log(p + eps)   for the rate
+           [+ log t! by Stirling's formula t·log t − t + log(2π·t) / 2 for t > 1]
+
+Gaussian: Nix, Weigend, "Estimating the mean and variance of the target probability
+distribution", 1994.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from optx_core import Scalar, check_number
+from optx_losses._inputs import as_floats, as_mask, keep, same_shape
+
+
+def gaussian_nll_loss(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    variances: ArrayLike,
+    *,
+    full: bool = False,
+    epsilon: Scalar = 1e-6,
+    where: ArrayLike | None = None,
+) -> jax.Array:
+    """The negative log-likelihood of targets under predicted means and variances.
+
+    Args:
+      predictions: p, means, of any shape.
+      targets: t, of the same shape.
+      variances: v, at least 0, of the same shape.
+      full: whether to add the constant log(2π) / 2.
+      epsilon: the least variance, greater than 0; below it the variance has no gradient.
+      where: which entries count, boolean, of the same shape; the others give 0.
+
+    Returns:
+      The loss of each entry, of the predictions' shape, float32 or wider.
+
+    Raises:
+      TypeError: if an argument is no array of real numbers.
+      ValueError: if the shapes differ, or epsilon is not greater than 0.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_losses import gaussian_nll_loss
+      >>> gaussian_nll_loss(jnp.array([1.0]), jnp.array([3.0]), jnp.array([1.0]))
+      Array([2.], dtype=float32)
+    """
+    name = "gaussian_nll_loss"
+    check_number(name, above=0, epsilon=epsilon)
+    p, t, v = as_floats(name, predictions=predictions, targets=targets, variances=variances)
+    same_shape(name, predictions=p, targets=t, variances=v)
+    mask = as_mask(name, where, p, "the predictions")
+    p, t, v = keep(mask, p, t, v)
+    least = jnp.asarray(epsilon, v.dtype)
+    v = jnp.where(v < least, least, v)
+    constant = math.log(2 * math.pi) if full else 0.0
+    return keep(mask, 0.5 * (jnp.log(v) + (p - t) ** 2 / v + constant))
+
+
+def poisson_nll_loss(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    *,
+    log_input: bool = True,
+    full: bool = False,
+    epsilon: Scalar = 1e-8,
+    where: ArrayLike | None = None,
+) -> jax.Array:
+    """The negative log-likelihood of counts under predicted rates.
+
+    Args:
+      predictions: p, logarithms of rates, or rates where `log_input` is False, of any shape.
+      targets: t, counts, at least 0, of the same shape.
+      log_input: whether the predictions are logarithms.
+      full: whether to add Stirling's approximation of log t!, for t > 1.
+      epsilon: added to a rate under the logarithm, greater than 0.
+      where: which entries count, boolean, of the same shape; the others give 0.
+
+    Returns:
+      The loss of each entry, of the predictions' shape, float32 or wider.
+
+    Raises:
+      TypeError: if an argument is no array of real numbers.
+      ValueError: if the shapes differ, or epsilon is not greater than 0.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_losses import poisson_nll_loss
+      >>> poisson_nll_loss(jnp.array([0.0]), jnp.array([2.0]))
+      Array([1.], dtype=float32)
+    """
+    name = "poisson_nll_loss"
+    check_number(name, above=0, epsilon=epsilon)
+    p, t = as_floats(name, predictions=predictions, targets=targets)
+    same_shape(name, predictions=p, targets=t)
+    mask = as_mask(name, where, p, "the predictions")
+    p, t = keep(mask, p, t)
+    if log_input:
+        loss = jnp.exp(p) - t * p
+    else:
+        loss = p - t * jnp.log(p + jnp.asarray(epsilon, p.dtype))
+    if full:
+        many = t > 1
+        n = jnp.where(many, t, 1)
+        stirling = n * jnp.log(n) - n + 0.5 * jnp.log(2 * math.pi * n)
+        loss = loss + jnp.where(many, stirling, 0)
+    return keep(mask, loss)

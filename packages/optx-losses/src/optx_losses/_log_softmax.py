@@ -1,0 +1,45 @@
+"""The logarithm of the softmax, finite at masked logits in value and in derivatives.
+
+m = max x,   S = Σ exp(x − m),   log p = (x − m) − log S ≤ 0
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+def centred(
+    x: jax.Array, axes: tuple[int, ...], mask: jax.Array | None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """X − m, log S and m, the last two with the axes kept.
+
+    An entry of −inf, or masked, is "not there": it takes no probability and no gradient. Where no
+    entry is there, log S and m are 0.
+    """
+    if mask is not None:
+        x = jnp.where(mask, x, -jnp.inf)
+    m = lax.stop_gradient(jnp.max(x, axis=axes, keepdims=True, initial=-jnp.inf))
+    m = jnp.where(jnp.isfinite(m), m, 0)
+    x = x - m
+    total = jnp.sum(jnp.exp(x), axis=axes, keepdims=True)
+    return x, jnp.log(jnp.where(total == 0, 1, total)), m
+
+
+def log_softmax(x: jax.Array, axes: tuple[int, ...], mask: jax.Array | None = None) -> jax.Array:
+    """Log p, −inf where an entry is not there."""
+    x, log_sum, _ = centred(x, axes, mask)
+    return x - log_sum
+
+
+def log_sum_exp(x: jax.Array, axes: tuple[int, ...], mask: jax.Array | None = None) -> jax.Array:
+    """Log Σ exp(x) without the axes; −inf where no entry is there."""
+    x, log_sum, m = centred(x, axes, mask)
+    nothing = jnp.all(x == -jnp.inf, axis=axes)
+    return jnp.where(nothing, -jnp.inf, jnp.squeeze(log_sum + m, axes))
+
+
+def times_log(weight: jax.Array, log: jax.Array) -> jax.Array:
+    """Weight · log, where 0 · −inf is 0."""
+    return weight * jnp.where((weight == 0) & (log == -jnp.inf), 0, log)

@@ -1,0 +1,124 @@
+"""The Lovász extension of the Jaccard loss.
+
+m sorted in descending order, t in the same order, T = Σ t
+J_i = 1 − (T − Σ_{j≤i} t_j) / (T + Σ_{j≤i} (1 − t_j)),   loss = Σ_i m_i·(J_i − J_{i−1})
+
+Reference: Berman, Triki, Blaschko, "The Lovász-Softmax loss", 2018, equations 8, 9 and 12.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import ArrayLike
+
+from optx_losses._inputs import as_floats, as_integers, as_mask, has_shape, keep, same_shape
+from optx_losses._log_softmax import log_softmax
+
+
+def lovasz_hinge_loss(
+    logits: ArrayLike, labels: ArrayLike, *, where: ArrayLike | None = None
+) -> jax.Array:
+    """A convex surrogate of one minus the intersection over union of a binary segmentation.
+
+    Args:
+      logits: scores of the foreground, shape [batch, ...].
+      labels: 0 or 1, of the same shape.
+      where: which pixels count, boolean, of the same shape.
+
+    Returns:
+      The loss of each example, shape [batch], float32 or wider, at least 0.
+
+    Raises:
+      TypeError: if an argument is no array of real numbers.
+      ValueError: if the shapes differ, or there is no batch axis.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_losses import lovasz_hinge_loss
+      >>> lovasz_hinge_loss(jnp.array([[2.0, -2.0], [0.0, 0.0]]), jnp.array([[1, 0], [1, 0]]))
+      Array([0., 1.], dtype=float32)
+    """
+    name = "lovasz_hinge_loss"
+    x, t = as_floats(name, logits=logits, labels=labels)
+    same_shape(name, logits=x, labels=t)
+    if not x.ndim:
+        raise ValueError(f"{name}: logits is {x.shape}; it must be [batch, ...]")
+    mask = as_mask(name, where, x, "the logits")
+    x, t = keep(mask, x, t)
+    margins = keep(mask, jnp.maximum(0, 1 - x * (2 * t - 1)))
+    flat = (x.shape[0], _size(x.shape[1:]))
+    return _extension(margins.reshape(flat), t.reshape(flat))
+
+
+def lovasz_softmax_loss(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    ignore_index: int | None = None,
+    apply_softmax: bool = True,
+) -> jax.Array:
+    """A surrogate of one minus the mean intersection over union of a segmentation.
+
+    Args:
+      logits: scores of the classes, or probabilities where `apply_softmax` is False, shape
+        [batch, ..., classes].
+      labels: integers in [0, classes), shape [batch, ...]; others give NaN for their example.
+      ignore_index: a label whose pixels do not count.
+      apply_softmax: whether to turn scores into probabilities.
+
+    Returns:
+      The mean over the classes that an example has, shape [batch], float32 or wider, in [0, 1]; 0 for
+      an example without a labelled pixel.
+
+    Raises:
+      TypeError: if the labels are no integers, or the logits no real numbers.
+      ValueError: if the shapes do not fit.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_losses import lovasz_softmax_loss
+      >>> p = jnp.array([[[1.0, 0.0], [1.0, 0.0]]])
+      >>> lovasz_softmax_loss(p, jnp.array([[0, 1]]), apply_softmax=False)
+      Array([0.75], dtype=float32)
+    """
+    name = "lovasz_softmax_loss"
+    (x,) = as_floats(name, logits=logits)
+    y = as_integers(name, "labels", labels)
+    if x.ndim < 2:
+        raise ValueError(f"{name}: logits is {x.shape}; it must be [batch, ..., classes]")
+    has_shape(name, "labels", y, x.shape[:-1], f"the logits are {x.shape}")
+    p = jnp.exp(log_softmax(x, (x.ndim - 1,))) if apply_softmax else x
+    classes = x.shape[-1]
+    p = p.reshape(x.shape[0], _size(x.shape[1:-1]), classes)
+    y = y.reshape(x.shape[0], _size(x.shape[1:-1]))
+    counts = jnp.ones(y.shape, bool) if ignore_index is None else y != ignore_index
+    wrong = jnp.any(counts & ((y < 0) | (y >= classes)), axis=-1)
+    t = (y[..., None] == jnp.arange(classes).astype(y.dtype)[None, None, :]) & counts[..., None]
+    errors = jnp.where(counts[..., None], jnp.abs(t.astype(p.dtype) - p), 0)
+    loss = _extension(jnp.swapaxes(errors, 1, 2), jnp.swapaxes(t, 1, 2).astype(p.dtype))
+    there = jnp.any(t, axis=1)
+    count = jnp.maximum(jnp.sum(there, axis=-1), 1).astype(p.dtype)
+    mean = jnp.sum(jnp.where(there, loss, 0), axis=-1) / count
+    return mean * jnp.where(wrong, jnp.nan, 1).astype(mean.dtype)
+
+
+def _extension(errors: jax.Array, t: jax.Array) -> jax.Array:
+    """The extension at errors of at least 0, along the last axis."""
+    order = jnp.argsort(-lax.stop_gradient(errors), axis=-1)
+    errors = jnp.take_along_axis(errors, order, axis=-1)
+    t = jnp.take_along_axis(t, order, axis=-1)
+    total = jnp.sum(t, axis=-1, keepdims=True)
+    meet = total - jnp.cumsum(t, axis=-1)
+    join = total + jnp.cumsum(1 - t, axis=-1)
+    jaccard = 1 - meet / jnp.maximum(join, 1)
+    steps = jnp.diff(jaccard, axis=-1, prepend=jnp.zeros_like(total))
+    return jnp.sum(errors * steps, axis=-1)
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    size = 1
+    for n in shape:
+        size *= n
+    return size

@@ -1,0 +1,220 @@
+"""Losses on lists of items with scores s and relevances y.
+
+softmax:  −Σ_i y_i·log softmax(s)_i (Cao et al., "ListNet", 2007)
+ListMLE:  Σ_i log Σ_{j≥i} exp s_j − s_i, items in descending order of relevance
+          (Xia et al., "Listwise Approach to Learning to Rank", 2008, equation 6)
+RankNet:  Σ_{y_i > y_j} log(1 + exp(−sigma·(s_i − s_j))) (Burges et al., 2005)
+LambdaRank: the same with weights |ΔNDCG_ij| = |2^y_i − 2^y_j|·|1 / D_i − 1 / D_j| / maxDCG, where
+          D = log2(1 + rank by score) (Burges, "From RankNet to LambdaRank to LambdaMART", 2010)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import ArrayLike
+
+from optx_core import Scalar, check_number
+from optx_losses._inputs import Axis, as_floats, as_mask, axes_of, class_last, keep, same_shape
+from optx_losses._log_softmax import log_softmax, times_log
+
+
+def ranking_softmax_loss(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    axis: Axis = -1,
+    where: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    reduce_fn: Callable[..., Any] | None = None,
+) -> jax.Array:
+    """Cross entropy of the softmax over a list with the items' relevances.
+
+    Args:
+      logits: s, scores, shape [..., items].
+      labels: y, relevances, at least 0, of the same shape.
+      axis: the axis of the items; several are counted as one.
+      where: which items there are, boolean, of the same shape; the others are as if left out.
+      weights: factors on the relevances, of the same shape.
+      reduce_fn: applied to the losses of all lists, such as `jax.numpy.mean`; None for none.
+
+    Returns:
+      The loss of each list, of the logits' shape without `axis`, float32 or wider, at least 0.
+
+    Raises:
+      TypeError: if an argument is no array of real numbers.
+      ValueError: if the shapes differ.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_losses import ranking_softmax_loss
+      >>> ranking_softmax_loss(jnp.zeros((1, 2)), jnp.array([[1.0, 0.0]]))
+      Array([0.6931472], dtype=float32)
+    """
+    name = "ranking_softmax_loss"
+    s, y, mask = _lists(name, logits, labels, axis, where)
+    if weights is not None:
+        w, _, _ = _lists(name, weights, labels, axis, where, "weights")
+        y = y * keep(mask, w.astype(y.dtype))
+    loss = 0 - jnp.sum(times_log(y, log_softmax(s, (s.ndim - 1,), mask)), axis=-1)
+    return loss if reduce_fn is None else reduce_fn(loss)
+
+
+def list_mle_loss(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    axis: Axis = -1,
+    where: ArrayLike | None = None,
+) -> jax.Array:
+    """The negative log-likelihood of the right order under Plackett and Luce's model.
+
+    Args:
+      logits: s, scores, shape [..., items].
+      labels: y, relevances, of the same shape; equal ones keep the order they are given in.
+      axis: the axis of the items; several are counted as one.
+      where: which items there are, boolean, of the same shape; the others are as if left out.
+
+    Returns:
+      The loss of each list, of the logits' shape without `axis`, float32 or wider, at least 0.
+
+    Raises:
+      TypeError: if an argument is no array of real numbers.
+      ValueError: if the shapes differ.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_losses import list_mle_loss
+      >>> list_mle_loss(jnp.zeros((1, 2)), jnp.array([[1.0, 0.0]]))
+      Array([0.6931472], dtype=float32)
+    """
+    s, y, mask = _lists("list_mle_loss", logits, labels, axis, where)
+    there = s > -jnp.inf
+    if mask is not None:
+        there = there & mask
+    order = jnp.argsort(jnp.where(there, -y, jnp.inf), axis=-1, stable=True)
+    s = jnp.take_along_axis(jnp.where(there, s, 0), order, axis=-1)
+    there = jnp.take_along_axis(there, order, axis=-1)
+    lowest = jnp.asarray(jnp.finfo(s.dtype).min / 4, s.dtype)  # no item is left: cut off below
+    rest = lax.cumlogsumexp(jnp.where(there, s, lowest), axis=s.ndim - 1, reverse=True)
+    return jnp.sum(jnp.where(there, jnp.maximum(rest - s, 0), 0), axis=-1)
+
+
+def pairwise_logistic_loss(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    sigma: Scalar = 1.0,
+    axis: Axis = -1,
+    where: ArrayLike | None = None,
+) -> jax.Array:
+    """The logistic loss of every pair of items of different relevance (RankNet).
+
+    Args:
+      logits: s, scores, shape [..., items].
+      labels: y, relevances, of the same shape.
+      sigma: the steepness, greater than 0.
+      axis: the axis of the items; several are counted as one.
+      where: which items there are, boolean, of the same shape; the others are as if left out.
+
+    Returns:
+      The sum over pairs for each list, of the logits' shape without `axis`, float32 or wider, at
+      least 0. Takes memory in the square of the number of items.
+
+    Raises:
+      TypeError: if an argument is no array of real numbers.
+      ValueError: if the shapes differ, or `sigma` is not greater than 0.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_losses import pairwise_logistic_loss
+      >>> pairwise_logistic_loss(jnp.zeros((1, 2)), jnp.array([[1.0, 0.0]]))
+      Array([0.6931472], dtype=float32)
+    """
+    check_number("pairwise_logistic_loss", above=0, sigma=sigma)
+    s, y, mask = _lists("pairwise_logistic_loss", logits, labels, axis, where)
+    return _pairwise(s, y, mask, sigma, None)
+
+
+def lambda_rank_loss(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    sigma: Scalar = 1.0,
+    axis: Axis = -1,
+    where: ArrayLike | None = None,
+) -> jax.Array:
+    """The logistic loss of every pair, weighted by what swapping it would change in the NDCG.
+
+    Args:
+      logits: s, scores, shape [..., items].
+      labels: y, relevances, at least 0, of the same shape; gains are 2^y − 1.
+      sigma: the steepness, greater than 0.
+      axis: the axis of the items; several are counted as one.
+      where: which items there are, boolean, of the same shape; the others are as if left out.
+
+    Returns:
+      The sum over pairs for each list, of the logits' shape without `axis`, float32 or wider, at
+      least 0. The weights have no gradient. Takes memory in the square of the number of items.
+
+    Raises:
+      TypeError: if an argument is no array of real numbers.
+      ValueError: if the shapes differ, or `sigma` is not greater than 0.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_losses import lambda_rank_loss
+      >>> lambda_rank_loss(jnp.array([[1.0, 0.0]]), jnp.array([[1.0, 0.0]])).round(4)
+      Array([0.1156], dtype=float32)
+    """
+    check_number("lambda_rank_loss", above=0, sigma=sigma)
+    s, y, mask = _lists("lambda_rank_loss", logits, labels, axis, where)
+    return _pairwise(s, y, mask, sigma, _ndcg_changes(s, y, mask))
+
+
+def _lists(
+    name: str, logits: Any, labels: Any, axis: Axis, where: Any, label: str = "logits"
+) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+    s, y = as_floats(name, **{label: logits, "labels": labels})
+    same_shape(name, **{label: s, "labels": y})
+    axes = axes_of(name, axis, s.ndim)
+    mask = as_mask(name, where, s, f"the {label}")
+    s, y = class_last(s, axes), class_last(y, axes)
+    if mask is not None:
+        mask = class_last(mask, axes)
+    s, y = keep(mask, s, y)
+    return s, y, mask
+
+
+def _pairwise(
+    s: jax.Array, y: jax.Array, mask: jax.Array | None, sigma: Scalar, weights: jax.Array | None
+) -> jax.Array:
+    there = s > -jnp.inf
+    if mask is not None:
+        there = there & mask
+    s = jnp.where(there, s, 0)
+    counts = y[..., :, None] > y[..., None, :]
+    counts = counts & there[..., :, None] & there[..., None, :]
+    gap = jnp.asarray(sigma, s.dtype) * (s[..., :, None] - s[..., None, :])
+    terms = jax.nn.softplus(-gap)
+    if weights is not None:
+        terms = terms * weights
+    return jnp.sum(jnp.where(counts, terms, 0), axis=(-2, -1))
+
+
+def _ndcg_changes(s: jax.Array, y: jax.Array, mask: jax.Array | None) -> jax.Array:
+    s, y = lax.stop_gradient(s), lax.stop_gradient(y)
+    s, y = keep(mask, s, fill=-jnp.inf), keep(mask, y)
+    places = jnp.argsort(jnp.argsort(-s, axis=-1, stable=True), axis=-1).astype(s.dtype)
+    discount = 1 / jnp.log2(2 + places)
+    gain = jnp.exp2(y) - 1
+    ideal = -jnp.sort(-gain, axis=-1)
+    ranks = jnp.arange(s.shape[-1]).astype(s.dtype)
+    best = jnp.sum(ideal / jnp.broadcast_to(jnp.log2(2 + ranks), ideal.shape), axis=-1)
+    best = jnp.where(best > 0, best, 1)[..., None, None]
+    gains = jnp.abs(gain[..., :, None] - gain[..., None, :])
+    return gains * jnp.abs(discount[..., :, None] - discount[..., None, :]) / best

@@ -1,0 +1,84 @@
+"""Up and down between two values, again and again.
+
+x = 0 → 1 in `up_steps`, 1 → 0 in `down_steps`;   s(n) = low + (high − low)·x·scale
+
+triangular: scale = 1;   triangular2: scale = 2^−cycle;   exp_range: scale = gammaⁿ
+
+Reference: Smith, "Cyclical Learning Rates for Training Neural Networks", 2017.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from optx_core import Scalar, recorded
+from optx_schedules._checks import check_value, whole
+from optx_schedules._progress import progress, real, since
+from optx_schedules._schedule import Schedule
+
+
+@recorded
+def cyclic_schedule(
+    low_value: Scalar,
+    high_value: Scalar,
+    up_steps: int,
+    down_steps: int | None = None,
+    mode: str = "triangular",
+    gamma: Scalar = 1.0,
+) -> Schedule:
+    """Goes up and down between two values along straight lines.
+
+    Args:
+      low_value: the value at the start of each cycle.
+      high_value: the value at the top of the first.
+      up_steps: how many steps the way up takes, at least 1.
+      down_steps: how many steps the way down takes, at least 1; by default as many.
+      mode: "triangular" (all cycles alike), "triangular2" (each half as high as the one before) or
+        "exp_range" (the height is multiplied by `gamma` at every step).
+      gamma: that factor, greater than 0.
+
+    Returns:
+      A schedule.
+
+    Raises:
+      TypeError: if an argument is no number.
+      ValueError: if a number is out of its range, or the mode is another.
+
+    Example:
+      >>> from optx_schedules import cyclic_schedule, sketch
+      >>> print(sketch(cyclic_schedule(0.0, 1.0, 10, mode="triangular2"), 60))
+      1 |         ***
+        |       **   **
+        |     **       **              *
+        |   **           **        **** ****
+        | **               **  ****         ****     *************
+      0 |*                   **                 *****             ***
+    """
+    where = "cyclic_schedule"
+    check_value(where, low_value=low_value, high_value=high_value)
+    check_value(where, above=0, gamma=gamma)
+    if mode not in ("triangular", "triangular2", "exp_range"):
+        raise ValueError(
+            f"{where}: mode must be 'triangular', 'triangular2' or 'exp_range', not {mode!r}"
+        )
+    up = whole(where, "up_steps", up_steps, least=1)
+    down = up if down_steps is None else whole(where, "down_steps", down_steps, least=1)
+
+    def at(count: jax.Array) -> jax.Array:
+        gone = since(count, 0)
+        length = jnp.asarray(up + down, gone.dtype)
+        place = gone % length
+        rising, falling = progress(place, up), progress(place, down, up)
+        x = jnp.where(place < jnp.asarray(up, gone.dtype), rising.done, falling.left)
+        if mode == "triangular2":
+            x = x * 0.5 ** real(gone // length)
+        elif mode == "exp_range":
+            x = x * real(gamma) ** real(gone)
+        low = real(low_value)
+        return low + (real(high_value) - low) * x
+
+    ends: tuple[Any, ...] = (up, up + down) if isinstance(up, int) and isinstance(down, int) else ()
+    return Schedule(at, ends)

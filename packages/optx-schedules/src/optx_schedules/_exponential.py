@@ -1,0 +1,115 @@
+"""Exponential decay.
+
+s(n) = init·rateᵖ, p = (n − begin) / steps; with a staircase p = ⌊(n − begin) / steps⌋
+
+p is split into whole turns and a rest as integers, so that it stays exact at any n.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from optx_core import Scalar, recorded
+from optx_schedules._checks import check_value, whole
+from optx_schedules._progress import is_whole, real, since
+from optx_schedules._schedule import Schedule
+
+
+@recorded
+def exponential_decay(
+    init_value: Scalar,
+    transition_steps: int,
+    decay_rate: Scalar,
+    transition_begin: int = 0,
+    staircase: bool = False,
+    end_value: Scalar | None = None,
+) -> Schedule:
+    """Is multiplied by the same factor in every stretch of steps.
+
+    Args:
+      init_value: the value until the decay begins.
+      transition_steps: in how many steps the value is multiplied by `decay_rate`, at least 1.
+      decay_rate: that factor, greater than 0; more than 1 for growth.
+      transition_begin: the step at which the decay begins.
+      staircase: whether the value changes only every `transition_steps` steps.
+      end_value: where the change stops: a lower bound for `decay_rate` below 1, an upper bound
+        above; None for none.
+
+    Returns:
+      A schedule.
+
+    Raises:
+      TypeError: if an argument is no number.
+      ValueError: if a number is out of its range.
+
+    Example:
+      >>> from optx_schedules import exponential_decay, sketch
+      >>> exponential_decay(1.0, 20, 0.5)(40)
+      Array(0.25, dtype=float32)
+      >>> print(sketch(exponential_decay(1.0, 20, 0.5), 60))
+          1 |***
+            |   ******
+            |         ********
+            |                 ***********
+            |                            *****************
+      0.129 |                                             ***************
+      >>> print(sketch(exponential_decay(1.0, 15, 0.5, staircase=True), 60))
+          1 |***************
+            |
+            |
+            |               ***************
+            |                              ***************
+      0.125 |                                             ***************
+    """
+    return exponential(
+        "exponential_decay",
+        init_value,
+        transition_steps,
+        decay_rate,
+        transition_begin,
+        staircase,
+        end_value,
+    )
+
+
+def exponential(
+    where: str,
+    init_value: Any,
+    transition_steps: Any,
+    decay_rate: Any,
+    transition_begin: Any,
+    staircase: bool,
+    end_value: Any,
+) -> Schedule:
+    """`exponential_decay`, with errors that name another function."""
+    check_value(where, init_value=init_value)
+    check_value(where, above=0, decay_rate=decay_rate)
+    if end_value is not None:
+        check_value(where, end_value=end_value)
+    steps = whole(where, "transition_steps", transition_steps, least=1)
+    begin = whole(where, "transition_begin", transition_begin)
+
+    def at(count: jax.Array) -> jax.Array:
+        rate, gone = real(decay_rate), since(count, begin)
+        turns, rest = split(gone, steps)
+        value = real(init_value) * rate**turns
+        if not staircase:
+            value = value * rate**rest
+        if end_value is None:
+            return value
+        end = real(end_value)
+        return jnp.where(rate < 1, jnp.maximum(value, end), jnp.minimum(value, end))
+
+    return Schedule(at, (begin,) if begin is not None and isinstance(begin, int) and begin else ())
+
+
+def split(gone: jax.Array, steps: Any) -> tuple[jax.Array, jax.Array]:
+    """⌊gone / steps⌋ and the rest as a share of `steps`, both as floats."""
+    if is_whole(gone) and isinstance(steps, int) and steps > jnp.iinfo(gone.dtype).max:
+        return jnp.zeros_like(real(gone)), real(gone) / real(steps)
+    length = jnp.asarray(steps, gone.dtype)
+    turns = gone // length
+    return real(turns), real(gone - turns * length) / real(length)

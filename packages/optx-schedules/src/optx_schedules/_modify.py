@@ -1,0 +1,143 @@
+"""Schedules made from one other: scaled, shifted in time, clamped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from optx_core import Scalar, recorded
+from optx_schedules._checks import check_value, whole
+from optx_schedules._progress import is_whole, real
+from optx_schedules._schedule import Schedule, boundaries_of, check_schedule, value_at
+
+
+@recorded
+def scale_schedule(schedule: Callable[[Any], Any], factor: Scalar) -> Schedule:
+    """Multiplies a schedule by a number.
+
+    Args:
+      schedule: a schedule, or any function of the step.
+      factor: the number.
+
+    Returns:
+      A schedule: s(n) = factor·schedule(n).
+
+    Raises:
+      TypeError: if the schedule is none, or the factor no number.
+
+    Example:
+      >>> from optx_schedules import linear_schedule, scale_schedule, sketch
+      >>> print(sketch(scale_schedule(linear_schedule(1.0, 0.0, 50), 0.5), 60))
+      0.5 |******
+          |      **********
+          |                **********
+          |                          **********
+          |                                    **********
+        0 |                                              **************
+    """
+    check_schedule("scale_schedule", schedule=schedule)
+    check_value("scale_schedule", factor=factor)
+    return Schedule(lambda n: real(factor) * value_at(schedule, n), boundaries_of(schedule))
+
+
+@recorded
+def shift_schedule(schedule: Callable[[Any], Any], steps: int) -> Schedule:
+    """Starts a schedule in its middle, to resume a run, or later, to delay it.
+
+    Args:
+      schedule: a schedule, or any function of the step.
+      steps: how many of its steps are behind at step 0; negative to hold its first value so long.
+
+    Returns:
+      A schedule: s(n) = schedule(max(n + steps, 0)).
+
+    Raises:
+      TypeError: if the schedule is none, or `steps` not whole.
+
+    Example:
+      >>> from optx_schedules import cosine_decay_schedule, shift_schedule, sketch
+      >>> shift_schedule(cosine_decay_schedule(1.0, 100), 25)(25).round(3)
+      Array(0.5, dtype=float32)
+      >>> print(sketch(shift_schedule(cosine_decay_schedule(1.0, 50), -10), 60))
+             1 |*********************
+               |                     ********
+               |                             ******
+               |                                   *******
+               |                                          ********
+      0.000987 |                                                  **********
+    """
+    check_schedule("shift_schedule", schedule=schedule)
+    by = whole("shift_schedule", "steps", steps, least=-(2**62))
+
+    def at(count: jax.Array) -> jax.Array:
+        return value_at(schedule, jnp.maximum(_plus(count, by), 0))
+
+    if not isinstance(by, int):
+        return Schedule(at)
+    return Schedule(at, tuple(b - by for b in boundaries_of(schedule) if b > by))
+
+
+@recorded
+def clamp(
+    schedule: Callable[[Any], Any], low: Scalar | None = None, high: Scalar | None = None
+) -> Schedule:
+    """Keeps a schedule between two values.
+
+    Args:
+      schedule: a schedule, or any function of the step.
+      low: the least value; None for no bound.
+      high: the greatest value, not below `low`; None for no bound.
+
+    Returns:
+      A schedule: s(n) = min(max(schedule(n), low), high).
+
+    Raises:
+      TypeError: if the schedule is none, or a bound no number.
+      ValueError: if both bounds are None, or `low` exceeds `high`.
+
+    Example:
+      >>> from optx_schedules import clamp, exponential_decay, sketch
+      >>> print(sketch(clamp(exponential_decay(1.0, 20, 0.3), low=0.25), 60))
+         1 |**
+           |  ***
+           |     ***
+           |        *****
+           |             ******
+      0.25 |                   *****************************************
+    """
+    check_schedule("clamp", schedule=schedule)
+    if low is None and high is None:
+        raise ValueError("clamp: give low, high or both")
+    if low is not None:
+        check_value("clamp", low_value=low)
+    if high is not None:
+        check_value("clamp", high_value=high)
+    plain = isinstance(low, int | float) and isinstance(high, int | float)
+    if plain and low > high:  # type: ignore[operator]
+        raise ValueError(f"clamp: low={low} must not exceed high={high}")
+
+    def at(count: jax.Array) -> jax.Array:
+        value = value_at(schedule, count)
+        value = value if low is None else jnp.maximum(value, real(low))
+        return value if high is None else jnp.minimum(value, real(high))
+
+    return Schedule(at, boundaries_of(schedule))
+
+
+def _plus(count: jax.Array, by: Any) -> jax.Array:
+    """Count + by, which stays at the dtype's largest number instead of overflowing."""
+    if not is_whole(count):
+        return count + real(by)
+    limits = jnp.iinfo(count.dtype)
+    if isinstance(by, int):
+        if by > limits.max or by < -limits.max:
+            return real(count) + float(by)
+        if by >= 0:
+            return jnp.minimum(count, limits.max - by) + by
+        return jnp.maximum(count, limits.min - by) + by
+    by = jnp.asarray(by, count.dtype)
+    most, least = limits.max - jnp.maximum(by, 0), limits.min - jnp.minimum(by, 0)
+    return jnp.clip(count, least, most) + by

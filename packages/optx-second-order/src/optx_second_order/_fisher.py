@@ -1,0 +1,75 @@
+"""The diagonal of the Fisher information of a model's parameters.
+
+F = (1/B) Σ_b E_{y ~ p(y|f_b)} ∇log p(y|f_b) ∇log p(y|f_b)ᵀ: labels are the model's own, not the
+data's. For outputs f that are natural parameters (logits; means of a Gaussian; log-rates) this is
+Jᵀ R Rᵀ J, the Gauss–Newton matrix, and exact; else it is estimated from labels drawn.
+
+Reference: Amari, "Natural gradient works efficiently in learning", 1998; Martens, "New insights and
+perspectives on the natural gradient method", 2020.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from optx_core import PyTree
+from optx_second_order._batches import Reduction, check_choice
+from optx_second_order._ggn import GGNMethod, outer_product_diag
+from optx_second_order._likelihoods import Likelihood
+
+
+def true_fisher_diag(
+    model_fn: Callable[..., Any],
+    likelihood: Likelihood,
+    params: PyTree,
+    x: PyTree,
+    *,
+    method: GGNMethod = "exact",
+    key: jax.Array | None = None,
+    num_samples: int = 1,
+    microbatch: int | None = None,
+    mask: PyTree = None,
+    reduction: Reduction = "mean",
+) -> PyTree:
+    """The diagonal of the Fisher information, with labels from the model.
+
+    Args:
+      model_fn: `model_fn(params, x)` for one example: the likelihood's outputs.
+      likelihood: `categorical()`, `bernoulli()`, `gaussian()`, `poisson()`, or your own.
+      params: a tree of real arrays.
+      x: inputs, examples along the leading axis.
+      method: "exact", for a likelihood with a root; "mc", labels drawn for each example by itself;
+        or "rademacher", random combinations of the root's columns, of less variance than "mc".
+      key: a random key, for the last two.
+      num_samples: how many samples to average, for the last two.
+      microbatch: how many examples to treat at once; all by default.
+      mask: which leaves to compute, as for `exact_hessian_diag`.
+      reduction: "mean" or "sum" over the examples; "none" for one diagonal per example.
+
+    Returns:
+      A tree like `params`; at least float32; None where there is no float leaf.
+
+    Raises:
+      TypeError: if `likelihood` is no `Likelihood`.
+      ValueError: if an exact Fisher is asked for and no root is known, or a key is missing.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_second_order import bernoulli, true_fisher_diag
+      >>> true_fisher_diag(lambda w, x: x @ w, bernoulli(), jnp.zeros(2), jnp.ones((4, 2)))
+      Array([0.25, 0.25], dtype=float32)
+    """
+    where = "true_fisher_diag"
+    check_choice(where, "method", method, ("exact", "mc", "rademacher"))
+    if not isinstance(likelihood, Likelihood):
+        raise TypeError(
+            f"{where}: needs a Likelihood to take labels from, such as categorical(), not "
+            f"{likelihood!r}"
+        )
+    return outer_product_diag(
+        where, model_fn, likelihood, params, x, None, method, key, num_samples, microbatch, mask,
+        reduction,
+    )  # fmt: skip

@@ -1,0 +1,52 @@
+"""Exact Hessian diagonals of networks that are piecewise linear up to few values.
+
+Where all values y that something not piecewise linear reads (the logits, say) are piecewise linear
+in a node z, an example's Hessian in z is Jᵀ G J, with J = ∂y/∂z and G = ∂²ℓ/∂y². For an entry with
+pullback P (z's cotangents to the leaf),
+
+    diagonal of the leaf = Σ_b Σ_c P_b(Jᵀ e_c) · P_b(Jᵀ G e_c):
+
+two pullbacks for each of the C values y, whatever the number of units. G need not be positive, no root
+of it is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from optx_core import PyTree
+from optx_second_order._graph import Variable
+from optx_second_order._leaves import as_wide, wide
+from optx_second_order._network import Network
+from optx_second_order._pullback import Pullback, one_hot
+
+
+def gauss_newton_diag(
+    network: Network, chosen: Sequence[int], border: Sequence[Variable], data: PyTree
+) -> list[jax.Array]:
+    """Σ_b of the Hessian diagonals of the chosen leaves; `border` are the values y."""
+    graph = network.graph
+    bounds = np.cumsum([v.size for v in border])
+    if not border:  # the loss itself is piecewise linear
+        arrays = [network.leaves.arrays[i] for i in chosen]
+        return [jnp.zeros(array.shape, wide(array.dtype)) for array in arrays]
+
+    def suffix(y: jax.Array, example: PyTree) -> jax.Array:
+        args = [*network.leaves.arrays, *jax.tree.leaves(example)]
+        parts = jnp.split(y, bounds[:-1])
+        values = {
+            v: part.astype(v.dtype).reshape(v.shape) for v, part in zip(border, parts, strict=True)
+        }
+        return as_wide(jnp.asarray(graph.run(args, replaced=values)[0]))
+
+    pullback = Pullback(network, chosen, data, wanted=border)
+    curvature = jax.vmap(jax.hessian(suffix))(pullback.outputs, data)
+
+    def pair(y: jax.Array, g: jax.Array, i: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return one_hot(i, y), g[:, i]
+
+    return pullback.sum_of_products(pair, curvature, int(bounds[-1]))

@@ -1,0 +1,230 @@
+"""The diagonal of the Gauss–Newton matrix.
+
+G = (1/B) Σ_b J_bᵀ H_b J_b, J_b = ∂f_b/∂θ for the model's outputs f, H_b = ∂²ℓ(f_b, y_b)/∂f².
+
+    exact        Σ_c (Jᵀ R e_c)², R Rᵀ = H in closed form; or, for a loss of which no root is known,
+                 Σ_c (Jᵀ e_c)·(Jᵀ H e_c), which holds for any symmetric H
+    rademacher   (Jᵀ R u)², or (Jᵀ u)·(Jᵀ H u), u of independent random signs
+    mc           (Jᵀ ∂ℓ(f, ŷ)/∂f)², ŷ drawn from the model for each example by itself
+
+The last two are unbiased estimates, at one backward pass a sample.
+
+References: Schraudolph, "Fast curvature matrix-vector products for second-order gradient descent",
+2002; Martens, Sutskever, Swersky, "Estimating the Hessian by back-propagating curvature", 2012 (the
+random signs); Martens, "New insights and perspectives on the natural gradient method", 2020.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias
+
+import jax
+import jax.numpy as jnp
+
+from optx_core import PyTree
+from optx_second_order._batches import (
+    Batch,
+    Reduction,
+    check_choice,
+    check_count,
+    check_reduction,
+    sum_over_microbatches,
+)
+from optx_second_order._leaves import Leaves, as_wide
+from optx_second_order._likelihoods import Likelihood
+from optx_second_order._network import Network
+from optx_second_order._pullback import Pair, Pullback, one_hot
+
+Loss: TypeAlias = Callable[[Any, Any], Any]
+GGNMethod: TypeAlias = Literal["exact", "mc", "rademacher"]
+_METHODS = ("exact", "mc", "rademacher")
+
+
+def ggn_diag(
+    model_fn: Callable[..., Any],
+    loss_fn: Loss,
+    params: PyTree,
+    x: PyTree,
+    y: PyTree = None,
+    *,
+    method: GGNMethod = "exact",
+    key: jax.Array | None = None,
+    num_samples: int = 1,
+    microbatch: int | None = None,
+    mask: PyTree = None,
+    reduction: Reduction = "mean",
+) -> PyTree:
+    """The diagonal of the Gauss–Newton matrix of a model and a loss.
+
+    Args:
+      model_fn: `model_fn(params, x)` for one example: outputs, an array or a tree of arrays.
+      loss_fn: a `Likelihood` (`categorical()`, say), of which a root of the curvature is known; or
+        `loss_fn(outputs, y)` for one example, any smooth scalar loss, at twice the cost.
+      params: a tree of real arrays.
+      x: inputs, examples along the leading axis.
+      y: labels, likewise. A `Likelihood` needs none: its curvature does not depend on them.
+      method: "exact"; or an estimate from `num_samples` backward passes, "rademacher" (random
+        combinations of the columns of a root) or "mc" (labels drawn from the likelihood).
+      key: a random key, for the estimates.
+      num_samples: how many samples to average, for the estimates.
+      microbatch: how many examples to treat at once; all by default.
+      mask: which leaves to compute, as for `exact_hessian_diag`.
+      reduction: "mean" or "sum" over the examples; "none" for one diagonal per example.
+
+    Returns:
+      A tree like `params`; at least float32; None where there is no float leaf.
+
+    Raises:
+      ValueError: if an estimate has no key, "mc" no `Likelihood`, or a loss no labels.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_second_order import gaussian, ggn_diag
+      >>> x = jnp.array([[1.0, 2.0], [3.0, 4.0]])
+      >>> ggn_diag(lambda w, x: x @ w, gaussian(), jnp.zeros(2), x)
+      Array([ 5., 10.], dtype=float32)
+    """
+    where = "ggn_diag"
+    check_choice(where, "method", method, _METHODS)
+    if not isinstance(loss_fn, Likelihood) and y is None:
+        raise ValueError(
+            f"{where}: the loss {loss_fn!r} needs labels: pass y, or a Likelihood such as "
+            "categorical()"
+        )
+    return outer_product_diag(
+        where, model_fn, loss_fn, params, x, y, method, key, num_samples, microbatch, mask,
+        reduction,
+    )  # fmt: skip
+
+
+def outer_product_diag(
+    where: str,
+    model_fn: Callable[..., Any],
+    loss_fn: Loss,
+    params: PyTree,
+    x: PyTree,
+    y: PyTree,
+    method: GGNMethod,
+    key: jax.Array | None,
+    num_samples: int,
+    microbatch: int | None,
+    mask: PyTree,
+    reduction: Reduction,
+) -> PyTree:
+    """What `ggn_diag` and `true_fisher_diag` share."""
+    check_reduction(where, reduction)
+    check_count(where, "microbatch", microbatch)
+    check_count(where, "num_samples", num_samples)
+    if method != "exact" and key is None:
+        raise ValueError(f'{where}: method "{method}" is random, pass key=jax.random.key(0), say')
+    if method == "mc" and not isinstance(loss_fn, Likelihood):
+        raise ValueError(
+            f'{where}: method "mc" draws labels, pass a Likelihood such as categorical(), not '
+            f"{loss_fn!r}"
+        )
+    leaves = Leaves(where, params, mask)
+    inputs = Batch(where, (x,))
+    size = inputs.size
+    keys = None if key is None else jax.random.split(key, size)
+    extra = (Batch(where, (x, y)).data[1], keys)
+    network = Network(lambda p, x: _float_outputs(where, model_fn(p, x)), leaves, inputs)
+    kind = _Curvature(where, network, loss_fn, method)
+
+    def diagonals(rows: Any) -> list[jax.Array]:
+        data, more = rows
+        pullback = Pullback(network, range(len(leaves.arrays)), data)
+        count = pullback.outputs.shape[1] if method == "exact" else num_samples
+        more = jax.vmap(kind.prepare)(pullback.outputs, more)
+        return pullback.sum_of_products(kind.pair, more, count)
+
+    if not leaves.arrays:
+        return leaves.tree([])
+    divisor = 1 if method == "exact" else num_samples
+    rows = (inputs.data, extra)
+    if reduction == "none":
+        ones = jax.tree.map(lambda a: a[:, None], rows)
+        found = jax.lax.map(diagonals, ones, batch_size=microbatch)
+    else:
+        found = sum_over_microbatches(diagonals, rows, size, microbatch)
+        divisor = divisor * (1 if reduction == "sum" else size)
+    return leaves.tree([d / divisor for d in found])
+
+
+class _Curvature:
+    """The pairs of cotangents whose pullbacks make J^T H J, for one example."""
+
+    def __init__(self, where: str, network: Network, loss_fn: Loss, method: GGNMethod) -> None:
+        self._shapes = [v.aval for v in network.graph.outputs]
+        self._structure = network.graph.out_structure
+        self._loss, self._method = loss_fn, method
+        root = loss_fn.root if isinstance(loss_fn, Likelihood) else None
+        self._root = root
+        if isinstance(loss_fn, Likelihood) and root is None and method != "mc":
+            raise ValueError(
+                f"{where}: the likelihood {loss_fn.name} has no root; use method='mc', or give "
+                "ggn_diag its nll as the loss, with labels"
+            )
+
+    @property
+    def pair(self) -> Pair:
+        """(y, extra, i) ↦ (a, c)."""
+        return self._pair
+
+    def outputs(self, flat: jax.Array) -> Any:
+        """The model's outputs, from their flat form."""
+        parts, start = [], 0
+        for aval in self._shapes:
+            part = flat[start : start + aval.size]
+            parts.append(part.reshape(aval.shape).astype(aval.dtype))
+            start += aval.size
+        return jax.tree.unflatten(self._structure, parts)
+
+    def prepare(self, flat: jax.Array, extra: Any) -> Any:
+        """What `pair` needs besides, computed once: the Hessian, where no root is known."""
+        y, key = extra
+        if isinstance(self._loss, Likelihood):
+            return y, key, None
+        hessian = jax.hessian(lambda f: _scalar(self._loss(self.outputs(f), y)))(as_wide(flat))
+        return y, key, hessian
+
+    def _pair(
+        self, flat: jax.Array, extra: Any, i: jax.Array
+    ) -> tuple[jax.Array, jax.Array | None]:
+        _, key, hessian = extra
+        if self._method == "mc":
+            likelihood = self._loss
+            assert isinstance(likelihood, Likelihood)  # noqa: S101 (checked when called)
+            label = likelihood.sample(jax.random.fold_in(key, i), self.outputs(flat))
+            label = jax.lax.stop_gradient(label)
+            grad = jax.grad(lambda f: _scalar(likelihood.nll(self.outputs(f), label)))
+            return grad(as_wide(flat)), None
+        wide_flat = as_wide(flat)
+        if self._method == "exact":
+            u = one_hot(i, wide_flat)
+        else:
+            u = jax.random.rademacher(jax.random.fold_in(key, i), flat.shape, wide_flat.dtype)
+        if self._root is None:
+            return u, hessian @ u
+        rooted = self._root(self.outputs(flat), self.outputs(u))
+        return jnp.concatenate([as_wide(r).reshape(-1) for r in jax.tree.leaves(rooted)]), None
+
+
+def _scalar(value: Any) -> jax.Array:
+    value = as_wide(jnp.asarray(value))
+    if value.shape != ():
+        raise ValueError(
+            f"the loss of one example must be a scalar, not of shape {list(value.shape)}; it is "
+            "called as loss_fn(outputs, y) with single examples"
+        )
+    return value
+
+
+def _float_outputs(where: str, outputs: Any) -> Any:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(outputs):
+        if not jnp.issubdtype(jnp.asarray(leaf).dtype, jnp.floating):
+            raise TypeError(
+                f"{where}: the model's outputs{jax.tree_util.keystr(path)} are "
+                f"{jnp.asarray(leaf).dtype}; they must be real numbers"
+            )
+    return outputs
