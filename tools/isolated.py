@@ -25,7 +25,7 @@ import tomllib
 import zipfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-TEST_TOOLS = ["pytest", "chex", "hypothesis", "numpy"]
+TEST_TOOLS = ["pytest", "pytest-xdist", "chex", "hypothesis", "numpy"]
 
 
 def run(*command: object, cwd: pathlib.Path | None = None, quiet: bool = True) -> str:
@@ -84,7 +84,7 @@ def check_contents(package: pathlib.Path, wheel: pathlib.Path) -> None:
 
 
 def try_alone(
-    package: pathlib.Path, wheels: pathlib.Path, wheel: pathlib.Path, lowest: bool
+    package: pathlib.Path, wheels: pathlib.Path, wheel: pathlib.Path, lowest: bool, smoke: bool
 ) -> None:
     """Installs the wheel alone, imports it, runs its tests and its README."""
     module = package.name.replace("-", "_")
@@ -120,8 +120,10 @@ def try_alone(
             "[pytest]\naddopts = --import-mode=importlib -p no:cacheprovider\nfilterwarnings =\n"
             + "\n".join(lines)
         )
-        out = run(python, "-m", "pytest", "-q", "-c", place / "pytest.ini", tests, cwd=place)
-        print("   ", out.strip().splitlines()[-1])
+        if not smoke:
+            pytest = (python, "-m", "pytest", "-q", "--numprocesses=auto")
+            out = run(*pytest, "-c", place / "pytest.ini", tests, cwd=place)
+            print("   ", out.strip().splitlines()[-1])
         examples = re.findall(
             r"```python\n(.*?)```", (package / "README.md").read_text(), re.DOTALL
         )
@@ -138,6 +140,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Build and try each package alone.")
     parser.add_argument("packages", nargs="*", help="distributions; all by default")
     parser.add_argument("--lowest", action="store_true", help="with the lowest direct dependencies")
+    parser.add_argument("--smoke", action="store_true", help="install, import, README; no tests")
     args = parser.parse_args()
     everything = sorted(path.parent for path in ROOT.glob("packages/optx-*/pyproject.toml"))
     unknown = set(args.packages) - {path.name for path in everything}
@@ -151,7 +154,7 @@ def main() -> None:
         for package in chosen:
             print(f"{package.name}{' (lowest)' if args.lowest else ''}")
             check_contents(package, built[package])
-            try_alone(package, wheels, built[package], args.lowest)
+            try_alone(package, wheels, built[package], args.lowest, args.smoke)
     print(f"{len(chosen)} packages stand alone")
 
 

@@ -78,7 +78,7 @@ def bias_correction(decay: Decay, count: jax.Array) -> jax.Array:
       >>> import jax.numpy as jnp
       >>> from optx_core import bias_correction, decay_of
       >>> bias_correction(decay_of(0.5), jnp.array(2))
-      Array(0.75, dtype=float32, weak_type=True)
+      Array(0.75, dtype=float32)
     """
     complement = jnp.asarray(decay.complement)
     return -jnp.expm1(jnp.asarray(count).astype(complement.dtype) * jnp.log1p(-complement))
