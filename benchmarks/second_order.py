@@ -72,9 +72,9 @@ class Problem:
         return jax.jit(function).lower(self.params, self.x, self.y).compile()
 
     def programs(self, *names):
-        exact = lambda method: (
-            lambda p, x, y: so.exact_hessian_diag(self.loss, p, x, y, method=method)
-        )
+        def exact(method):
+            return lambda p, x, y: so.exact_hessian_diag(self.loss, p, x, y, method=method)
+
         known = {
             "gradient": jax.grad(self.mean),
             "auto": exact("auto"),
@@ -126,10 +126,13 @@ def exact(console):
     console.print(rows)
 
 
-def shared(console):
-    """A small convolutional net and a one-layer transformer: exact, the count predicted."""
+def shared_models():
+    """A small convolutional net and a one-layer transformer."""
     rng = np.random.default_rng(0)
-    normal = lambda *shape: jnp.asarray(rng.normal(size=shape) / shape[0] ** 0.5, jnp.float32)
+
+    def normal(*shape):
+        return jnp.asarray(rng.normal(size=shape) / shape[0] ** 0.5, jnp.float32)
+
     spec = ("NHWC", "HWIO", "NHWC")
 
     def conv(p, x, y):
@@ -144,7 +147,7 @@ def shared(console):
         h = h + jnp.tanh(h @ p["w1"]) @ p["w2"]
         return cross_entropy(h.mean(0) @ p["w"], y)
 
-    models = {
+    return {
         "conv": (
             conv,
             {"k1": normal(3, 3, 1, 8), "k2": normal(3, 3, 8, 16), "w": normal(64, 10)},
@@ -161,6 +164,11 @@ def shared(console):
             (8, 16),
         ),
     }
+
+
+def shared(console):
+    """Networks that share weights: exact, the count predicted."""
+    rng, models = np.random.default_rng(0), shared_models()
     rows = table(
         "Shared weights, B = 64", "net", "what", "time", "probes", "temporaries", "largest error"
     )
@@ -169,9 +177,10 @@ def shared(console):
         y = jnp.asarray(rng.integers(0, 10, 64))
         programs, values = {}, {}
         for method in ("auto", "chunked"):
-            run = lambda p, m=method, loss=loss, x=x, y=y: so.exact_hessian_diag(
-                loss, p, x, y, method=m
-            )
+
+            def run(p, method=method, loss=loss, x=x, y=y):
+                return so.exact_hessian_diag(loss, p, x, y, method=method)
+
             programs[method] = jax.jit(run).lower(params).compile()
             values[method] = programs[method](params)
         pairs = zip(*map(jax.tree.leaves, (values["auto"], values["chunked"])), strict=True)
@@ -210,6 +219,14 @@ def variance(console):
             params = descend(problem, params, steps)
             ratios.append(ratio(problem, params))
         rows.add_row(name, *(f"{r:,.0f}" for r in ratios))
+    rng = np.random.default_rng(0)
+    for name, (loss, params, shape) in shared_models().items():
+        problem = Problem([1, 1], jnp.tanh)
+        problem.loss, problem.params = loss, params
+        problem.x = jnp.asarray(rng.normal(size=(64, *shape)), jnp.float32)
+        problem.y = jnp.asarray(rng.integers(0, 10, 64))
+        ratios = [ratio(problem, descend(problem, params, steps)) for steps in (0, 1000)]
+        rows.add_row(f"{name}, random data, 1,000 steps", *(f"{r:,.1f}" for r in ratios))
     console.print(rows)
 
 

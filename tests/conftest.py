@@ -1,5 +1,6 @@
-"""Settings every test runs under: strict promotion of dtypes and ranks, and a fixed way to make keys."""
+"""Settings every test runs under: strict promotion of dtypes and ranks, and bounded memory."""
 
+import itertools
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -10,9 +11,19 @@ import pytest
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+_finished = itertools.count(1)
+
 
 @pytest.fixture
 def x64():
     """Runs the test in double precision."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture(autouse=True)
+def bounded_memory():
+    """Compiled programs are kept for as long as a process lives: some gigabytes in a run of this suite."""
+    yield
+    if next(_finished) % 50 == 0:
+        jax.clear_caches()

@@ -66,6 +66,7 @@ def reference(name: str) -> dict[str, np.ndarray]:
         y, lossfunc, factor = torch.randint(0, sizes[-1], (9,)), torch.nn.CrossEntropyLoss(), 1.0
     else:
         y, lossfunc, factor = torch.randn(9, sizes[-1]), torch.nn.MSELoss(), sizes[-1] / 2
+    classes = kind == "cross_entropy"
     lossfunc = extend(lossfunc)
     names, params = zip(*model.named_parameters(), strict=True)
     with backpack(DiagHessian(), DiagGGNExact(), BatchGrad()):
@@ -82,13 +83,13 @@ def reference(name: str) -> dict[str, np.ndarray]:
         out = torch.func.functional_call(plain, parts, (x,))
         return (
             torch.nn.functional.cross_entropy(out, y)
-            if factor == 1.0
+            if classes
             else (torch.nn.functional.mse_loss(out, y))
         )
 
     flat = torch.cat([p.detach().reshape(-1) for p in params])
     by_func = torch.func.hessian(loss)(flat).diagonal()
-    plain_loss = torch.nn.CrossEntropyLoss() if factor == 1.0 else torch.nn.MSELoss()
+    plain_loss = torch.nn.CrossEntropyLoss() if classes else torch.nn.MSELoss()
     operator = HessianLinearOperator(
         plain, plain_loss, list(plain.parameters()), [(x, y)], progressbar=False
     )

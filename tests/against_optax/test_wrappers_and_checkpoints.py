@@ -161,7 +161,6 @@ def test_lookahead_gives_the_numbers_of_optax(k):
         "l2_ball",
         "l2_sphere",
         "linf_ball",
-        "hypercube",
     ],
 )
 def test_projections_are_those_of_optax(name):

@@ -131,5 +131,5 @@ def read_colouring(where: str, coloring: Any, leaves: Leaves) -> list[np.ndarray
                 f"{where}: coloring{path} is {colours.dtype}{list(colours.shape)}, it must hold "
                 f"integers in the shape {list(array.shape)} of the parameter"
             )
-        found.append(colours)
+        found.append(colours.astype(np.int32))
     return found

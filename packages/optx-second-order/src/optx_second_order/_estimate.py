@@ -28,7 +28,7 @@ from optx_second_order._batches import (
     check_count,
     scalar_loss,
 )
-from optx_second_order._entries import Entry
+from optx_second_order._entry_kinds import Entry
 from optx_second_order._hutchinson import hutchinson_diag
 from optx_second_order._leaves import Leaves, as_wide
 from optx_second_order._network import Network, outputs_of, pulled_product

@@ -24,7 +24,7 @@ from optx_second_order._batches import (
 )
 from optx_second_order._chunked import chunked_diag, coloured_diag, read_colouring
 from optx_second_order._costs import CHUNKED_CHUNK
-from optx_second_order._entries import Entry
+from optx_second_order._entry_kinds import Entry
 from optx_second_order._gauss_newton import gauss_newton_diag
 from optx_second_order._leaves import Leaves, as_wide
 from optx_second_order._network import Network, outputs_of, squared_inputs

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 
 from optx_core import PyTree
 from optx_second_order._batches import Batch
-from optx_second_order._entries import Entry, find_entries, wide_inputs
+from optx_second_order._entries import find_entries
+from optx_second_order._entry_kinds import Entry, wide_inputs
 from optx_second_order._graph import Graph, Variable
 from optx_second_order._leaves import Leaves, as_wide, wide
 

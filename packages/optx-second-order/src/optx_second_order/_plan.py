@@ -21,7 +21,7 @@ from optx_second_order._costs import (
     chain_examples,
     unit_chunk,
 )
-from optx_second_order._entries import Entry
+from optx_second_order._entry_kinds import Entry
 from optx_second_order._graph import Variable
 from optx_second_order._links import Link, find_chain
 from optx_second_order._network import Network

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from optx_core import PyTree
-from optx_second_order._entries import Entry
+from optx_second_order._entry_kinds import Entry
 from optx_second_order._leaves import as_wide, wide
 from optx_second_order._network import Network, outputs_of, pulled_product, squared_inputs
 
