@@ -93,8 +93,9 @@ def try_alone(
         run("uv", "venv", "--quiet", "--python", sys.executable, place / "env")
         python = place / "env" / "bin" / "python"
         install = ("uv", "pip", "install", "--quiet", "--python", python, "--find-links", wheels)
-        # The lowest dependencies are those of the package itself, its core's newest fix included.
-        resolution = ("--resolution", "lowest-direct") if lowest else ()
+        # uv takes the lowest of what is asked for by name: the package's own dependencies.
+        project = tomllib.loads((package / "pyproject.toml").read_text())["project"]
+        resolution = ("--resolution", "lowest-direct", *project["dependencies"]) if lowest else ()
         run(*install, *resolution, wheel)
         run("uv", "pip", "check", "--python", python)
         run(
