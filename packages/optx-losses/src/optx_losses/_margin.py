@@ -128,6 +128,8 @@ def _with_margin(
 ) -> jax.Array:
     check_number(name, above=0, scale=scale)
     c, y, mask, _ = integer_inputs(name, cosines, labels, axis, where, 0.0, None)
+    if mask is not None:  # the angle of what is left out may be no number
+        c = jnp.where(mask, c, jnp.zeros_like(c))
     right = lax.broadcasted_iota(y.dtype, c.shape, c.ndim - 1) == y[..., None]
     logits = jnp.where(right, change(c), c) * jnp.asarray(scale, c.dtype)
     return softmax_cross_entropy_with_integer_labels(
