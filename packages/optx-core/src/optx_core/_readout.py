@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -112,8 +113,6 @@ def _walk(tx: Any, state: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[st
 def _numbers(
     call: Call, state: Any, path: tuple[str, ...]
 ) -> Iterator[tuple[tuple[str, ...], Any]]:
-    import inspect
-
     parameters = inspect.signature(call.function).parameters
     for name, value in call.arguments.items():
         if isinstance(value, float | np.number | np.ndarray | jax.Array):

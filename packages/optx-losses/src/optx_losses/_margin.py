@@ -17,7 +17,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from optx_core import Scalar, check_number
-from optx_losses._inputs import Axis
+from optx_losses._inputs import Axis, keep
 from optx_losses._integer_labels import (
     integer_inputs,
     softmax_cross_entropy_with_integer_labels,
@@ -128,8 +128,7 @@ def _with_margin(
 ) -> jax.Array:
     check_number(name, above=0, scale=scale)
     c, y, mask, _ = integer_inputs(name, cosines, labels, axis, where, 0.0, None)
-    if mask is not None:  # the angle of what is left out may be no number
-        c = jnp.where(mask, c, jnp.zeros_like(c))
+    c = keep(mask, c)  # the angle of what is left out may be no number
     right = lax.broadcasted_iota(y.dtype, c.shape, c.ndim - 1) == y[..., None]
     logits = jnp.where(right, change(c), c) * jnp.asarray(scale, c.dtype)
     return softmax_cross_entropy_with_integer_labels(
