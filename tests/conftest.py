@@ -2,6 +2,8 @@
 
 import itertools
 import os
+import pathlib
+import sys
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -10,6 +12,9 @@ import pytest
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# The table of all optimizers serves the tests of several folders.
+sys.path.append(str(pathlib.Path(__file__).parent / "aliases"))
 
 _finished = itertools.count(1)
 

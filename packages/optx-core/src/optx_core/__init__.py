@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from optx_core._absent import TreeMismatchError
     from optx_core._apply_updates import apply_updates, incremental_update, periodic_update
     from optx_core._chain import chain, named_chain
-    from optx_core._extra_args import with_extra_args_support
+    from optx_core._dtypes import at_least_float32, common_real_dtype, real_dtype
+    from optx_core._extra_args import check_transformation_like, with_extra_args_support
     from optx_core._finite import all_finite
     from optx_core._flat import Unravel, ravel_params
     from optx_core._flow import Flow
@@ -53,10 +54,11 @@ if TYPE_CHECKING:
     )
     from optx_core._readout import hyperparams, metrics
     from optx_core._recorded import Call, Recorded, call_of, recorded
+    from optx_core._run_if import run_if
     from optx_core._scale_gradient import scale_gradient
     from optx_core._scheduled import ScheduledState, schedulable
     from optx_core._sharding import state_sharding, zero1, zero1_rule
-    from optx_core._staged import leafwise
+    from optx_core._staged import leafwise, wrapping
     from optx_core._transforms._add_decayed_weights import WeightDecaySchedule, add_decayed_weights
     from optx_core._transforms._add_noise import AddNoiseState, add_noise
     from optx_core._transforms._block_clip import (
@@ -145,7 +147,8 @@ _CONTENTS = {
     "_absent": ("TreeMismatchError",),
     "_apply_updates": ("apply_updates", "incremental_update", "periodic_update"),
     "_chain": ("chain", "named_chain"),
-    "_extra_args": ("with_extra_args_support",),
+    "_dtypes": ("at_least_float32", "common_real_dtype", "real_dtype"),
+    "_extra_args": ("check_transformation_like", "with_extra_args_support"),
     "_finite": ("all_finite",),
     "_flat": ("Unravel", "ravel_params"),
     "_flow": ("Flow",),
@@ -185,10 +188,11 @@ _CONTENTS = {
     ),
     "_readout": ("hyperparams", "metrics"),
     "_recorded": ("Call", "Recorded", "call_of", "recorded"),
+    "_run_if": ("run_if",),
     "_scale_gradient": ("scale_gradient",),
     "_scheduled": ("ScheduledState", "schedulable"),
     "_sharding": ("state_sharding", "zero1", "zero1_rule"),
-    "_staged": ("leafwise",),
+    "_staged": ("leafwise", "wrapping"),
     "_transforms._add_decayed_weights": ("WeightDecaySchedule", "add_decayed_weights"),
     "_transforms._add_noise": ("AddNoiseState", "add_noise"),
     "_transforms._block_clip": (
@@ -338,14 +342,17 @@ __all__ = [
     "apply_every",
     "apply_if_finite",
     "apply_updates",
+    "at_least_float32",
     "bias_correction",
     "call_of",
     "centralize",
     "chain",
     "check_number",
+    "check_transformation_like",
     "clip",
     "clip_by_block_rms",
     "clip_by_global_norm",
+    "common_real_dtype",
     "conditionally_mask",
     "conditionally_transform",
     "decay_of",
@@ -395,8 +402,10 @@ __all__ = [
     "projection_simplex",
     "projection_vector",
     "ravel_params",
+    "real_dtype",
     "recorded",
     "reshape_batch_axis",
+    "run_if",
     "safe_increment",
     "safe_norm",
     "safe_root_mean_squares",
@@ -422,6 +431,7 @@ __all__ = [
     "unitwise_norm",
     "with_ema",
     "with_extra_args_support",
+    "wrapping",
     "zero1",
     "zero1_rule",
     "zero_count",

@@ -21,7 +21,20 @@ def is_inexact(x: Any) -> bool:
 
 
 def at_least_float32(dtype: Any) -> Any:
-    """The dtype itself, or float32 for the narrower floating-point ones."""
+    """The dtype itself, or float32 for the narrower floating-point ones.
+
+    Args:
+      dtype: any dtype.
+
+    Returns:
+      The dtype to compute or accumulate in.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import at_least_float32
+      >>> at_least_float32(jnp.bfloat16), at_least_float32(jnp.int32)
+      (dtype('float32'), dtype('int32'))
+    """
     dtype = jnp.dtype(dtype)
     if jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4:
         return jnp.dtype(jnp.float32)
@@ -29,7 +42,20 @@ def at_least_float32(dtype: Any) -> Any:
 
 
 def real_dtype(dtype: Any) -> Any:
-    """The dtype of the real part."""
+    """The dtype of the real part.
+
+    Args:
+      dtype: any dtype.
+
+    Returns:
+      The real partner of a complex dtype; any other dtype itself.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import real_dtype
+      >>> real_dtype(jnp.complex64)
+      dtype('float32')
+    """
     dtype = jnp.dtype(dtype)
     return jnp.finfo(dtype).dtype if jnp.issubdtype(dtype, jnp.complexfloating) else dtype
 
@@ -40,7 +66,20 @@ def complex_dtype(dtype: Any) -> Any:
 
 
 def common_real_dtype(*dtypes: Any) -> Any:
-    """The real dtype to compute in: float64 where one of the dtypes is that wide, else float32."""
+    """The real dtype to compute in: float64 where one of the dtypes is that wide, else float32.
+
+    Args:
+      *dtypes: dtypes of the arrays that meet; integers and booleans have no say.
+
+    Returns:
+      float32 or float64.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import common_real_dtype
+      >>> common_real_dtype(jnp.bfloat16, jnp.int32)
+      dtype('float32')
+    """
     wide = any(
         jnp.issubdtype(dtype, jnp.inexact) and real_dtype(dtype).itemsize > 4 for dtype in dtypes
     )

@@ -48,7 +48,19 @@ def with_extra_args_support(tx: Any) -> GradientTransformationExtraArgs:
 
 
 def check_transformation_like(where: str, tx: Any) -> None:
-    """Refuses what has no `init` and `update`."""
+    """Refuses what has no `init` and `update`.
+
+    Args:
+      where: the function to name in the error.
+      tx: what was given as a transformation.
+
+    Raises:
+      TypeError: if it has no callable `init` and `update`; names the cure where it is clear.
+
+    Example:
+      >>> from optx_core import check_transformation_like, scale
+      >>> check_transformation_like("mine", scale(2.0))
+    """
     if not (callable(getattr(tx, "init", None)) and callable(getattr(tx, "update", None))):
         hint = ""
         if callable(tx):

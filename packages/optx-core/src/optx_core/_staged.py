@@ -74,6 +74,17 @@ def wrapping(
 
     Returns:
       A transformation with the checks of the protocol.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import EmptyState, recorded, tree, wrapping
+      >>> @recorded
+      ... def unit_length():
+      ...     def update(updates, state, params=None, **_):
+      ...         return tree.scale(1 / tree.norm(updates), updates), state
+      ...     return wrapping(lambda params: EmptyState(), update)
+      >>> unit_length().update(jnp.array([3.0, 4.0]), EmptyState())[0]
+      Array([0.6, 0.8], dtype=float32)
     """
 
     def stages(

@@ -1,0 +1,17 @@
+"""The table of all optimizers: a row for each, by its name and, after a comma, its options."""
+
+from optimizer_rows import beyond, classic, contributed, matrices, searched
+from optimizer_rows._row import Row
+
+ROWS: dict[str, Row] = {
+    **classic.ROWS,
+    **contributed.ROWS,
+    **searched.ROWS,
+    **matrices.ROWS,
+    **beyond.ROWS,
+}
+
+# Public functions that make no transformation; each has tests of its own.
+NO_OPTIMIZERS: set[str] = set()
+
+__all__ = ["NO_OPTIMIZERS", "ROWS", "Row"]

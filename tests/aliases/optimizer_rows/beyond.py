@@ -1,0 +1,3 @@
+"""Element by element, and not in optax."""
+
+ROWS = {}

@@ -1,0 +1,3 @@
+"""The optimizers that optax keeps in its contrib."""
+
+ROWS = {}

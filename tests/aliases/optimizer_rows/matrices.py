@@ -1,0 +1,3 @@
+"""Optimizers that see a matrix as a matrix."""
+
+ROWS = {}

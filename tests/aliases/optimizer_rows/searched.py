@@ -1,0 +1,3 @@
+"""Line searches, and what needs the value of the loss."""
+
+ROWS = {}
