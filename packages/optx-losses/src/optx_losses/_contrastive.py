@@ -10,13 +10,15 @@ supervised: mean over positives p of −log [exp s_ip / Σ_{j≠i} exp s_ij]
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from optx_core import Scalar, check_number
 from optx_losses._cosine import unit
-from optx_losses._inputs import as_floats, as_integers, has_shape, same_shape
+from optx_losses._inputs import as_floats, as_integers, as_mask, has_shape, keep, same_shape
 from optx_losses._log_softmax import log_softmax, log_sum_exp
 from optx_losses._rounding import not_negative
 
@@ -28,6 +30,7 @@ def info_nce_loss(
     *,
     negatives: ArrayLike | None = None,
     symmetric: bool = False,
+    where: ArrayLike | None = None,
 ) -> jax.Array:
     """Cross entropy of finding each anchor's own positive among all of them.
 
@@ -37,6 +40,8 @@ def info_nce_loss(
       temperature: what the cosines are divided by, greater than 0.
       negatives: more candidates that belong to no anchor, shape [n, features].
       symmetric: whether to average with the loss of finding each positive's anchor (as CLIP does).
+      where: which pairs there are, boolean, shape [batch]; the others are nobody's negatives, and
+        give 0.
 
     Returns:
       The loss of each pair, shape [batch], float32 or wider, at least 0.
@@ -56,24 +61,36 @@ def info_nce_loss(
     a, p = as_floats(name, anchors=anchors, positives=positives)
     _two_axes(name, "anchors", a)
     same_shape(name, anchors=a, positives=p)
-    candidates = p
+    mask = _examples(name, where, a)
+    a, p = keep(_rows(mask), a, p)
+    candidates, there = p, mask
     if negatives is not None:
         (n,) = as_floats(name, negatives=negatives)
         has_shape(name, "negatives", n, (*n.shape[:1], a.shape[1]), "[n, features]")
         candidates = jnp.concatenate([p, n.astype(p.dtype)])
-    loss = _diagonal_loss(_cosines(a, candidates, temperature))
-    if not symmetric:
-        return loss
-    return 0.5 * (loss + _diagonal_loss(_cosines(p, a, temperature)))
+        if there is not None:
+            there = jnp.concatenate([there, jnp.ones(n.shape[0], bool)])
+    loss = _diagonal_loss(_cosines(a, candidates, temperature), there)
+    if symmetric:
+        loss = 0.5 * (loss + _diagonal_loss(_cosines(p, a, temperature), mask))
+    return keep(mask, loss)
 
 
-def ntxent(embeddings: ArrayLike, labels: ArrayLike, temperature: Scalar = 0.07) -> jax.Array:
+def ntxent(
+    embeddings: ArrayLike,
+    labels: ArrayLike,
+    temperature: Scalar = 0.07,
+    *,
+    where: ArrayLike | None = None,
+) -> jax.Array:
     """Cross entropy of telling each positive of an example from all its negatives.
 
     Args:
       embeddings: z, shape [batch, features].
       labels: integers, shape [batch]; equal ones are each other's positives.
       temperature: what the cosines are divided by, greater than 0.
+      where: which examples there are, boolean, shape [batch]; the others are nobody's positive or
+        negative, and give 0.
 
     Returns:
       For each example the mean over its positives, shape [batch], float32 or wider, at least 0; 0 for
@@ -89,14 +106,18 @@ def ntxent(embeddings: ArrayLike, labels: ArrayLike, temperature: Scalar = 0.07)
       >>> ntxent(jnp.eye(4), jnp.array([0, 0, 1, 1]), temperature=1.0)
       Array([1.0986123, 1.0986123, 1.0986123, 1.0986123], dtype=float32)
     """
-    s, same, other = _pairs("ntxent", embeddings, labels, temperature)
-    negatives = log_sum_exp(s, (1,), ~(same | other))
+    s, same, apart = _pairs("ntxent", embeddings, labels, temperature, where)
+    negatives = log_sum_exp(s, (1,), ~(same | apart))
     gap = jnp.where(same, negatives[:, None] - s, 0)
     return _mean_of(jax.nn.softplus(gap), same)
 
 
 def supervised_contrastive_loss(
-    embeddings: ArrayLike, labels: ArrayLike, temperature: Scalar = 0.07
+    embeddings: ArrayLike,
+    labels: ArrayLike,
+    temperature: Scalar = 0.07,
+    *,
+    where: ArrayLike | None = None,
 ) -> jax.Array:
     """Cross entropy of finding the examples of the same class among all others.
 
@@ -104,6 +125,8 @@ def supervised_contrastive_loss(
       embeddings: z, shape [batch, features].
       labels: integers, shape [batch], the classes.
       temperature: what the cosines are divided by, greater than 0.
+      where: which examples there are, boolean, shape [batch]; the others are nobody's positive or
+        negative, and give 0.
 
     Returns:
       For each example the mean over its positives, shape [batch], float32 or wider, at least 0; 0 for
@@ -119,23 +142,40 @@ def supervised_contrastive_loss(
       >>> supervised_contrastive_loss(jnp.eye(4), jnp.array([0, 0, 1, 1]), temperature=1.0)
       Array([1.0986123, 1.0986123, 1.0986123, 1.0986123], dtype=float32)
     """
-    s, same, itself = _pairs("supervised_contrastive_loss", embeddings, labels, temperature)
-    log_p = log_softmax(s, (1,), ~itself)
+    name = "supervised_contrastive_loss"
+    s, same, apart = _pairs(name, embeddings, labels, temperature, where)
+    log_p = log_softmax(s, (1,), ~apart)
     return _mean_of(0 - jnp.where(same, log_p, 0), same)
 
 
 def _pairs(
-    name: str, embeddings: ArrayLike, labels: ArrayLike, temperature: Scalar
+    name: str,
+    embeddings: ArrayLike,
+    labels: ArrayLike,
+    temperature: Scalar,
+    where: ArrayLike | None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Similarities, which pairs are positive, which are an example with itself."""
+    """Similarities, which pairs are positive, which no pair (an example with itself, or left out)."""
     check_number(name, above=0, temperature=temperature)
     (z,) = as_floats(name, embeddings=embeddings)
     _two_axes(name, "embeddings", z)
     y = as_integers(name, "labels", labels)
     has_shape(name, "labels", y, z.shape[:1], f"the embeddings are {z.shape}")
-    itself = jnp.eye(z.shape[0], dtype=bool)
-    same = (y[:, None] == y[None, :]) & ~itself
-    return _cosines(z, z, temperature), same, itself
+    mask = _examples(name, where, z)
+    z = keep(_rows(mask), z)
+    apart = jnp.eye(z.shape[0], dtype=bool)
+    if mask is not None:
+        apart = apart | ~(mask[:, None] & mask[None, :])
+    same = (y[:, None] == y[None, :]) & ~apart
+    return _cosines(z, z, temperature), same, apart
+
+
+def _examples(name: str, where: ArrayLike | None, x: jax.Array) -> Any:
+    return as_mask(name, where, jnp.zeros(x.shape[0], bool), "the examples")
+
+
+def _rows(mask: jax.Array | None) -> jax.Array | None:
+    return None if mask is None else mask[:, None]
 
 
 def _cosines(a: jax.Array, b: jax.Array, temperature: Scalar) -> jax.Array:
@@ -144,11 +184,12 @@ def _cosines(a: jax.Array, b: jax.Array, temperature: Scalar) -> jax.Array:
     return product / jnp.asarray(temperature, product.dtype)
 
 
-def _diagonal_loss(s: jax.Array) -> jax.Array:
+def _diagonal_loss(s: jax.Array, columns: jax.Array | None) -> jax.Array:
     right = jnp.arange(s.shape[0])
     if not s.size:
         return jnp.zeros(s.shape[0], s.dtype)
-    return 0 - log_softmax(s, (1,))[right, right]
+    mask = None if columns is None else jnp.broadcast_to(columns[None, :], s.shape)
+    return 0 - log_softmax(s, (1,), mask)[right, right]
 
 
 def _mean_of(terms: jax.Array, chosen: jax.Array) -> jax.Array:

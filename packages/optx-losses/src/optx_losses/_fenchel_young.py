@@ -14,23 +14,27 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from optx_losses._inputs import as_floats, same_shape
+from optx_losses._inputs import as_floats, axes_of, class_last, same_shape
 from optx_losses._log_softmax import times_log
 
 
-def make_fenchel_young_loss(max_fun: Callable[..., Any]) -> Callable[..., jax.Array]:
+def make_fenchel_young_loss(
+    max_fun: Callable[..., Any], *, axis: int = -1
+) -> Callable[..., jax.Array]:
     """Makes a loss of a regularized maximum.
 
     Args:
       max_fun: Ω*, a convex function of a vector of scores, `max_fun(scores, *args, **kwargs)`, that
         returns a scalar: logsumexp gives the softmax cross entropy, max the perceptron loss.
+      axis: the axis of the scores that a vector lies along.
 
     Returns:
-      `loss(scores, targets, *args, **kwargs)`: scores and targets of shape [..., n], the loss of
-      shape [...], float32 or wider.
+      `loss(scores, targets, *args, **kwargs)`: scores and targets of one shape, [..., n] say, the loss
+      of that shape without `axis`, float32 or wider.
 
     Raises:
       TypeError: if `max_fun` cannot be called.
+      ValueError: from the loss, if the shapes differ or have no such axis.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -49,6 +53,8 @@ def make_fenchel_young_loss(max_fun: Callable[..., Any]) -> Callable[..., jax.Ar
         same_shape("fenchel_young_loss", scores=s, targets=y)
         if not s.ndim:
             raise ValueError("fenchel_young_loss: scores need an axis to take the maximum over")
+        axes = axes_of("fenchel_young_loss", axis, s.ndim)
+        s, y = class_last(s, axes), class_last(y, axes)
         largest = jnp.vectorize(lambda row: max_fun(row, *args, **kwargs), signature="(n)->()")
         return largest(s) - jnp.sum(times_log(y, s), axis=-1)
 

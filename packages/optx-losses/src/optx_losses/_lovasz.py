@@ -13,7 +13,16 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from optx_losses._inputs import as_floats, as_integers, as_mask, has_shape, keep, same_shape
+from optx_losses._inputs import (
+    as_floats,
+    as_integers,
+    as_mask,
+    axes_of,
+    class_last,
+    has_shape,
+    keep,
+    same_shape,
+)
 from optx_losses._log_softmax import log_softmax
 
 
@@ -56,6 +65,8 @@ def lovasz_softmax_loss(
     logits: ArrayLike,
     labels: ArrayLike,
     *,
+    axis: int = -1,
+    where: ArrayLike | None = None,
     ignore_index: int | None = None,
     apply_softmax: bool = True,
 ) -> jax.Array:
@@ -65,6 +76,8 @@ def lovasz_softmax_loss(
       logits: scores of the classes, or probabilities where `apply_softmax` is False, shape
         [batch, ..., classes].
       labels: integers in [0, classes), shape [batch, ...]; others give NaN for their example.
+      axis: the axis of the classes, not that of the batch.
+      where: which pixels count, boolean, of the labels' shape.
       ignore_index: a label whose pixels do not count.
       apply_softmax: whether to turn scores into probabilities.
 
@@ -88,12 +101,21 @@ def lovasz_softmax_loss(
     y = as_integers(name, "labels", labels)
     if x.ndim < 2:
         raise ValueError(f"{name}: logits is {x.shape}; it must be [batch, ..., classes]")
+    axes = axes_of(name, axis, x.ndim)
+    if len(axes) > 1 or axes[0] == 0:
+        raise ValueError(f"{name}: axis={axis} must be one axis, and not that of the batch, 0")
+    x = class_last(x, axes)
     has_shape(name, "labels", y, x.shape[:-1], f"the logits are {x.shape}")
+    mask = as_mask(name, where, y, "the labels")
+    if mask is not None:
+        x = keep(mask[..., None], x)
     p = jnp.exp(log_softmax(x, (x.ndim - 1,))) if apply_softmax else x
     classes = x.shape[-1]
     p = p.reshape(x.shape[0], _size(x.shape[1:-1]), classes)
     y = y.reshape(x.shape[0], _size(x.shape[1:-1]))
-    counts = jnp.ones(y.shape, bool) if ignore_index is None else y != ignore_index
+    counts = jnp.ones(y.shape, bool) if mask is None else mask.reshape(y.shape)
+    if ignore_index is not None:
+        counts = counts & (y != ignore_index)
     wrong = jnp.any(counts & ((y < 0) | (y >= classes)), axis=-1)
     t = (y[..., None] == jnp.arange(classes).astype(y.dtype)[None, None, :]) & counts[..., None]
     errors = jnp.where(counts[..., None], jnp.abs(t.astype(p.dtype) - p), 0)

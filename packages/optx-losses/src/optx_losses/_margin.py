@@ -37,27 +37,27 @@ def arcface_loss(
     """Cross entropy of cosines, the right class's angle taken larger by a margin.
 
     Args:
-          cosines: cos θ of each example's features with each class's weights, both of norm 1, in [−1, 1],
-            shape [..., classes].
-          labels: integers in [0, classes), of the cosines' shape without `axis`; others give NaN.
-          margin: in radians, in [0, π / 2].
-          scale: what the cosines are multiplied by, greater than 0.
-          axis: the axis of the classes; several are counted as one, the last fastest.
-          where: which classes there are, boolean, of the cosines' shape; the others are as if left out.
-          ignore_index: a label that gives 0 and no gradient.
+      cosines: cos θ of each example's features with each class's weights, both of norm 1, in [−1, 1],
+        shape [..., classes].
+      labels: integers in [0, classes), of the cosines' shape without `axis`; others give NaN.
+      margin: in radians, in [0, π / 2].
+      scale: what the cosines are multiplied by, greater than 0.
+      axis: the axis of the classes; several are counted as one, the last fastest.
+      where: which classes there are, boolean, of the cosines' shape; the others are as if left out.
+      ignore_index: a label that gives 0 and no gradient.
 
     Returns:
-          The loss of each example, of the labels' shape, float32 or wider, at least 0.
+      The loss of each example, of the labels' shape, float32 or wider, at least 0.
 
     Raises:
-          TypeError: if the labels are no integers, or the cosines no real numbers.
-          ValueError: if the shapes do not fit, or a number is out of its range.
+      TypeError: if the labels are no integers, or the cosines no real numbers.
+      ValueError: if the shapes do not fit, or a number is out of its range.
 
     Example:
-          >>> import jax.numpy as jnp
-          >>> from optx_losses import arcface_loss
-          >>> arcface_loss(jnp.array([[1.0, 0.0]]), jnp.array([0]), scale=1.0).round(4)
-          Array([0.3477], dtype=float32)
+      >>> import jax.numpy as jnp
+      >>> from optx_losses import arcface_loss
+      >>> arcface_loss(jnp.array([[1.0, 0.0]]), jnp.array([0]), scale=1.0).round(4)
+      Array([0.3477], dtype=float32)
     """
     name = "arcface_loss"
     check_number(name, low=0, high=math.pi / 2, margin=margin)
@@ -85,27 +85,27 @@ def cosface_loss(
     """Cross entropy of cosines, the right class's cosine taken smaller by a margin.
 
     Args:
-          cosines: cos θ of each example's features with each class's weights, both of norm 1, in [−1, 1],
-            shape [..., classes].
-          labels: integers in [0, classes), of the cosines' shape without `axis`; others give NaN.
-          margin: at least 0.
-          scale: what the cosines are multiplied by, greater than 0.
-          axis: the axis of the classes; several are counted as one, the last fastest.
-          where: which classes there are, boolean, of the cosines' shape; the others are as if left out.
-          ignore_index: a label that gives 0 and no gradient.
+      cosines: cos θ of each example's features with each class's weights, both of norm 1, in [−1, 1],
+        shape [..., classes].
+      labels: integers in [0, classes), of the cosines' shape without `axis`; others give NaN.
+      margin: at least 0.
+      scale: what the cosines are multiplied by, greater than 0.
+      axis: the axis of the classes; several are counted as one, the last fastest.
+      where: which classes there are, boolean, of the cosines' shape; the others are as if left out.
+      ignore_index: a label that gives 0 and no gradient.
 
     Returns:
-          The loss of each example, of the labels' shape, float32 or wider, at least 0.
+      The loss of each example, of the labels' shape, float32 or wider, at least 0.
 
     Raises:
-          TypeError: if the labels are no integers, or the cosines no real numbers.
-          ValueError: if the shapes do not fit, or a number is out of its range.
+      TypeError: if the labels are no integers, or the cosines no real numbers.
+      ValueError: if the shapes do not fit, or a number is out of its range.
 
     Example:
-          >>> import jax.numpy as jnp
-          >>> from optx_losses import cosface_loss
-          >>> cosface_loss(jnp.array([[1.0, 0.65]]), jnp.array([0]), scale=1.0).round(4)
-          Array([0.6931], dtype=float32)
+      >>> import jax.numpy as jnp
+      >>> from optx_losses import cosface_loss
+      >>> cosface_loss(jnp.array([[1.0, 0.65]]), jnp.array([0]), scale=1.0).round(4)
+      Array([0.6931], dtype=float32)
     """
     name = "cosface_loss"
     check_number(name, low=0, margin=margin)
