@@ -2,6 +2,7 @@
 
 from optx_estimators._arm import arm, disarm
 from optx_estimators._baseline import Baseline, constant_baseline, leave_one_out
+from optx_estimators._compare import Comparison, compare
 from optx_estimators._control_variates import (
     ControlVariate,
     control_delta_method,
@@ -9,14 +10,6 @@ from optx_estimators._control_variates import (
 )
 from optx_estimators._control_variates_jacobians import control_variates_jacobians
 from optx_estimators._controlled import controlled
-from optx_estimators._diagnostics import (
-    Choice,
-    Comparison,
-    GradientStats,
-    compare,
-    gradient_stats,
-    select,
-)
 from optx_estimators._discrete import Bernoulli, Categorical, OneHotCategorical, Poisson
 from optx_estimators._distribution import Distribution
 from optx_estimators._elbo import elbo, elbo_integrand
@@ -40,6 +33,7 @@ from optx_estimators._expectation import (
     value_and_grad,
 )
 from optx_estimators._gamma import Beta, Dirichlet, Gamma
+from optx_estimators._gradient_stats import GradientStats, gradient_stats
 from optx_estimators._gumbel_softmax import gumbel_softmax
 from optx_estimators._implicit import implicit_log_gamma
 from optx_estimators._iwae import iwae, iwae_from_noise
@@ -70,6 +64,7 @@ from optx_estimators._perturbed import make_perturbed_fun
 from optx_estimators._positive import Exponential, Weibull
 from optx_estimators._rebar import RelaxState, rebar, relax
 from optx_estimators._score import score_function
+from optx_estimators._select import Choice, select
 from optx_estimators._sobol import sobol
 from optx_estimators._straight_through import reinmax, straight_through
 

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
+from optx_core import common_real_dtype
 from optx_estimators._errors import EstimatorError, UnsupportedDistributionError
 
 
@@ -31,8 +32,7 @@ def real(where: str, **values: Any) -> list[jax.Array]:
         if not jnp.issubdtype(array.dtype, jnp.floating):
             array = array.astype(jnp.result_type(float))
         arrays[name] = array
-    wide = any(array.dtype == jnp.float64 for array in arrays.values())
-    dtype = jnp.float64 if wide else jnp.float32
+    dtype = common_real_dtype(*(array.dtype for array in arrays.values()))
     shapes = {array.shape for array in arrays.values() if array.ndim}
     if len(shapes) > 1:
         shown = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())

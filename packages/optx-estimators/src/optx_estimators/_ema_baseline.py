@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from optx_core import PyTree, check_number, recorded, safe_increment, zero_count
+from optx_core import PyTree, check_number, common_real_dtype, recorded, safe_increment, zero_count
 from optx_estimators._baseline import Baseline
 from optx_estimators._method import Aux
 
@@ -61,8 +61,7 @@ def ema_baseline(decay: float = 0.99) -> Baseline:
 
     def init(params: PyTree) -> EmaBaselineState:
         dtypes = [jnp.result_type(leaf) for leaf in jax.tree_util.tree_leaves(params)]
-        wide = jnp.float64 if jnp.float64 in dtypes else jnp.float32
-        return EmaBaselineState(zero_count(), jnp.zeros((), wide))
+        return EmaBaselineState(zero_count(), jnp.zeros((), common_real_dtype(*dtypes)))
 
     def value(state: EmaBaselineState, aux: Aux, context: Any) -> jax.Array:
         del context

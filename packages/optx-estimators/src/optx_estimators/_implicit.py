@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.scipy import special
 
-from optx_estimators._dtypes import at_least_float32
+from optx_core import common_real_dtype
 from optx_estimators._errors import SecondDerivativeError
 
 _TERMS = 20  # 1/20! is below the resolution of float64
@@ -103,7 +103,7 @@ def implicit_log_gamma(
       True
     """
     a = jnp.asarray(concentration)
-    a = a.astype(at_least_float32(a.dtype))
+    a = a.astype(common_real_dtype(a.dtype))
     shape = a.shape if shape is None else tuple(shape)
     if shape[len(shape) - a.ndim :] != a.shape:
         raise ValueError(

@@ -16,9 +16,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from optx_core import PyTree, check_number, recorded, safe_increment, zero_count
+from optx_core import PyTree, check_number, common_real_dtype, recorded, safe_increment, zero_count
 from optx_estimators._baseline import Baseline
-from optx_estimators._dtypes import at_least_float32
 from optx_estimators._ema_baseline import ema_step
 from optx_estimators._errors import EstimatorError
 from optx_estimators._method import Aux
@@ -74,7 +73,7 @@ def optimal_baseline(decay: float | None = None) -> Baseline:
     def init(params: PyTree) -> OptimalBaselineState:
         def zeros(p: Any) -> jax.Array:
             p = jnp.asarray(p)
-            return jnp.zeros_like(p, dtype=at_least_float32(p.dtype))
+            return jnp.zeros_like(p, dtype=common_real_dtype(p.dtype))
 
         zero = jax.tree_util.tree_map(zeros, params)
         return OptimalBaselineState(zero_count(), zero, jax.tree_util.tree_map(jnp.copy, zero))

@@ -19,9 +19,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from optx_core import PyTree, check_number
+from optx_core import PyTree, check_number, common_real_dtype
 from optx_estimators._baseline import Baseline
-from optx_estimators._dtypes import at_least_float32
 from optx_estimators._errors import EstimatorError
 from optx_estimators._location_scale import Gumbel
 from optx_estimators._magic_box import magic_box
@@ -99,7 +98,7 @@ def make_perturbed_fun(
         for k, x in zip(jax.random.split(key, max(len(leaves), 1)), leaves, strict=False):
             if not jnp.issubdtype(x.dtype, jnp.floating):
                 raise TypeError(f"make_perturbed_fun: inputs must be floating-point, not {x.dtype}")
-            wide = x.astype(at_least_float32(x.dtype))[None]
+            wide = x.astype(common_real_dtype(x.dtype))[None]
             z = draw(k, x.shape, wide.dtype)
             scale = jnp.asarray(sigma, wide.dtype)
             at = lax.stop_gradient(wide + scale * z)
@@ -112,7 +111,7 @@ def make_perturbed_fun(
         centre = fun(inputs) if use_baseline and baseline is None else None
 
         def smooth(out: jax.Array, at_centre: jax.Array | None) -> jax.Array:
-            out = lax.stop_gradient(out.astype(at_least_float32(_real(out.dtype))))
+            out = lax.stop_gradient(out.astype(common_real_dtype(_real(out.dtype))))
             flat = out.reshape(num_samples, -1)
             weight = box.astype(out.dtype)[:, None]
             if baseline is not None:

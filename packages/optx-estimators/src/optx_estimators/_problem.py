@@ -10,9 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from optx_core import PyTree
+from optx_core import PyTree, common_real_dtype
 from optx_estimators._distribution import Distribution
-from optx_estimators._dtypes import at_least_float32
 from optx_estimators._errors import EstimatorError
 from optx_estimators._foreign import as_event
 
@@ -56,7 +55,7 @@ class Problem:
             )
         if not jnp.issubdtype(value.dtype, jnp.floating):
             value = value.astype(jnp.result_type(float))
-        return value.astype(at_least_float32(value.dtype))
+        return value.astype(common_real_dtype(value.dtype))
 
     def values(self, xs: Any, params: PyTree) -> jax.Array:
         """F of each of n samples, shape (n,)."""

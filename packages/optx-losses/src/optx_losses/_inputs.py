@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from optx_core import common_real_dtype
+
 Axis: TypeAlias = int | Sequence[int] | None
 
 
@@ -23,8 +25,8 @@ def as_floats(name: str, **arrays: ArrayLike) -> list[jax.Array]:
       TypeError: if one is complex, or no array of numbers at all.
     """
     made = {label: as_array(name, label, array) for label, array in arrays.items()}
-    wide = any(array.dtype == jnp.float64 for array in made.values())
-    return [array.astype(jnp.float64 if wide else jnp.float32) for array in made.values()]
+    dtype = common_real_dtype(*(array.dtype for array in made.values()))
+    return [array.astype(dtype) for array in made.values()]
 
 
 def as_array(name: str, label: str, array: Any) -> jax.Array:

@@ -1,0 +1,131 @@
+"""How good an estimate is: its mean, variance, signal-to-noise ratio, and what it costs.
+
+Over R independent repetitions g_1, …, g_R of the whole estimate: mean ḡ, variance s² of one estimate,
+SNR = √(Σḡ² / Σs²).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from optx_core import PyTree
+from optx_estimators._errors import EstimatorError
+from optx_estimators._estimator import Estimator, make
+from optx_estimators._method import Method
+from optx_estimators._noise import Noise, iid
+
+
+class GradientStats(NamedTuple):
+    """What `gradient_stats` finds.
+
+    Attributes:
+      value: the mean of the estimates of E f, a scalar.
+      mean: the mean gradient, a tree like the parameters.
+      variance: the variance of one estimate from num_samples samples, likewise.
+      total_variance: the sum of its entries, a scalar.
+      snr: √(Σmean²/Σvariance), a scalar; inf without variance.
+      evaluations: evaluations of the function in one estimate (its derivatives not counted).
+      seconds: median time of one compiled estimate.
+    """
+
+    value: jax.Array
+    mean: PyTree
+    variance: PyTree
+    total_variance: jax.Array
+    snr: jax.Array
+    evaluations: int
+    seconds: float
+
+
+def gradient_stats(
+    f: Callable[..., Any],
+    dist_fn: Callable[[Any], Any],
+    params: PyTree,
+    key: jax.Array,
+    num_samples: int,
+    *,
+    method: Method,
+    noise: Noise = iid(),  # noqa: B008 (immutable)
+    repeats: int = 64,
+    with_params: bool = False,
+    state: Any = None,
+    context: Any = None,
+) -> GradientStats:
+    """Repeats an estimate and tells how it varies: honest for coupled samples and every noise.
+
+    Args:
+      f: from one sample to a real scalar; called `f(x, params)` if `with_params`.
+      dist_fn: from the parameters to a distribution of one event.
+      params: a tree of floating-point arrays.
+      key: a PRNG key.
+      num_samples: N, of each estimate.
+      method: how the gradient is estimated.
+      noise: where the randomness comes from.
+      repeats: R, at least 2.
+      with_params: whether f takes the parameters too.
+      state: the state of a method that learns; its first one by default.
+      context: passed on to a learned baseline.
+
+    Returns:
+      `GradientStats`.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from optx_estimators import Normal, gradient_stats, pathwise
+      >>> stats = gradient_stats(lambda x: x**2, lambda m: Normal(m, 1.0), jnp.array(1.0),
+      ...                        jax.random.key(0), 8, method=pathwise())
+      >>> stats.evaluations
+      8
+    """
+    e = make("gradient_stats", f, dist_fn, method, noise, with_params)
+    return stats_of(e, params, key, num_samples, repeats, state, context)
+
+
+def stats_of(
+    e: Estimator,
+    params: PyTree,
+    key: jax.Array,
+    num_samples: int,
+    repeats: int,
+    state: Any,
+    context: Any,
+) -> GradientStats:
+    """The same of an estimator that is made already."""
+    if repeats < 2:
+        raise EstimatorError(f"repeats must be at least 2, not {repeats}")
+    state = e.init(params) if state is None else state
+
+    @jax.jit
+    def once(params: PyTree, key: jax.Array, state: Any) -> tuple[jax.Array, PyTree]:
+        z = e.draw(params, key, num_samples)
+        return jax.value_and_grad(lambda p: e.estimate(p, z, state, context=context))(params)
+
+    keys = jax.random.split(key, repeats)
+    jax.block_until_ready(once(params, keys[0], state))
+    outs, times = [], []
+    for k in keys:
+        start = time.perf_counter()
+        outs.append(jax.block_until_ready(once(params, k, state)))
+        times.append(time.perf_counter() - start)
+    values, grads = jax.tree_util.tree_map(lambda *xs: jnp.stack(xs), *outs)
+    tree_map, leaves = jax.tree_util.tree_map, jax.tree_util.tree_leaves
+    mean = tree_map(lambda g: jnp.mean(g, axis=0), grads)
+    variance = tree_map(lambda g: jnp.var(g, axis=0, ddof=1), grads)
+    zero = jnp.zeros((), values.dtype)
+    signal = sum((jnp.sum(jnp.square(m)).astype(zero.dtype) for m in leaves(mean)), zero)
+    total = sum((jnp.sum(v).astype(zero.dtype) for v in leaves(variance)), zero)
+    snr = jnp.where(total > 0, jnp.sqrt(signal / jnp.where(total > 0, total, 1)), jnp.inf)
+    return GradientStats(
+        jnp.mean(values),
+        mean,
+        variance,
+        total,
+        snr,
+        e.evaluations(params, num_samples),
+        sorted(times)[len(times) // 2],
+    )
