@@ -39,7 +39,7 @@ def check(subject: Subject, *, complex_params: bool = True, **_: Any) -> None:
         _check_dtypes(updates, grads)
     if complex_params:
         params = jax.tree.map(lambda p: (1 + 0.5j) * p.astype(jnp.complex64), subject.params)
-        updates, state = subject.steps(params)
+        updates, state = jax.jit(subject.steps)(params)
         _check_dtypes(updates, subject.gradients(params))
         assert_finite(PROMISE, "updates of complex parameters", updates)
         for path, x in leaves_with_paths(state):

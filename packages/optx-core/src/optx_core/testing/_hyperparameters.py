@@ -42,9 +42,16 @@ def check(subject: Subject, *, static: tuple[str, ...] = (), **_: Any) -> None:
         rows = jax.tree.map(lambda x, k=row: x[k], made)
         assert_close(PROMISE, "with traced hyper-parameters: updates", rows, expected)
     annotations = inspect.signature(call.function).parameters
-    for name, value in numbers.items():
-        if "Schedule" not in str(annotations[name].annotation):
-            continue
-        scheduled = call.replace(**{name: lambda count, v=value: jnp.full_like(count, v, float)})
-        updates, _ = subject.steps(subject.params, tx=scheduled)
-        assert_close(PROMISE, f"with a schedule for {name}: updates", updates, expected)
+    scheduled = {
+        name: (lambda count, v=value: jnp.full_like(count, v, float))
+        for name, value in numbers.items()
+        if "Schedule" in str(annotations[name].annotation)
+    }
+    if not scheduled:
+        return
+
+    def with_schedules(params: Any) -> Any:
+        return subject.steps(params, tx=call.replace(**scheduled))[0]
+
+    what = f"with a schedule for {', '.join(scheduled)}: updates"
+    assert_close(PROMISE, what, jax.jit(with_schedules)(subject.params), expected)

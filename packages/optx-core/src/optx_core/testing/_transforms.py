@@ -37,7 +37,7 @@ def check(subject: Subject, *, differentiable: bool = True, **_: Any) -> None:
 
 def _check_vmap(subject: Subject, expected: Any) -> None:
     batch = jax.tree.map(lambda p: jnp.stack([p, p]), subject.params)
-    made = jax.vmap(subject.steps)(batch)
+    made = jax.jit(jax.vmap(subject.steps))(batch)
     assert_close(PROMISE, "under vmap: ", jax.tree.map(lambda x: x[1], made), expected)
 
 
