@@ -11,7 +11,17 @@ ROWS: dict[str, Row] = {
     **beyond.ROWS,
 }
 
-# Public functions that make no transformation; each has tests of its own.
-NO_OPTIMIZERS: set[str] = set()
+# Public functions that make no transformation, or one of gradients of single examples; each has tests
+# of its own.
+NO_OPTIMIZERS: set[str] = {
+    "ademamix_alpha_schedule",
+    "ademamix_b3_schedule",
+    "differentially_private_aggregate",
+    "dpsgd",
+    "minimize",
+    "newton_schulz",
+    "schedule_free_eval_params",
+    "value_and_grad_from_state",
+}
 
 __all__ = ["NO_OPTIMIZERS", "ROWS", "Row"]

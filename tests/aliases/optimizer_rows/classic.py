@@ -1,5 +1,6 @@
 """The optimizers that optax has had from the start, and their relatives."""
 
+import jax
 import numpy as np
 
 import optx_aliases
@@ -41,6 +42,232 @@ def rmsprop(p, grads, lr=0.01, decay=0.9, eps=1e-8, centered=False, momentum=0.0
     return p
 
 
+def norm(x):
+    return np.sqrt(np.sum(x * x))
+
+
+def rms(x):
+    return np.sqrt(np.mean(x * x))
+
+
+def adabelief(p, grads, lr=0.01, b1=0.9, b2=0.999, eps=1e-16, nesterov=False):
+    m = s = np.zeros_like(p)
+    for t, g in enumerate(grads, start=1):
+        g = g(p)
+        m = b1 * m + (1 - b1) * g
+        s = b2 * s + (1 - b2) * (g - m) ** 2 + eps
+        m_hat = m / (1 - b1**t)
+        if nesterov:
+            m_hat = b1 * m / (1 - b1 ** (t + 1)) + (1 - b1) * g / (1 - b1**t)
+        p = p - lr * m_hat / (np.sqrt(s / (1 - b2**t)) + eps)
+    return p
+
+
+def adadelta(p, grads, lr=1.0, rho=0.9, eps=1e-6, wd=0.0):
+    g2 = x2 = np.zeros_like(p)
+    for g in grads:
+        g = g(p) + wd * p
+        g2 = rho * g2 + (1 - rho) * g * g
+        x = g * np.sqrt(x2 + eps) / np.sqrt(g2 + eps)
+        x2 = rho * x2 + (1 - rho) * x * x
+        p = p - lr * x
+    return p
+
+
+def adafactor(p, grads, lr=0.1, factored=True, decay=0.8, momentum=None, wd=0.0, clip=1.0):
+    r, c, v, m = np.zeros(p.shape[0]), np.zeros(p.shape[1]), np.zeros_like(p), np.zeros_like(p)
+    for t, g in enumerate(grads, start=1):
+        g = g(p)
+        d = 1 - t**-decay
+        g2 = g * g + 1e-30
+        r = d * r + (1 - d) * g2.mean(1)
+        c = d * c + (1 - d) * g2.mean(0)
+        v = d * v + (1 - d) * g2
+        u = g / np.sqrt(np.outer(r, c) / r.mean() if factored else v)
+        u = lr * max(rms(p), 1e-3) * u / max(1, rms(u) / clip)
+        if momentum is not None:
+            m = u = momentum * m + (1 - momentum) * u
+        p = p - u - wd * p
+    return p
+
+
+def adagrad(p, grads, lr=0.1, start=0.1, eps=1e-7):
+    s = np.full_like(p, start)
+    for g in grads:
+        g = g(p)
+        s = s + g * g
+        p = p - lr * g / np.sqrt(s + eps)
+    return p
+
+
+def adamax(p, grads, lr=0.01, b1=0.9, b2=0.999, eps=1e-8, wd=0.0):
+    m = v = np.zeros_like(p)
+    for t, g in enumerate(grads, start=1):
+        g = g(p)
+        m = b1 * m + (1 - b1) * g
+        v = np.maximum(b2 * v, np.abs(g) + eps)
+        p = p - lr * (m / (1 - b1**t) / v + wd * p)
+    return p
+
+
+def adan(p, grads, lr=0.01, b1=0.98, b2=0.92, b3=0.99, eps=1e-8, wd=0.0, ahead=None):
+    ahead = b2 if ahead is None else ahead
+    m = v = n = np.zeros_like(p)
+    last = None
+    for t, g in enumerate(grads, start=1):
+        g = g(p)
+        d = g - (g if last is None else last)
+        last = g
+        m = b1 * m + (1 - b1) * g
+        v = b2 * v + (1 - b2) * d
+        n = b3 * n + (1 - b3) * (g + ahead * d) ** 2
+        size = np.sqrt(n / (1 - b3**t) + eps) + eps
+        p = p - lr * ((m / (1 - b1**t) + ahead * v / (1 - b2**t)) / size + wd * p)
+    return p
+
+
+def amsgrad(p, grads, lr=0.01, b1=0.9, b2=0.999, eps=1e-8, corrected=True):
+    m = v = x = np.zeros_like(p)
+    for t, g in enumerate(grads, start=1):
+        g = g(p)
+        m = b1 * m + (1 - b1) * g
+        v = b2 * v + (1 - b2) * g * g
+        c1, c2 = (1 - b1**t, 1 - b2**t) if corrected else (1, 1)
+        x = np.maximum(x, v / c2)
+        p = p - lr * m / c1 / (np.sqrt(x) + eps)
+    return p
+
+
+def fromage(p, grads, lr=0.01):
+    for g in grads:
+        g = g(p)
+        p = (p - lr * g * norm(p) / norm(g)) / np.sqrt(1 + lr * lr)
+    return p
+
+
+def lamb(p, grads, lr=0.01, b1=0.9, b2=0.999, eps=1e-6, wd=0.0):
+    m = v = np.zeros_like(p)
+    for t, g in enumerate(grads, start=1):
+        g = g(p)
+        m = b1 * m + (1 - b1) * g
+        v = b2 * v + (1 - b2) * g * g
+        u = m / (1 - b1**t) / (np.sqrt(v / (1 - b2**t)) + eps) + wd * p
+        p = p - lr * u * norm(p) / norm(u)
+    return p
+
+
+def lars(p, grads, lr=1.0, trust=0.1, momentum=0.9, wd=0.0, nesterov=False):
+    t = np.zeros_like(p)
+    for g in grads:
+        g = g(p) + wd * p
+        u = lr * trust * g * norm(p) / norm(g)
+        t = momentum * t + u
+        p = p - (u + momentum * t if nesterov else t)
+    return p
+
+
+def lion(p, grads, lr=0.01, b1=0.9, b2=0.99, wd=1e-3, squash=np.sign):
+    m = np.zeros_like(p)
+    for g in grads:
+        g = g(p)
+        u = squash(b1 * m + (1 - b1) * g)
+        m = b2 * m + (1 - b2) * g
+        p = p - lr * (u + wd * p)
+    return p
+
+
+def novograd(p, grads, lr=0.01, b1=0.9, b2=0.25, eps=1e-6, wd=0.0):
+    m, v = np.zeros_like(p), None
+    for g in grads:
+        g = g(p)
+        v = norm(g) ** 2 if v is None else b2 * v + (1 - b2) * norm(g) ** 2
+        m = b1 * m + g / (np.sqrt(v) + eps) + wd * p
+        p = p - lr * m
+    return p
+
+
+def optimistic(p, grads, lr=0.05, alpha=1.0, beta=1.0):
+    last = None
+    for g in grads:
+        g = g(p)
+        p = p - lr * (alpha * g + beta * (g - (g if last is None else last)))
+        last = g
+    return p
+
+
+def optimistic_adam(p, grads, lr=0.01, alpha=0.01, beta=0.01, b1=0.9, b2=0.999, eps=1e-8):
+    m = v = np.zeros_like(p)
+    last = None
+    for t, g in enumerate(grads, start=1):
+        g = g(p)
+        m = b1 * m + (1 - b1) * g
+        v = b2 * v + (1 - b2) * g * g
+        m_hat = b1 * m / (1 - b1 ** (t + 1)) + (1 - b1) * g / (1 - b1**t)
+        u = m_hat / (np.sqrt(v / (1 - b2**t)) + eps)
+        p = p - (alpha * u + beta * (u - (u if last is None else last)))
+        last = u
+    return p
+
+
+def radam(p, grads, lr=0.01, b1=0.9, b2=0.999, eps=1e-8, threshold=5.0, nesterov=False):
+    m = v = np.zeros_like(p)
+    longest = 2 / (1 - b2) - 1
+    for t, g in enumerate(grads, start=1):
+        g = g(p)
+        m = b1 * m + (1 - b1) * g
+        v = b2 * v + (1 - b2) * g * g
+        u = m / (1 - b1**t)
+        if nesterov:
+            u = b1 * m / (1 - b1 ** (t + 1)) + (1 - b1) * g / (1 - b1**t)
+        n = longest - 2 * t * b2**t / (1 - b2**t)
+        if n >= threshold:
+            r = (n - 4) * (n - 2) * longest / ((longest - 4) * (longest - 2) * n)
+            u = np.sqrt(r) * u / (np.sqrt(v / (1 - b2**t)) + eps)
+        p = p - lr * u
+    return p
+
+
+def rprop(p, grads, lr=0.01, minus=0.5, plus=1.2, least=1e-6, most=50.0):
+    size, last = np.full_like(p, lr), np.zeros_like(p)
+    for g in grads:
+        g = g(p)
+        same, turned = g * last > 0, g * last < 0
+        size = np.where(same, np.minimum(plus * size, most), size)
+        size = np.where(turned, np.maximum(minus * size, least), size)
+        last = np.where(turned, 0, g)
+        p = p - size * np.sign(last)
+    return p
+
+
+def signum(p, grads, lr=0.01, beta=0.9):
+    m = np.zeros_like(p)
+    for g in grads:
+        m = beta * m + (1 - beta) * g(p)
+        p = p - lr * np.sign(m)
+    return p
+
+
+def sm3(p, grads, lr=0.1, momentum=0.9):
+    rows, columns, m = np.zeros((p.shape[0], 1)), np.zeros((1, p.shape[1])), np.zeros_like(p)
+    for g in grads:
+        g = g(p)
+        v = np.minimum(rows, columns) + g * g
+        m = momentum * m + (1 - momentum) * g / np.sqrt(v + 1e-8)
+        rows, columns = v.max(1, keepdims=True), v.max(0, keepdims=True)
+        p = p - lr * m
+    return p
+
+
+def yogi(p, grads, lr=0.01, b1=0.9, b2=0.999, eps=1e-3):
+    m = v = np.full_like(p, 1e-6)
+    for t, g in enumerate(grads, start=1):
+        g = g(p)
+        m = b1 * m + (1 - b1) * g
+        v = v - (1 - b2) * np.sign(v - g * g) * g * g
+        p = p - lr * m / (1 - b1**t) / (np.sqrt(v / (1 - b2**t)) + eps)
+    return p
+
+
 ROWS = {
     "sgd": Row(
         lambda: optx_aliases.sgd(0.1),
@@ -72,6 +299,7 @@ ROWS = {
         paper=lambda p, g: adam(p, g, nesterov=True),
         optax=lambda o: o.adam(0.01, nesterov=True),
         floor=28,
+        over_floor=1.58,  # the pass over p reads g as well
     ),
     "adamw": Row(
         lambda: optx_aliases.adamw(0.01, weight_decay=0.1),
@@ -99,5 +327,255 @@ ROWS = {
         paper=lambda p, g: rmsprop(p, g, centered=True, momentum=0.9, eps=1e-4),
         optax=lambda o: o.rmsprop(0.01, centered=True, momentum=0.9, eps=1e-4),
         floor=36,
+        over_floor=1.56,  # the momentum reads g, both moments and itself
+    ),
+    "nadam": Row(
+        lambda: optx_aliases.nadam(0.01),
+        paper=lambda p, g: adam(p, g, nesterov=True),
+        optax=lambda o: o.nadam(0.01),
+        floor=28,
+        over_floor=1.58,  # the pass over p reads g as well
+    ),
+    "nadamw": Row(
+        lambda: optx_aliases.nadamw(0.01, weight_decay=0.1),
+        paper=lambda p, g: adam(p, g, nesterov=True, wd=0.1),
+        optax=lambda o: o.nadamw(0.01, weight_decay=0.1),
+        floor=28,
+        over_floor=1.58,
+    ),
+    "adabelief": Row(
+        lambda: optx_aliases.adabelief(0.01),
+        ("scale_by_belief",),
+        paper=adabelief,
+        optax=lambda o: o.adabelief(0.01),
+        floor=28,
+        over_floor=1.58,  # the pass over s reads the new m as well
+    ),
+    "adabelief, Nesterov": Row(
+        lambda: optx_aliases.adabelief(0.01, nesterov=True),
+        paper=lambda p, g: adabelief(p, g, nesterov=True),
+        optax=lambda o: o.adabelief(0.01, nesterov=True),
+    ),
+    "adadelta": Row(
+        lambda: optx_aliases.adadelta(1.0),
+        ("scale_by_adadelta",),
+        paper=adadelta,
+        optax=lambda o: o.adadelta(1.0),
+        floor=28,
+        over_floor=1.72,  # the passes over E[x²] and p read g and E[g²] as well
+        rates=(10.0, 3.0, 1.0),
+        steps=6000,  # they start at √eps
+    ),
+    "adadelta, decay": Row(
+        lambda: optx_aliases.adadelta(
+            0.5, 0.95, 1e-5, 0.1, lambda p: jax.tree.map(lambda x: x.ndim > 1, p)
+        ),
+        paper=lambda p, g: adadelta(p, g, lr=0.5, rho=0.95, eps=1e-5, wd=0.1),
+        optax=lambda o: o.adadelta(
+            0.5, 0.95, 1e-5, 0.1, lambda p: jax.tree.map(lambda x: x.ndim > 1, p)
+        ),
+        rates=(100.0, 30.0, 10.0),
+        not_for=("quadratic", "rosenbrock", "classification"),  # it moves the bottom
+    ),
+    "adafactor": Row(
+        lambda: optx_aliases.adafactor(0.1, min_dim_size_to_factor=2),
+        ("scale_by_factored_rms", "scale_by_param_block_rms"),
+        paper=adafactor,
+        optax=lambda o: o.adafactor(0.1, min_dim_size_to_factor=2),
+        beats_optax=0.7,
+    ),
+    "adafactor, not factored": Row(
+        lambda: optx_aliases.adafactor(0.1, clipping_threshold=None),
+        paper=lambda p, g: adafactor(p, g, factored=False, clip=np.inf),
+        optax=lambda o: o.adafactor(0.1, clipping_threshold=None),
+    ),
+    "adafactor, momentum and decay": Row(
+        lambda: optx_aliases.adafactor(
+            0.1, 2, momentum=0.9, dtype_momentum=None, weight_decay_rate=1e-3
+        ),
+        paper=lambda p, g: adafactor(p, g, momentum=0.9, wd=1e-3),
+        optax=lambda o: o.adafactor(
+            0.1, 2, momentum=0.9, dtype_momentum=None, weight_decay_rate=1e-3
+        ),
+    ),
+    "adagrad": Row(
+        lambda: optx_aliases.adagrad(0.1),
+        ("scale_by_rss",),
+        paper=adagrad,
+        optax=lambda o: o.adagrad(0.1),
+        floor=20,
+    ),
+    "adamax": Row(
+        lambda: optx_aliases.adamax(0.01),
+        ("scale_by_adamax",),
+        paper=adamax,
+        optax=lambda o: o.adamax(0.01),
+        floor=28,
+    ),
+    "adamaxw": Row(
+        lambda: optx_aliases.adamaxw(0.01, weight_decay=0.1),
+        paper=lambda p, g: adamax(p, g, wd=0.1),
+        optax=lambda o: o.adamaxw(0.01, weight_decay=0.1),
+        floor=28,
+    ),
+    "adan": Row(
+        lambda: optx_aliases.adan(0.01, weight_decay=0.1),
+        ("scale_by_adan",),
+        paper=lambda p, g: adan(p, g, wd=0.1),
+        optax=lambda o: o.adan(0.01, weight_decay=0.1),
+        same_numbers=False,  # optax weighs the differences with 1 - b2 where the paper has b2
+        floor=44,
+        # v and n are two passes that read g and the last g, which XLA:CPU copies before it is replaced.
+        over_floor=1.82,
+        copies=1.01,
+    ),
+    "adan, look_ahead": Row(
+        lambda: optx_aliases.adan(0.01, look_ahead=1 - 0.92),
+        paper=lambda p, g: adan(p, g, ahead=0.08),
+        optax=lambda o: o.adan(0.01),
+    ),
+    "amsgrad": Row(
+        lambda: optx_aliases.amsgrad(0.01),
+        ("scale_by_amsgrad",),
+        paper=amsgrad,
+        optax=lambda o: o.amsgrad(0.01),
+        floor=36,
+    ),
+    "amsgrad, not corrected": Row(
+        lambda: optx_aliases.amsgrad(0.01, bias_correction_mu=False, bias_correction_nu=False),
+        paper=lambda p, g: amsgrad(p, g, corrected=False),
+        optax=lambda o: o.amsgrad(0.01, bias_correction_mu=False, bias_correction_nu=False),
+    ),
+    "fromage": Row(
+        lambda: optx_aliases.fromage(0.01),
+        ("scale_by_trust_ratio",),
+        paper=fromage,
+        optax=lambda o: o.fromage(0.01),
+        beats_optax=0.7,
+    ),
+    "lamb": Row(
+        lambda: optx_aliases.lamb(0.01),
+        paper=lamb,
+        optax=lambda o: o.lamb(0.01),
+        beats_optax=0.7,
+    ),
+    "lamb, decay": Row(
+        lambda: optx_aliases.lamb(0.01, weight_decay=0.1),
+        paper=lambda p, g: lamb(p, g, wd=0.1),
+        optax=lambda o: o.lamb(0.01, weight_decay=0.1),
+        beats_optax=0.72,
+    ),
+    "lars": Row(
+        lambda: optx_aliases.lars(1.0, trust_coefficient=0.1),
+        paper=lars,
+        optax=lambda o: o.lars(1.0, trust_coefficient=0.1),
+        beats_optax=0.7,
+    ),
+    "lars, decay, Nesterov": Row(
+        lambda: optx_aliases.lars(1.0, 0.1, trust_coefficient=0.1, nesterov=True),
+        paper=lambda p, g: lars(p, g, wd=0.1, nesterov=True),
+        optax=lambda o: o.lars(1.0, 0.1, trust_coefficient=0.1, nesterov=True),
+        not_for=("quadratic", "rosenbrock", "classification"),  # it moves the bottom
+    ),
+    "lion": Row(
+        lambda: optx_aliases.lion(0.01),
+        ("scale_by_lion",),
+        paper=lion,
+        optax=lambda o: o.lion(0.01),
+        floor=20,
+        beats_optax=0.8,
+    ),
+    "lion, b2 small": Row(
+        lambda: optx_aliases.lion(0.01, 0.5, 0.25),
+        paper=lambda p, g: lion(p, g, b1=0.5, b2=0.25),
+        optax=lambda o: o.lion(0.01, 0.5, 0.25),
+    ),
+    "noisy_sgd": Row(
+        lambda: optx_aliases.noisy_sgd(0.1, key=0),
+        optax=lambda o: o.noisy_sgd(0.1, key=0),
+        same_numbers=False,  # another stream of random numbers
+        beats_optax=0.7,
+    ),
+    "novograd": Row(
+        lambda: optx_aliases.novograd(0.01, weight_decay=0.1),
+        ("scale_by_novograd",),
+        paper=lambda p, g: novograd(p, g, wd=0.1),
+        optax=lambda o: o.novograd(0.01, weight_decay=0.1),
+    ),
+    "optimistic_gradient_descent": Row(
+        lambda: optx_aliases.optimistic_gradient_descent(0.05, 0.8, 0.3),
+        ("scale_by_optimistic_gradient",),
+        paper=lambda p, g: optimistic(p, g, alpha=0.8, beta=0.3),
+        optax=lambda o: o.optimistic_gradient_descent(0.05, 0.8, 0.3),
+        floor=20,
+        # XLA:CPU copies the last gradient before it is replaced.
+        over_floor=1.6,
+        copies=1.01,
+    ),
+    "optimistic_adam": Row(
+        lambda: optx_aliases.optimistic_adam(0.01),
+        paper=optimistic_adam,
+        optax=lambda o: o.optimistic_adam(0.01),
+        floor=36,
+        # Both Adam's update, needed twice, and the last one are written out.
+        over_floor=2.0,
+        copies=2.01,
+    ),
+    "optimistic_adam_v2": Row(
+        lambda: optx_aliases.optimistic_adam_v2(0.01, alpha=0.8, beta=0.3),
+        paper=lambda p, g: optimistic_adam(p, g, alpha=0.008, beta=0.003),
+        optax=lambda o: o.optimistic_adam_v2(0.01, alpha=0.8, beta=0.3),
+        floor=36,
+        # Both Adam's update, needed twice, and the last one are written out.
+        over_floor=2.0,
+        copies=2.01,
+    ),
+    "radam": Row(
+        lambda: optx_aliases.radam(0.01),
+        ("scale_by_radam",),
+        paper=radam,
+        optax=lambda o: o.radam(0.01),
+        floor=28,
+    ),
+    "radam, Nesterov": Row(
+        lambda: optx_aliases.radam(0.01, threshold=4.5, nesterov=True),
+        paper=lambda p, g: radam(p, g, threshold=4.5, nesterov=True),
+        optax=lambda o: o.radam(0.01, threshold=4.5, nesterov=True),
+    ),
+    "rprop": Row(
+        lambda: optx_aliases.rprop(0.01),
+        ("scale_by_rprop",),
+        paper=rprop,
+        optax=lambda o: o.rprop(0.01),
+        same_numbers=False,  # optax's is one step late
+        floor=28,
+        over_floor=1.58,  # the pass over the last update reads the step sizes as well
+        options={"complex_params": False},
+    ),
+    "sign_sgd": Row(
+        lambda: optx_aliases.sign_sgd(0.01),
+        ("scale_by_sign",),
+        paper=lambda p, g: signum(p, g, beta=0.0),
+        optax=lambda o: o.sign_sgd(0.01),
+        floor=12,
+    ),
+    "signum": Row(
+        lambda: optx_aliases.signum(0.01),
+        paper=signum,
+        optax=lambda o: o.signum(0.01),
+        floor=20,
+    ),
+    "sm3": Row(
+        lambda: optx_aliases.sm3(0.1),
+        ("scale_by_sm3",),
+        paper=sm3,
+        optax=lambda o: o.sm3(0.1),
+    ),
+    "yogi": Row(
+        lambda: optx_aliases.yogi(0.01),
+        ("scale_by_yogi",),
+        paper=yogi,
+        optax=lambda o: o.yogi(0.01),
+        floor=28,
     ),
 }

@@ -1,3 +1,208 @@
 """Optimizers that see a matrix as a matrix."""
 
-ROWS = {}
+import jax
+import numpy as np
+
+import optx_aliases
+from optimizer_rows._row import Row
+
+# The kit's gradients of a matrix are of rank 3, where rounding decides what an orthogonalization does:
+# promises 7 and 8, which compare numbers, are checked on regular ones, in each one's own test file.
+SINGULAR = (1, 2, 3, 4, 5, 6)
+
+
+def newton_schulz(x, a, b, c, steps=5, eps=1e-8):
+    x = x / (np.linalg.norm(x) + eps)
+    for _ in range(steps):
+        A = x @ x.T
+        x = a * x + (b * A + c * A @ A) @ x
+    return x
+
+
+def muon(p, grads, lr=0.02, beta=0.95, wd=0.0, rms=None, nesterov=True):
+    m = np.zeros_like(p)
+    rows, columns = p.shape
+    factor = rms * max(rows, columns) ** 0.5 if rms else max(1, columns / rows) ** 0.5
+    for t, g in enumerate(grads, start=1):
+        g = g(p)
+        m = beta * m + (1 - beta) * g
+        u = m / (1 - beta**t)
+        if nesterov:
+            u = beta * m / (1 - beta ** (t + 1)) + (1 - beta) * g / (1 - beta**t)
+        p = p - lr * (factor * newton_schulz(u, 3.4445, -4.7750, 2.0315) + wd * p)
+    return p
+
+
+def soap(p, grads, lr=0.01, b1=0.95, b2=0.95, eps=1e-5, every=3):
+    m, v = np.zeros_like(p), np.zeros_like(p)
+    L, R = (np.zeros((n, n)) for n in p.shape)
+    for t, g in enumerate(grads, start=1):
+        g = g(p)
+        m = b1 * m + (1 - b1) * g
+        L = b2 * L + (1 - b2) * g @ g.T
+        R = b2 * R + (1 - b2) * g.T @ g
+        if t == 1:
+            QL, QR = (np.linalg.eigh(s)[1][:, ::-1] for s in (L, R))
+        v = b2 * v + (1 - b2) * (QL.T @ g @ QR) ** 2
+        n = (QL.T @ m @ QR) / (1 - b1**t) / (np.sqrt(v / (1 - b2**t)) + eps)
+        p = p - lr * QL @ n @ QR.T
+        if t % every == 0:
+            QL, QR = np.linalg.qr(L @ QL)[0], np.linalg.qr(R @ QR)[0]
+    return p
+
+
+def inverse_root(a, power, ridge=1e-6):
+    values, vectors = np.linalg.eigh(a)
+    return vectors @ np.diag((np.maximum(values, 0) + ridge * values.max()) ** -power) @ vectors.T
+
+
+def shampoo(p, grads, lr=0.01, b1=0.9, b2=0.99, eps=1e-8, every=2, ridge=1e-2, one_sided=False):
+    m, v = np.zeros_like(p), np.zeros_like(p)
+    L, R = (np.zeros((n, n)) for n in p.shape)
+    for t, g in enumerate(grads, start=1):
+        g = g(p)
+        m = b1 * m + (1 - b1) * g
+        v = b2 * v + (1 - b2) * g * g
+        L = b2 * L + (1 - b2) * g @ g.T
+        R = b2 * R + (1 - b2) * g.T @ g
+        if t == 1 or t % every == 0:
+            PL = inverse_root(L, 0.5 if one_sided else 0.25, ridge)
+            PR = np.eye(len(R)) if one_sided else inverse_root(R, 0.25, ridge)
+        a = m / (1 - b1**t) / (np.sqrt(v / (1 - b2**t)) + eps)
+        u = PL @ m @ PR
+        p = p - lr * u * np.linalg.norm(a) / np.linalg.norm(u)
+    return p
+
+
+def galore(p, grads, lr=0.01, rank=1, gap=5, scale=0.5, b1=0.9, b2=0.999, eps=1e-8):
+    m, v = np.zeros((p.shape[0], rank)), np.zeros((p.shape[0], rank))  # p is wide
+    for t, g in enumerate(grads):
+        g = g(p)
+        if t % gap == 0:
+            P = np.linalg.svd(g, full_matrices=False)[2][:rank].T
+        r = g @ P
+        m = b1 * m + (1 - b1) * r
+        v = b2 * v + (1 - b2) * r * r
+        n = m / (1 - b1 ** (t + 1)) / (np.sqrt(v / (1 - b2 ** (t + 1))) + eps)
+        p = p - lr * scale * n @ P.T
+    return p
+
+
+def apollo(p, grads, lr=0.01, gap=5, scale=128**0.5, b1=0.9, b2=0.999, eps=1e-8, limit=1.01):
+    m, v, before = np.zeros((1, p.shape[1])), np.zeros((1, p.shape[1])), 0.0  # p is wide
+    for t, g in enumerate(grads):
+        g = g(p)
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), t // gap), 0)
+        r = np.asarray(jax.random.normal(key, (1, p.shape[0]), np.float64)) @ g
+        m = b1 * m + (1 - b1) * r
+        v = b2 * v + (1 - b2) * r * r
+        n = m / (1 - b1 ** (t + 1)) / (np.sqrt(v / (1 - b2 ** (t + 1))) + eps)
+        u = np.linalg.norm(n) / np.linalg.norm(r) * g
+        if before and np.linalg.norm(u) > limit * before:
+            u = u * limit * before / np.linalg.norm(u)
+        before = np.linalg.norm(u)
+        p = p - lr * scale * u
+    return p
+
+
+def adam_mini(p, grads, lr=0.01, b1=0.9, b2=0.999, eps=1e-8):
+    m, v = np.zeros_like(p), np.zeros((1, p.shape[1]))
+    for t, g in enumerate(grads, start=1):
+        g = g(p)
+        m = b1 * m + (1 - b1) * g
+        v = b2 * v + (1 - b2) * np.mean(g * g, axis=0, keepdims=True)
+        p = p - lr * m / (1 - b1**t) / (np.sqrt(v / (1 - b2**t)) + eps)
+    return p
+
+
+def lower_bound(a):
+    largest = np.abs(a).max()
+    a = a / largest
+    y = a @ a[:, np.argmax(np.sum(a * a, axis=0))]
+    return largest * np.linalg.norm(a @ (y / np.linalg.norm(y)))
+
+
+def kron(p, grads, lr=0.01, b1=0.9, rate=0.1, every=2, clip=1.1):
+    m, (QL, QR) = np.zeros_like(p), (np.eye(n) for n in p.shape)
+    for t, g in enumerate(grads, start=1):
+        g = g(p)
+        m = b1 * m + (1 - b1) * g
+        x = m / (1 - b1**t)
+        if (t - 1) % every == 0:
+            key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), t), 0)
+            V = np.asarray(jax.random.normal(key, (1, *p.shape), np.float64))[0]
+            A, B = QL @ x @ QR.T, np.linalg.inv(QL).T @ V @ np.linalg.inv(QR)
+            up, down = A @ A.T - B @ B.T, A.T @ A - B.T @ B
+            QL = QL - rate * np.triu(up) @ QL / lower_bound(A @ A.T + B @ B.T)
+            QR = QR - rate * np.triu(down) @ QR / lower_bound(A.T @ A + B.T @ B)
+            r = (np.abs(QR).max() / np.abs(QL).max()) ** 0.5
+            QL, QR = QL * r, QR / r
+        u = QL.T @ QL @ x @ QR.T @ QR
+        p = p - lr * u * min(1, clip / np.sqrt(np.mean(u * u)))
+    return p
+
+
+ROWS = {
+    "muon": Row(
+        lambda: optx_aliases.muon(0.02),
+        ("scale_by_muon", "scale_by_shape"),
+        paper=muon,
+        optax=lambda o: o.contrib.muon(0.02),
+        promises=SINGULAR,
+    ),
+    "muon, Moonshot": Row(
+        lambda: optx_aliases.muon(0.02, weight_decay=0.1, consistent_rms=0.2, nesterov=False),
+        paper=lambda p, g: muon(p, g, wd=0.1, rms=0.2, nesterov=False),
+        optax=lambda o: o.contrib.muon(0.02, weight_decay=0.1, consistent_rms=0.2, nesterov=False),
+        promises=SINGULAR,
+    ),
+    "quantize_state": Row(
+        lambda: optx_aliases.quantize_state(optx_aliases.adamw(0.01), min_size=1),
+        same_on_devices=False,  # which of two codes a number is rounded to
+        steps=500,
+    ),
+    "soap": Row(
+        lambda: optx_aliases.soap(0.01, eps=1e-5, precondition_frequency=3),
+        ("scale_by_soap",),
+        same_on_devices=False,  # the eigenvectors of a singular matrix
+        paper=soap,
+        promises=SINGULAR,
+    ),
+    "shampoo": Row(
+        lambda: optx_aliases.shampoo(0.01, matrix_eps=1e-2, precondition_frequency=2),
+        ("scale_by_shampoo",),
+        paper=shampoo,
+        promises=SINGULAR,
+    ),
+    "shampoo, one-sided": Row(
+        lambda: optx_aliases.shampoo(
+            0.01, matrix_eps=1e-2, precondition_frequency=2, one_sided=True
+        ),
+        paper=lambda p, g: shampoo(p, g, one_sided=True),
+    ),
+    "galore": Row(
+        lambda: optx_aliases.galore(0.01, rank=1, update_proj_gap=5, scale=0.5),
+        ("scale_by_galore",),
+        paper=galore,
+        optax=lambda o: o.contrib.galore(0.01, rank=1, update_proj_gap=5, scale=0.5),
+        promises=SINGULAR,
+    ),
+    "apollo_mini": Row(
+        lambda: optx_aliases.apollo_mini(0.01, update_proj_gap=5),
+        ("scale_by_apollo",),
+        paper=apollo,
+    ),
+    "adam_mini": Row(
+        lambda: optx_aliases.adam_mini(0.01),
+        ("scale_by_adam_mini",),
+        paper=adam_mini,
+        floor=20,
+    ),
+    "kron": Row(
+        lambda: optx_aliases.kron(0.01, precondition_frequency=2),
+        ("scale_by_kron",),
+        paper=kron,
+        promises=SINGULAR,
+        options={"complex_params": False},
+    ),
+}

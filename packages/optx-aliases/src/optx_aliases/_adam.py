@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from optx_aliases._moments import corrected_mean
 from optx_core import (
     Decay,
     Flow,
@@ -71,11 +72,7 @@ def _leaf(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     mu = b1.value * mu + b1.complement * g
     nu = b2.value * nu + b2.complement * tree.abs_squared(g)
-    if nesterov:
-        ahead = b1.value * mu / bias_correction(b1, count + 1)
-        mu_hat = ahead + b1.complement * g / bias_correction(b1, count)
-    else:
-        mu_hat = mu / bias_correction(b1, count)
+    mu_hat = corrected_mean(mu, g, b1, count, nesterov)
     nu_hat = nu / bias_correction(b2, count)
     return mu_hat / (jnp.sqrt(nu_hat + eps_root) + eps), mu, nu
 

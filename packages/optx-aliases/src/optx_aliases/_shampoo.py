@@ -1,0 +1,339 @@
+"""Shampoo: the gradient between inverse roots of its two covariances.
+
+L ← b2·L + (1 − b2)·G·Gᵀ,   R ← b2·R + (1 − b2)·Gᵀ·G            (b2 = 1: sums, L + G·Gᵀ)
+every precondition_frequency steps   P_L = (L + matrix_eps·λ·I)^(−1/4),   P_R likewise
+m ← b1·m + (1 − b1)·G,   m̂ = m / (1 − b1ᵗ)
+u = P_L·m̂·P_R                     (one-sided: P = (…)^(−1/2) on the shorter side alone)
+u ← u·‖a‖ / ‖u‖,   a the step of a simpler method (graft):
+    "adam" m̂ / (√v̂ + eps),  "rmsprop" m̂ / (√v + eps), "adagrad" the same with v the sum of G²,
+    "sgd" m̂,  None leaves u alone;   v ← b2·v + (1 − b2)·G²
+
+λ is the largest eigenvalue. A vector, and a matrix both of whose sides are longer than max_precond_dim,
+takes the grafted step a (Adagrad's without a graft). The root's exponent is 1/(2k) for k sides.
+
+Differences: the paper (2018) starts L at ε·I, keeps sums, and has no graft and no momentum (b1=0,
+b2=1, graft=None); Anil et al.'s code decays (b2 < 1), grafts, and adds the ridge relative to λ at each
+root. We follow the code in the ridge and can follow either in the rest; where a root does not
+converge, the last one stays, as in the code.
+
+References: Gupta, Koren, Singer, "Shampoo: Preconditioned Stochastic Tensor Optimization", 2018,
+algorithm 1; Anil, Gupta, Koren, Regan, Singer, "Scalable Second Order Optimization for Deep Learning",
+2020 (interval, roots); Agarwal et al., "Disentangling Adaptive Gradient Methods from Learning Rates",
+2020 (grafting).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from optx_aliases._matrices import (
+    default_axes,
+    from_stack,
+    is_stack,
+    matrix_shape,
+    on_whole_arrays,
+    side_slot,
+    slots_from,
+    to_stack,
+)
+from optx_aliases._soap import adjoint, check_interval, rotate
+from optx_core import (
+    Decay,
+    Flow,
+    GradientTransformationExtraArgs,
+    LeafStep,
+    Params,
+    PyTree,
+    Scalar,
+    ScalarOrSchedule,
+    add_decayed_weights,
+    bias_correction,
+    chain,
+    check_number,
+    decay_of,
+    global_norm,
+    leafwise,
+    matrix_inverse_pth_root,
+    recorded,
+    run_if,
+    safe_increment,
+    scale_by_learning_rate,
+    schedulable,
+    tree,
+    zero_count,
+)
+
+GRAFTS = ("adam", "rmsprop", "adagrad", "sgd", None)
+
+
+class ScaleByShampooState(NamedTuple):
+    """State of `scale_by_shampoo`.
+
+    Attributes:
+      count: t, int32 scalar, the number of updates so far.
+      mu: m, a tree of the parameters' structure and shapes.
+      nu: v, likewise, real; arrays of size 0 where the graft needs none.
+      left: L of each leaf, (batch, rows, rows), or (0, 0, 0) where it has none.
+      right: R, (batch, columns, columns), likewise.
+      left_root: P_L, shaped as `left`.
+      right_root: P_R, shaped as `right`.
+    """
+
+    count: jax.Array  # type: ignore[assignment]  # a field, though tuples have count()
+    mu: PyTree
+    nu: PyTree
+    left: PyTree
+    right: PyTree
+    left_root: PyTree
+    right_root: PyTree
+
+
+def _root(statistic: jax.Array, old: jax.Array, p: int, matrix_eps: jax.Array) -> jax.Array:
+    """(statistic + matrix_eps·λ·I)^(−1/p) of one matrix; the old one where it does not converge."""
+    size = jnp.max(jnp.diagonal(statistic).real)
+    usable = (size > 0) & jnp.isfinite(size)
+    unit = jnp.where(usable, size, 1)
+    eye = jnp.eye(len(statistic), dtype=statistic.dtype)
+    plain = jnp.where(usable, statistic / unit.astype(statistic.dtype), eye)
+    tolerance = 1e-6 if unit.dtype.itemsize == 4 else 1e-13
+    root, error = matrix_inverse_pth_root(
+        _as_real(plain), p, ridge_epsilon=matrix_eps, error_tolerance=tolerance
+    )
+    good = usable & (error < 0.1) & jnp.all(jnp.isfinite(root))
+    if jnp.iscomplexobj(old):
+        n = len(old)
+        root = lax.complex(root[:n, :n], root[n:, :n])
+    return jnp.where(good, root * (unit ** (-1.0 / p)).astype(old.dtype), old)
+
+
+def _as_real(x: jax.Array) -> jax.Array:
+    """A complex matrix A + iB as the real one [[A, −B], [B, A]], whose roots are laid out the same."""
+    if not jnp.iscomplexobj(x):
+        return x
+    return jnp.block([[x.real, -x.imag], [x.imag, x.real]])
+
+
+@on_whole_arrays
+def _leaf(
+    g: jax.Array,
+    mu: jax.Array,
+    nu: jax.Array,
+    left: jax.Array,
+    right: jax.Array,
+    left_root: jax.Array,
+    right_root: jax.Array,
+    *,
+    b1: Decay,
+    b2: Decay,
+    new: Scalar,
+    eps: Scalar,
+    matrix_eps: Scalar,
+    count: jax.Array,
+    precondition_frequency: int,
+    graft: str | None,
+) -> tuple[jax.Array, ...]:
+    mu = b1.value * mu + b1.complement * g
+    m = mu / bias_correction(b1, count)
+    if nu.size:
+        share = 1.0 if graft in ("adagrad", None) else new
+        kept = 1.0 if graft in ("adagrad", None) else b2.value
+        nu = kept * nu + share * tree.abs_squared(g)
+        summed = graft != "adam"
+        # Where b2 is 1 the squares are summed, and a sum needs no correction.
+        corrected = jnp.where(b2.complement > 0, bias_correction(b2, count), 1)
+        simple = m / (jnp.sqrt(nu if summed else nu / corrected) + eps)
+    else:
+        simple = m
+    if not left.size and not right.size:
+        return simple, mu, nu, left, right, left_root, right_root
+    axes = default_axes(g.ndim)
+    G = to_stack(g, axes)
+    if left.size:
+        left = b2.value * left + new * (G @ adjoint(G))
+    if right.size:
+        right = b2.value * right + new * (adjoint(G) @ G)
+    p = 2 * (bool(left.size) + bool(right.size))
+    ridge = jnp.asarray(matrix_eps)
+
+    def roots(old: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        return tuple(
+            jax.vmap(lambda s, q: _root(s, q, p, lax.stop_gradient(ridge)))(s, q) if s.size else q
+            for s, q in zip(*lax.stop_gradient(((left, right), old)), strict=True)
+        )
+
+    due = (count == 1) | (count % precondition_frequency == 0)
+    made = run_if(due, roots, (left_root, right_root))
+    u = from_stack(rotate(to_stack(m, axes), *made), g.shape, axes)
+    if graft is not None:
+        wanted, size = global_norm(simple), global_norm(u)
+        u = u * jnp.where(size > 0, wanted / jnp.where(size > 0, size, 1), 0)
+    return u, mu, nu, left, right, *made
+
+
+@recorded
+@schedulable("b1", "b2", "eps", "matrix_eps")
+def scale_by_shampoo(
+    b1: ScalarOrSchedule = 0.9,
+    b2: ScalarOrSchedule = 0.99,
+    eps: ScalarOrSchedule = 1e-8,
+    matrix_eps: ScalarOrSchedule = 1e-6,
+    precondition_frequency: int = 10,
+    max_precond_dim: int = 8192,
+    graft: str | None = "adam",
+    one_sided: bool = False,
+    mu_dtype: Any = None,
+) -> GradientTransformationExtraArgs:
+    """Multiplies matrices by inverse roots of their covariances.
+
+    Three axes are a stack of matrices, more a convolution's kernel with its outputs last. On a mesh
+    with Explicit axes every device works on whole matrices.
+
+    Args:
+      b1: decay of the mean, in [0, 1), or a schedule.
+      b2: decay of L, R and v, in [0, 1], or a schedule; 1 sums them, as the paper does.
+      eps: added to the graft's root, against division by zero.
+      matrix_eps: added to the diagonal of L and R, relative to their largest eigenvalue.
+      precondition_frequency: after how many steps the roots are taken anew, a positive int.
+      max_precond_dim: the longest side that has a root.
+      graft: whose step decides the length: "adam", "rmsprop", "adagrad", "sgd", or None.
+      one_sided: whether to use the shorter side alone, with half the state and the work.
+      mu_dtype: dtype of `mu`; by default the parameters', at least float32.
+
+    Returns:
+      A transformation with a `ScaleByShampooState`. The roots count as constants in derivatives. A zero
+      gradient from the first step on gives zero updates.
+
+    Raises:
+      ValueError: if a number is out of its range, or `graft` unknown.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_aliases import scale_by_shampoo
+      >>> tx = scale_by_shampoo(b1=0.0, b2=1.0, graft=None)
+      >>> g = jnp.array([[4.0, 0.0], [0.0, 2.0]])
+      >>> jnp.round(tx.update(g, tx.init(g))[0], 3)
+      Array([[1., 0.],
+             [0., 1.]], dtype=float32)
+    """
+    check_number("scale_by_shampoo", low=0, below=1, b1=b1)
+    check_number("scale_by_shampoo", low=0, high=1, b2=b2)
+    check_number("scale_by_shampoo", low=0, eps=eps, matrix_eps=matrix_eps)
+    check_interval("scale_by_shampoo", precondition_frequency, max_precond_dim)
+    if graft not in GRAFTS:
+        raise ValueError(
+            f"scale_by_shampoo: graft must be one of {', '.join(map(repr, GRAFTS))}, not {graft!r}"
+        )
+
+    def init(params: Params) -> ScaleByShampooState:
+        def sides(side: int, identity: bool) -> PyTree:
+            def slot(p: jax.Array) -> jax.Array:
+                rows, columns = (
+                    matrix_shape(p.shape, default_axes(p.ndim)) if p.ndim > 1 else (0, 0)
+                )
+                shorter = int(columns < rows)
+                longest = 0 if one_sided and side != shorter else max_precond_dim
+                return side_slot(p, side, identity=identity, largest=longest)
+
+            return slots_from(slot, params)
+
+        # Matrices without a graft, and gradient descent as the graft, need no second moment.
+        def second(p: jax.Array) -> jax.Array:
+            rooted = (
+                is_stack(p.shape)
+                and min(matrix_shape(p.shape, default_axes(p.ndim))) <= max_precond_dim
+            )
+            if graft == "sgd" or (graft is None and rooted):
+                return jnp.zeros((0,), tree.slot_dtype(p, real=True))
+            return jnp.zeros_like(p, dtype=tree.slot_dtype(p, real=True))
+
+        return ScaleByShampooState(
+            zero_count(),
+            tree.slots_like(params, mu_dtype),
+            slots_from(second, params),
+            *(sides(side, identity) for identity in (False, True) for side in (0, 1)),
+        )
+
+    def step(flow: Flow, state: ScaleByShampooState, params: Params = None, **_: Any) -> LeafStep:
+        del flow, params
+        count = safe_increment(state.count)
+        decay = decay_of(b2)
+        summed = decay.complement == 0
+        new = jnp.where(summed, 1, decay.complement) if isinstance(summed, jax.Array) else None
+        return LeafStep(
+            _leaf,
+            slots=(state.mu,),
+            reduced=tuple(state[2:]),
+            close=lambda *slots: ScaleByShampooState(count, *slots),
+            operands={
+                "b1": decay_of(b1),
+                "b2": decay,
+                "new": (1.0 if summed else decay.complement) if new is None else new,
+                "eps": eps,
+                "matrix_eps": matrix_eps,
+                "count": count,
+                "precondition_frequency": precondition_frequency,
+                "graft": graft,
+            },
+        )
+
+    return leafwise(step, init)
+
+
+@recorded
+def shampoo(
+    learning_rate: ScalarOrSchedule,
+    b1: ScalarOrSchedule = 0.9,
+    b2: ScalarOrSchedule = 0.99,
+    eps: ScalarOrSchedule = 1e-8,
+    matrix_eps: ScalarOrSchedule = 1e-6,
+    precondition_frequency: int = 10,
+    max_precond_dim: int = 8192,
+    graft: str | None = "adam",
+    one_sided: bool = False,
+    mu_dtype: Any = None,
+    weight_decay: ScalarOrSchedule = 0.0,
+    mask: PyTree | Callable[[Params], PyTree] | None = None,
+) -> GradientTransformationExtraArgs:
+    """Shampoo (Gupta, Koren and Singer, 2018), grafted, with decoupled weight decay.
+
+    Args:
+      learning_rate: a scalar, or a schedule.
+      b1: decay of the mean, in [0, 1), or a schedule.
+      b2: decay of L, R and v, in [0, 1], or a schedule; 1 sums them, as the paper does.
+      eps: added to the graft's root, against division by zero.
+      matrix_eps: added to the diagonal of L and R, relative to their largest eigenvalue.
+      precondition_frequency: after how many steps the roots are taken anew, a positive int.
+      max_precond_dim: the longest side that has a root.
+      graft: whose step decides the length: "adam", "rmsprop", "adagrad", "sgd", or None.
+      one_sided: whether to use the shorter side alone.
+      mu_dtype: dtype of `mu`; by default the parameters', at least float32.
+      weight_decay: λ, a scalar at least 0, or a schedule.
+      mask: which leaves decay, as for `optx_core.masked`; all by default.
+
+    Returns:
+      A transformation; `update` needs the parameters.
+
+    Example:
+      >>> from optx_aliases import shampoo
+      >>> tx = shampoo(1e-3, one_sided=True)
+    """
+    return chain(
+        scale_by_shampoo(
+            b1,
+            b2,
+            eps,
+            matrix_eps,
+            precondition_frequency,
+            max_precond_dim,
+            graft,
+            one_sided,
+            mu_dtype,
+        ),
+        add_decayed_weights(weight_decay, mask),
+        scale_by_learning_rate(learning_rate),
+    )

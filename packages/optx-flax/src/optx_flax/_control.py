@@ -1,0 +1,131 @@
+"""What an `nnx.Optimizer` works with, and how to change it between steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+import optx_core
+from flax import nnx
+from optx_flax._paths import leaves_with_paths
+
+
+def hyperparams(optimizer: nnx.Optimizer) -> dict[str, Any]:
+    """The numbers an optimizer works with at its next update, schedules evaluated.
+
+    Args:
+      optimizer: the `nnx.Optimizer`.
+
+    Returns:
+      The values by name, as of `optx_core.hyperparams`.
+
+    Raises:
+      TypeError: if the transformation in it was not made by a recorded function.
+
+    Example:
+      >>> from flax import nnx
+      >>> from optx_core import scale_by_learning_rate
+      >>> from optx_flax import hyperparams
+      >>> model = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
+      >>> tx = scale_by_learning_rate(lambda count: 0.5**count)
+      >>> hyperparams(nnx.Optimizer(model, tx, wrt=nnx.Param))
+      {'learning_rate': Array(1., dtype=float32)}
+    """
+    return optx_core.hyperparams(optimizer.tx, nnx.as_pure(optimizer.opt_state))
+
+
+def metrics(optimizer: nnx.Optimizer) -> dict[str, Any]:
+    """The measurements in an optimizer's state, by name.
+
+    Args:
+      optimizer: the `nnx.Optimizer`.
+
+    Returns:
+      Arrays by name, as of `optx_core.metrics`: what `monitor` measured, how many steps were skipped,
+      the loss scale.
+
+    Example:
+      >>> from flax import nnx
+      >>> from optx_core import apply_if_finite, scale
+      >>> from optx_flax import metrics
+      >>> model = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
+      >>> optimizer = nnx.Optimizer(model, apply_if_finite(scale(-0.1), 3), wrt=nnx.Param)
+      >>> sorted(metrics(optimizer))
+      ['last_finite', 'notfinite_count', 'total_notfinite']
+    """
+    return optx_core.metrics(nnx.as_pure(optimizer.opt_state))
+
+
+def set_hyperparam(
+    optimizer: nnx.Optimizer, name: str, value: Any, label: str | None = None
+) -> None:
+    """Changes a hyper-parameter for the next update; nothing compiles again.
+
+    Args:
+      optimizer: the `nnx.Optimizer`; its transformation keeps the number in its state, as
+        `inject_hyperparams(adamw)(learning_rate=1e-3)` does.
+      name: the number's name, such as "learning_rate".
+      value: the new value; it takes the old one's dtype and place.
+      label: the group (of `partition`, `param_groups`, `named_chain`) whose number is meant, where
+        there are several.
+
+    Raises:
+      KeyError: if there is no such number in the state, or several; lists them, and says what to do.
+      ValueError: if a schedule sets it, or the value has another shape.
+
+    Example:
+      >>> from flax import nnx
+      >>> from optx_core import inject_hyperparams, trace
+      >>> from optx_flax import hyperparams, set_hyperparam
+      >>> model = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
+      >>> optimizer = nnx.Optimizer(model, inject_hyperparams(trace)(decay=0.9), wrt=nnx.Param)
+      >>> set_hyperparam(optimizer, "decay", 0.5)
+      >>> hyperparams(optimizer)
+      {'decay': Array(0.5, dtype=float32)}
+    """
+    slots = leaves_with_paths(optimizer.opt_state)
+    injected = [(path, slot) for path, slot in slots if path[-2:-1] == ("hyperparams",)]
+    found = [
+        (path, slot)
+        for path, slot in injected
+        if path[-1] == name and (label is None or str(label) in path[:-2])
+    ]
+    if not found:
+        listed = ", ".join(_show(path) for path, _ in injected)
+        cure = (
+            f"in the state there are {listed}"
+            if injected
+            else "make the optimizer as inject_hyperparams(adamw)(learning_rate=1e-3), say, so that "
+            "its numbers are in its state"
+        )
+        where = f" under {label!r}" if label is not None else ""
+        raise KeyError(f"set_hyperparam: no {name!r}{where} can be set; {cure}")
+    if len(found) > 1:
+        raise KeyError(
+            f"set_hyperparam: there are several {name!r}: "
+            f"{', '.join(_show(path) for path, _ in found)}; say which with label="
+        )
+    ((path, slot),) = found
+    scheduled = (*path[:-2], "hyperparams_states", name)
+    if any(other[: len(scheduled)] == scheduled for other, _ in slots):
+        raise ValueError(
+            f"set_hyperparam: a schedule sets {name!r} at every step; make the optimizer with a "
+            "number in its place"
+        )
+    old = slot.get_value()
+    if jnp.shape(value) != old.shape:
+        raise ValueError(
+            f"set_hyperparam: {name!r} has the shape {old.shape}, not {jnp.shape(value)}"
+        )
+    new = jnp.asarray(value, old.dtype)
+    if not any(isinstance(x, jax.core.Tracer) for x in (new, old)):
+        new = jax.device_put(new, old.sharding) if old.committed else new
+    slot.set_value(new)
+
+
+def _show(path: tuple[str, ...]) -> str:
+    """A number's path without the fields that all of them have in common."""
+    shown = [k for k in path if k not in ("inner_states", "inner_state", "hyperparams")]
+    return repr("/".join(shown))

@@ -1,0 +1,99 @@
+"""A model and its optimizer, made where they will lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from flax import nnx
+from optx_flax._layout import Rule, annotation, layout_of, trimmed
+from optx_flax._paths import is_variable
+from optx_flax._shard_state import constrain, shard_state
+
+
+def create_sharded(
+    model_fn: Callable[[], Any],
+    tx: Any,
+    mesh: Mesh,
+    *,
+    wrt: Any = nnx.Param,
+    param_rule: Rule | None = None,
+    rule: Rule | None = None,
+) -> tuple[Any, nnx.Optimizer]:
+    """Makes a model and its `nnx.Optimizer` in one jitted call, each array on its own devices.
+
+    No array is ever whole on one device or on the host, unless its layout says so.
+
+    Args:
+      model_fn: makes the model, without arguments; its annotations (`out_sharding`) say how the
+        parameters lie, those without are replicated.
+      tx: the optimizer; `shard_state` is put around it.
+      mesh: the mesh.
+      wrt: which Variables of the model are parameters.
+      param_rule: `rule(shape, spec) -> spec` that changes the parameters' layout:
+        `optx_core.zero1_rule("data", mesh.shape["data"])` here is FSDP, for a model without
+        annotations too.
+      rule: the same for the optimizer's state only, as for `shard_state`: ZeRO-1.
+
+    Returns:
+      `(model, optimizer)`.
+
+    Raises:
+      ValueError: if an annotation does not fit the mesh.
+
+    Example:
+      >>> import jax
+      >>> from flax import nnx
+      >>> from optx_core import trace, zero1_rule
+      >>> from optx_flax import create_sharded
+      >>> mesh = jax.make_mesh((1,), ("data",))
+      >>> model, optimizer = create_sharded(
+      ...     lambda: nnx.Linear(4, 2, rngs=nnx.Rngs(0)), trace(0.9), mesh,
+      ...     param_rule=zero1_rule("data", 1),
+      ... )
+      >>> tuple(model.kernel.sharding.spec)
+      ('data',)
+    """
+    with jax.set_mesh(mesh):
+        abstract = nnx.eval_shape(model_fn)
+        own = layout_of("create_sharded", nnx.state(abstract, wrt), mesh, param_rule)
+        specs = dict(zip(own.paths, own.specs, strict=True))
+
+        def annotate(model: Any) -> Any:
+            if param_rule is not None:
+                for path, variable in nnx.iter_graph(model):
+                    spec = specs.get(tuple(map(str, path)))
+                    if spec is not None:
+                        sharding = NamedSharding(mesh, trimmed(spec))
+                        variable.set_value(_laid(variable.get_value(), sharding))
+                        variable.set_metadata(out_sharding=tuple(sharding.spec), mesh=mesh)
+            return model
+
+        placed = shard_state(tx, nnx.state(annotate(abstract), wrt), mesh=mesh, rule=rule)
+
+        def make() -> tuple[Any, nnx.Optimizer]:
+            model = annotate(model_fn())
+            return model, nnx.Optimizer(model, placed, wrt=wrt)
+
+        graphdef, shapes = nnx.split(nnx.eval_shape(make))
+        shardings = jax.tree.map(
+            lambda v: NamedSharding(mesh, trimmed(annotation(v) or PartitionSpec())),
+            shapes,
+            is_leaf=is_variable,
+        )
+        arrays = jax.jit(
+            lambda: jax.tree.leaves(nnx.state(make())), out_shardings=jax.tree.leaves(shardings)
+        )()
+        model, optimizer = nnx.merge(
+            graphdef, jax.tree.unflatten(jax.tree.structure(shapes), arrays)
+        )
+    return model, optimizer
+
+
+def _laid(value: Any, sharding: NamedSharding) -> Any:
+    if isinstance(value, jax.ShapeDtypeStruct):
+        return jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=sharding)
+    return constrain(value, sharding)

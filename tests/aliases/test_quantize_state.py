@@ -1,0 +1,245 @@
+"""8-bit states: how arrays are kept, and what is refused."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+import optx_aliases
+from optx_aliases import LinearBlocks, Root2Blocks, Root4Blocks, adam, adamw, quantize_state, sgd
+from optx_core import apply_updates, chain, clip_by_global_norm, state_sharding, trace, tree
+
+SHAPES = [(64, 64), (784, 10), (100, 2, 3), (257,), (300,), (3, 3, 8, 130), (1, 4096), (4099,)]
+
+
+def kept(x, kind):
+    """An array as it comes back from 8 bits."""
+    tx = quantize_state(trace(0.0), min_size=1, fields={"trace": kind})
+    state = tx.init(x)
+    _, state = tx.update(x, state)
+    read, _ = tx.update(jnp.zeros_like(x), state)  # trace(0) forgets: only the shapes are looked at
+    assert read.shape == x.shape
+    return state.inner_state.trace
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_codes_have_the_arrays_shape_and_scales_are_few(shape):
+    blocks = kept(jnp.ones(shape), "linear")
+    assert blocks.codes.shape == shape
+    assert blocks.codes.dtype == jnp.int8
+    assert blocks.scale.dtype == jnp.float32
+    assert blocks.scale.nbytes / blocks.codes.size <= 0.0625 + 4 / blocks.codes.size
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("kind", "worst"), [("linear", 0.008), ("root2", 0.016), ("root4", 0.016)])
+def test_entries_come_back_to_8_bits_of_the_largest_in_their_block(shape, kind, worst):
+    x = jax.random.normal(jax.random.key(0), shape)
+    x = jnp.abs(x) if kind == "root4" else x
+    blocks = kept(x, kind)
+    codes, scale = np.asarray(blocks.codes, np.float64), np.asarray(blocks.scale, np.float64)
+    for n, axis in zip(shape, range(len(shape)), strict=True):
+        size = -(-n // scale.shape[axis]) if scale.shape[axis] > 1 else n
+        scale = np.repeat(scale, size, axis=axis).take(range(n), axis=axis)
+    part = {
+        "linear": codes / 127,
+        "root2": np.sign(codes) * (codes / 127) ** 2,
+        "root4": (codes / 255) ** 4,
+    }[kind]
+    assert np.max(np.abs(part * scale - np.asarray(x)) / scale) <= worst
+
+
+def test_small_second_moments_survive_as_fourth_roots_and_vanish_otherwise():
+    x = jnp.asarray([1.0, 1e-6, 1e-9] * 100)
+    assert int(jnp.sum(kept(x, "root4").codes == 0)) == 0
+    assert int(jnp.sum(kept(x, "root2").codes == 0)) >= 190
+    assert int(jnp.sum(kept(x, "linear").codes == 0)) >= 190
+
+
+@pytest.mark.parametrize("kind", ["linear", "root2", "root4"])
+def test_the_mean_of_many_roundings_is_the_value(kind):
+    x = jnp.full((256, 256), 0.3).at[:, 0].set(1.0)  # the largest of each block of a row
+    x = x.at[:, 1:].add(jnp.linspace(0, 1e-5, 255)[None])
+    codes = np.asarray(kept(x, kind).codes[:, 1:], np.float64)
+    part = {"linear": codes / 127, "root2": (codes / 127) ** 2, "root4": (codes / 255) ** 4}[kind]
+    assert len(np.unique(codes)) == 2
+    assert abs(part.mean() / 0.3 - 1) < 1e-3
+
+
+@pytest.mark.parametrize("kind", ["linear", "root2", "root4"])
+def test_what_nothing_moves_stays_for_ever(kind):
+    tx = quantize_state(trace(1.0), min_size=1, fields={"trace": kind})
+    x = jnp.abs(jax.random.normal(jax.random.key(0), (64, 64)))
+    state = tx.update(x, tx.init(x))[1]
+    later = tx.update(jnp.zeros_like(x), state)[1]
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool(jnp.all(a == b)), state, later))
+
+
+def test_which_arrays_are_narrowed_and_how():
+    params = {
+        "w": jnp.ones((64, 64)),
+        "b": jnp.ones(64),
+        "half": jnp.ones((64, 64), jnp.bfloat16),
+        "complex": jnp.ones((64, 64), jnp.complex64),
+        "none": None,
+        "steps": jnp.arange(5000),
+    }
+    state = quantize_state(adam(1e-3)).init(params).inner_state[0]
+    assert isinstance(state.mu["w"], Root2Blocks)
+    assert isinstance(state.nu["w"], Root4Blocks)
+    assert isinstance(state.nu["half"], Root4Blocks)
+    assert state.nu["b"].dtype == state.mu["b"].dtype == jnp.float32
+    assert state.mu["complex"].dtype == jnp.complex64
+    assert isinstance(state.nu["complex"], Root4Blocks)
+    assert state.mu["none"] is None
+    assert state.mu["steps"] is None
+
+
+def test_a_rule_may_name_a_field_or_the_path_to_a_leaf():
+    params = {"a": jnp.ones((64, 64)), "b": {"c": jnp.ones((64, 64))}}
+    fields = {"mu": "linear", "mu/b/c": None, "nu/a": "root2"}
+    state = quantize_state(adam(1e-3), fields=fields).init(params).inner_state[0]
+    assert isinstance(state.mu["a"], LinearBlocks)
+    assert isinstance(state.mu["b"]["c"], jax.Array)
+    assert isinstance(state.nu["a"], Root2Blocks)
+    assert isinstance(state.nu["b"]["c"], Root4Blocks)
+
+
+def test_what_it_cannot_know_it_asks_for():
+    from typing import Any, NamedTuple
+
+    from optx_core import wrapping
+
+    class Odd(NamedTuple):
+        memory: Any
+
+    odd = wrapping(lambda p: Odd(jax.tree.map(jnp.zeros_like, p)), lambda u, s, p=None, **_: (u, s))
+    params = {"w": jnp.ones((64, 64))}
+    with pytest.raises(ValueError, match=r"state\.memory\['w'\].*fields=\{'memory': 'root4'\}"):
+        quantize_state(odd).init(params)
+    state = quantize_state(odd, fields={"memory": "root2"}).init(params)
+    assert isinstance(state.inner_state.memory["w"], Root2Blocks)
+    negative = wrapping(lambda p: Odd(jax.tree.map(lambda x: -x, p)), odd.update)
+    with pytest.raises(ValueError, match="has negative entries, and 'root4' keeps none"):
+        quantize_state(negative, fields={"memory": "root4"}).init(params)
+    with pytest.raises(ValueError, match=r"fields\['mu'\] must be one of"):
+        quantize_state(adam(1e-3), fields={"mu": "cube"})
+    with pytest.raises(ValueError, match="min_size must be a positive int"):
+        quantize_state(adam(1e-3), min_size=0)
+
+
+def test_adamw_takes_at_most_2_2_bytes_a_parameter():
+    params = {"in": jnp.zeros((784, 300)), "out": jnp.zeros((300, 10)), "bias": jnp.zeros(300)}
+    state = quantize_state(adamw(1e-3), min_size=256).init(params)
+    size = sum(p.size for p in jax.tree.leaves(params))
+    assert sum(x.nbytes for x in jax.tree.leaves(state)) / size <= 2.2
+
+
+def test_a_thousand_steps_stay_close_to_full_precision():
+    target = jnp.sin(jnp.arange(4096.0)).reshape(64, 64)
+
+    def run(tx):
+        def step(carry, k):
+            p, state = carry
+            noise = jax.random.normal(jax.random.fold_in(jax.random.key(0), k), p.shape)
+            updates, state = tx.update(p - target + 0.1 * noise, state, p)
+            return (apply_updates(p, updates), state), None
+
+        p = jnp.zeros_like(target)
+        (p, state), _ = jax.lax.scan(step, (p, tx.init(p)), jnp.arange(1000))
+        return jnp.mean((p - target) ** 2), state
+
+    full, _ = jax.jit(run, static_argnums=0)(adamw(1e-2))
+    narrow, state = jax.jit(run, static_argnums=0)(quantize_state(adamw(1e-2)))
+    assert abs(float(narrow) / float(full) - 1) < 0.05
+    assert jax.tree.leaves(state)[1].dtype == jnp.int8
+
+
+def test_sgd_with_momentum_and_a_clipped_chain_are_served_too():
+    params = {"w": jnp.ones((64, 64))}
+    for tx in (sgd(0.1, 0.9), chain(clip_by_global_norm(1.0), adamw(0.1))):
+        narrow = quantize_state(tx)
+        state, full = narrow.init(params), tx.init(params)
+        for _ in range(3):
+            updates, state = narrow.update(params, state, params)
+            expected, full = tx.update(params, full, params)
+        np.testing.assert_allclose(updates["w"], expected["w"], rtol=0.02)
+    assert int(tree.get(state, "count")) == 3
+
+
+def test_an_update_can_be_donated_and_changes_no_types():
+    params = {"w": jnp.ones((64, 64)), "odd": jnp.ones((4099,))}
+    tx = quantize_state(adamw(1e-3))
+    state = tx.init(params)
+    types = jax.tree.map(lambda x: (x.shape, x.dtype), state)
+    step = jax.jit(lambda p, s: tx.update(p, s, p)[1], donate_argnums=1)
+    for _ in range(2):
+        state = step(params, state)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), state) == types
+
+
+def test_every_public_block_is_a_named_tuple_of_codes_and_scale():
+    for name in ("LinearBlocks", "Root2Blocks", "Root4Blocks"):
+        assert getattr(optx_aliases, name)._fields == ("codes", "scale")
+
+
+def test_codes_lie_on_eight_devices_as_the_parameters_do():
+    made = subprocess.run(
+        [sys.executable, __file__],
+        env={
+            **os.environ,
+            "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+            "JAX_PLATFORMS": "cpu",
+        },
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert made.returncode == 0, made.stderr[-4000:]
+
+
+def on_eight_devices(kind):
+    mesh = jax.make_mesh((4, 2), ("data", "model"), (kind, kind))
+    shapes = {
+        "even": ((16, 1024), PartitionSpec("data", "model")),
+        "wide": ((8, 256), PartitionSpec(None, "model")),  # one block a row: scales are not split
+        "odd": ((20, 258), PartitionSpec("data", "model")),
+        "vector": ((4096,), PartitionSpec(("data", "model"))),
+    }
+    here = {
+        name: jax.random.normal(jax.random.key(k), shape)
+        for k, (name, (shape, _)) in enumerate(shapes.items())
+    }
+    params = {
+        name: jax.device_put(here[name], NamedSharding(mesh, spec))
+        for name, (_, spec) in shapes.items()
+    }
+    tx = quantize_state(adamw(0.1), min_size=1)
+    expected, state = tx.update(here, tx.init(here), here)
+    expected, _ = tx.update(here, state, here)
+    with jax.set_mesh(mesh):
+        layout = state_sharding(tx, params)
+        state = jax.jit(tx.init, out_shardings=layout)(params)
+        for name, p in params.items():
+            blocks = state.inner_state[0].nu[name]
+            assert blocks.codes.sharding.is_equivalent_to(p.sharding, p.ndim), name
+        assert state.inner_state[0].mu["even"].scale.sharding.spec == PartitionSpec("data", "model")
+        step = jax.jit(lambda p, s: tx.update(p, s, p))
+        _, state = step(params, state)
+        updates, state = step(params, state)
+        for name in shapes:
+            np.testing.assert_allclose(updates[name], expected[name], atol=1e-5, err_msg=name)
+            codes = state.inner_state[0].nu[name].codes
+            if kind is AxisType.Explicit:
+                assert codes.sharding.is_equivalent_to(params[name].sharding, codes.ndim), name
+
+
+if __name__ == "__main__":
+    for one in (AxisType.Auto, AxisType.Explicit):
+        on_eight_devices(one)
