@@ -12,17 +12,54 @@ import jax
 
 
 def is_placeholder(x: Any) -> bool:
-    """Whether a tree node stands for a missing leaf: None, or an empty NamedTuple (masked)."""
+    """Whether a tree node stands for a missing leaf: None, or an empty NamedTuple (masked).
+
+    Args:
+      x: a node of a tree; serves as `is_leaf` of `jax.tree.map` and the like.
+
+    Returns:
+      A bool.
+
+    Example:
+      >>> from optx_core import MaskedNode, tree
+      >>> tree.is_placeholder(None), tree.is_placeholder(MaskedNode()), tree.is_placeholder(())
+      (True, True, False)
+    """
     return x is None or (isinstance(x, tuple) and not x and hasattr(x, "_fields"))
 
 
 def is_absent(x: Any) -> bool:
-    """Whether there is no gradient here: a placeholder, or a `float0` array."""
+    """Whether there is no gradient here: a placeholder, or a `float0` array.
+
+    Args:
+      x: a leaf of gradients or updates.
+
+    Returns:
+      A bool.
+
+    Example:
+      >>> import jax, numpy as np
+      >>> from optx_core import tree
+      >>> tree.is_absent(None), tree.is_absent(np.zeros(2, jax.dtypes.float0)), tree.is_absent(0.0)
+      (True, True, False)
+    """
     return is_placeholder(x) or getattr(x, "dtype", None) == jax.dtypes.float0
 
 
 def flatten(tree: Any) -> tuple[list[Any], Any]:
-    """Flattens a tree, placeholders counted as leaves."""
+    """Flattens a tree, placeholders counted as leaves.
+
+    Args:
+      tree: a tree.
+
+    Returns:
+      Its leaves, and its structure.
+
+    Example:
+      >>> from optx_core import tree
+      >>> tree.flatten({"a": 1, "b": None})[0]
+      [1, None]
+    """
     return jax.tree_util.tree_flatten(tree, is_leaf=is_placeholder)
 
 

@@ -4,6 +4,7 @@ None and masked nodes are "not here" and pass through everything. What `jax.tree
 (`map`, `leaves`, `reduce`, `all`, ...) is not repeated.
 """
 
+from optx_core._absent import flatten, is_absent, is_placeholder
 from optx_core._dtypes import abs_squared
 from optx_core._slots import slot_dtype, slots_like
 from optx_core._staged import map_leaves
@@ -48,9 +49,12 @@ __all__ = [
     "conj",
     "div",
     "dtype",
+    "flatten",
     "full_like",
     "get",
     "get_all_with_path",
+    "is_absent",
+    "is_placeholder",
     "map_leaves",
     "map_params",
     "max",
