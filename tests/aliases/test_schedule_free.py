@@ -104,6 +104,17 @@ def test_it_is_one_member_of_a_partition():
     assert eval_params(state, params)["w"].shape == (2, 2)
 
 
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_a_mask_keeps_leaves_from_decaying(name):
+    make = getattr(optx_aliases, f"schedule_free_{name}")
+    params = {"w": jnp.ones(2), "b": jnp.ones(2)}
+    tx = make(0.1, weight_decay=0.5, mask={"w": True, "b": False})
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = tx.update(zeros, tx.init(params), params)
+    assert bool(jnp.all(updates["w"] < 0))
+    np.testing.assert_array_equal(updates["b"], 0.0)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -6,8 +6,16 @@ import numpy as np
 import pytest
 
 from flax import nnx
-from optx_core import chain, inject_hyperparams, partition, scale_by_learning_rate, trace
-from optx_flax import freeze, hyperparams, label_params, param_groups, set_hyperparam
+from optx_core import (
+    add_decayed_weights,
+    chain,
+    inject_hyperparams,
+    masked,
+    partition,
+    scale_by_learning_rate,
+    trace,
+)
+from optx_flax import freeze, hyperparams, label_params, mask, param_groups, set_hyperparam
 
 
 class Block(nnx.Module):
@@ -85,6 +93,22 @@ def test_and_for_parameters_in_any_container(model, name):
     ):
         updates, _ = tx.update(jax.tree.map(jnp.ones_like, params), tx.init(params), params)
         assert {k: round(-float(jnp.max(u)), 4) for k, u in by_path(updates).items()} == EXPECTED
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [r"kernel$", lambda path, p: p.ndim > 1, [r"first/kernel", nnx.PathContains("layers")]],
+    ids=["a regular expression", "a function", "a list"],
+)
+def test_masked_takes_masks_by_path(model, rule):
+    tx = chain(masked(add_decayed_weights(1.0), mask(model, rule)), rate(1.0))
+    optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+    kernel = np.asarray(model.first.kernel[...])
+    model.first.bias[...] = jnp.ones(3)
+    optimizer.update(model, jax.tree.map(jnp.zeros_like, nnx.state(model, nnx.Param)))
+    np.testing.assert_array_equal(model.first.bias[...], 1.0)
+    np.testing.assert_allclose(model.first.kernel[...], kernel - kernel)
+    np.testing.assert_array_equal(model.layers[0].kernel[...], 0.0)
 
 
 def test_labels_of_another_model_are_an_error_with_the_paths(model):

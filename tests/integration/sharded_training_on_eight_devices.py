@@ -1,5 +1,7 @@
 """Run by test_sharded_training.py with eight fake devices: layouts times optimizers, on one kind of mesh.
 
+    sharded_training_on_eight_devices.py Auto|Explicit OPTIMIZER,...
+
 A layout gives the specs of the parameters and, for ZeRO-1, the rule by which the state is kept. All
 dimensions of an array differ, so that the layout each slot must have can be told from its shape alone.
 """
@@ -193,8 +195,6 @@ def run(layout, tx, kind, expected, compiled_step):
 
 
 if __name__ == "__main__":
-    import time
-
     assert jax.device_count() == 8
     jax.config.update("jax_numpy_dtype_promotion", "strict")
     jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -204,10 +204,6 @@ if __name__ == "__main__":
         expected = reference(tx)
         assert expected[0][-1] < expected[0][0] or name == "lbfgs", (name, expected[0])
         for k, layout in enumerate(LAYOUTS):
-            t = time.process_time()
             size = run(layout, tx, kind, expected, compiled_step=bool(k % 2))
-            print(
-                f"{kind.name}, {name}, {layout}: {size} bytes of state on a device",
-                time.process_time() - t,
-            )
+            print(f"{kind.name}, {name}, {layout}: {size} bytes of state on a device")
     print("ok")

@@ -1,5 +1,7 @@
 """Checkpoints of a model and its optimizer through Orbax: whole, after a change of the optimizer, damaged."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,7 +44,14 @@ def train_step(model, optimizer):
 def made(tx, seed=0, steps=0):
     model = Model(seed)
     optimizer = nnx.Optimizer(model, tx(model) if not hasattr(tx, "init") else tx, wrt=nnx.Param)
-    return model, optimizer, [float(train_step(model, optimizer)) for _ in range(steps)]
+    for _ in range(steps):
+        push(model, optimizer)
+    return model, optimizer
+
+
+def push(model, optimizer):
+    """An update by gradients made up, which compiles nothing."""
+    optimizer.update(model, jax.tree.map(jnp.sin, nnx.state(model, nnx.Param)))
 
 
 def plain(objects):
@@ -67,10 +76,10 @@ def grouped(model):
     "tx", [with_ema(adamw(1e-2)), grouped], ids=["adamw with an average", "groups, injected"]
 )
 def test_a_run_goes_on_as_if_it_had_not_stopped(tx, tmp_path):
-    model, optimizer, _ = made(tx, steps=2)
+    model, optimizer = made(tx, steps=2)
     path = save(tmp_path / "saved", model, optimizer)
     expected = [float(train_step(model, optimizer)) for _ in range(2)]
-    other, again, _ = made(tx, seed=1)
+    other, again = made(tx, seed=1)
     with ocp.StandardCheckpointer() as saver:
         restored = saver.restore(path, abstract_state(other, again))
     report = restore_into((other, again), restored)
@@ -80,7 +89,8 @@ def test_a_run_goes_on_as_if_it_had_not_stopped(tx, tmp_path):
 
 def raw(path):
     """A checkpoint as it is, without a target: nested dicts."""
-    with ocp.PyTreeCheckpointer() as saver:
+    with warnings.catch_warnings(), ocp.PyTreeCheckpointer() as saver:
+        warnings.filterwarnings("ignore", "Sharding info not provided")
         return saver.restore(path)
 
 
@@ -126,7 +136,7 @@ CHANGES = {
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_changed_optimizer_takes_over_every_matching_moment(name, serialized, tmp_path):
     before, after, fresh = CHANGES[name]
-    model, old, _ = made(before, steps=3)
+    model, old = made(before, steps=3)
     given = raw(save(tmp_path / "saved", model, old)) if serialized else old
     new = nnx.Optimizer(model, after, wrt=nnx.Param)
     report = migrate_opt_state(given, model, new)
@@ -140,20 +150,21 @@ def test_a_changed_optimizer_takes_over_every_matching_moment(name, serialized, 
     assert {path.split("/")[1] for path in report.fresh} == fresh
     assert report.dropped == report.ambiguous == ()
     assert not any(v.get_value() is None for _, v in nnx.to_flat_state(nnx.state(new)))
-    train_step(model, new)
+    push(model, new)
     if name == "unfreezing":
         assert all("layers/0" in path for path in report.fresh)
 
 
 def test_after_the_change_the_steps_are_those_of_the_new_optimizer_on_the_old_moments():
-    model, old, _ = made(adam(1e-2), steps=3)
+    model, old = made(adam(1e-2), steps=3)
     tx = with_ema(adamw(1e-2, weight_decay=0.1), 0.9)
     new = nnx.Optimizer(model, tx, wrt=nnx.Param)
     migrate_opt_state(old, model, new)
     params = nnx.as_pure(nnx.state(model, nnx.Param))
     grads = jax.tree.map(jnp.sin, params)
     by_hand = adamw(1e-2, weight_decay=0.1)
-    updates, _ = by_hand.update(grads, nnx.as_pure(old.opt_state), params)
+    state = (nnx.as_pure(old.opt_state)[0], *by_hand.init(params)[1:])
+    updates, _ = by_hand.update(grads, state, params)
     new.update(model, jax.tree.map(jnp.sin, nnx.state(model, nnx.Param)))
     expected = apply_updates(params, updates)
     jax.tree.map(
@@ -164,9 +175,9 @@ def test_after_the_change_the_steps_are_those_of_the_new_optimizer_on_the_old_mo
 
 
 def test_trap_a_gap_that_flax_passes_over_is_refused_and_the_cure_named(tmp_path):
-    model, old, _ = made(lambda m: freeze(m, r"^layers/0", adam(1e-2)), steps=1)
+    model, old = made(lambda m: freeze(m, r"^layers/0", adam(1e-2)), steps=1)
     restored = raw(save(tmp_path / "saved", model, old))
-    changed, new, _ = made(adam(1e-2))
+    changed, new = made(adam(1e-2))
     before = plain((changed, new))
     with pytest.raises(ValueError, match=r"missing in the checkpoint: .*Use migrate_opt_state"):
         restore_into((changed, new), restored)

@@ -11,38 +11,45 @@ from optx_core import apply_updates
 PARAMS = {"w": jnp.linspace(-1.0, 1.0, 12).reshape(4, 3) + 0.05, "b": jnp.linspace(0.5, 1.0, 3)}
 
 
-def loss(p):
-    return sum(jnp.sum(0.05 * x * x - jnp.cos(3 * x) / 3) for x in jax.tree.leaves(p))
+# Their states hold empty arrays where there is nothing to keep, and orbax refuses to write those.
+NOT_FOR_ORBAX = {"galore", "kron", "shampoo", "soap"}
 
 
-def step(row, tx, params, state):
-    value, grads = jax.value_and_grad(loss)(params)
-    given = {"value": value, "grad": grads, "value_fn": loss}
-    given |= {"grad_fn": lambda p, *_: jax.grad(loss)(p)}
-    given |= {} if row.extra_args is None else row.extra_args(params, grads)
-    updates, state = tx.update(grads, state, params, **given)
-    return apply_updates(params, updates), state
-
-
-def as_data(x):
-    """Keys of random numbers as the integers they are made of, which a checkpoint can hold."""
-    is_key = jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
-    return np.asarray(jax.random.key_data(x) if is_key else x)
+def some(rng, x):
+    """Numbers of a shape and dtype; for keys of random numbers the integers they are made of."""
+    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        x = jax.eval_shape(jax.random.key_data, x)
+    return (100 * rng.random(x.shape)).astype(x.dtype)
 
 
 def test_every_state_comes_back_from_a_checkpoint_as_it_was(tmp_path):
-    names = [name for name in ROWS if "," not in name]
-    held = {}
-    for name in names:
-        tx = ROWS[name].make()
-        with jax.numpy_dtype_promotion("standard"):
-            state = tx.init(PARAMS)
-            _, state = jax.jit(lambda p, s, n=name, tx=tx: step(ROWS[n], tx, p, s))(PARAMS, state)
-        held[name] = jax.tree.map(as_data, state)
-    path = tmp_path / "states"
+    rng, held, empty = np.random.default_rng(0), {}, set()
+    for name, row in ROWS.items():
+        state = jax.eval_shape(row.make().init, PARAMS)
+        if any(not x.size for x in jax.tree.leaves(state)):
+            empty.add(name.split(",")[0])
+            continue
+        held[name] = jax.tree.map(lambda x: some(rng, x), state)
+    assert empty <= NOT_FOR_ORBAX, empty
     with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(path, held)
+        checkpointer.save(tmp_path / "states", held)
         checkpointer.wait_until_finished()
-        restored = checkpointer.restore(path, jax.tree.map(np.zeros_like, held))
+        restored = checkpointer.restore(tmp_path / "states", jax.tree.map(np.zeros_like, held))
     assert jax.tree.structure(restored) == jax.tree.structure(held)
     jax.tree.map(np.testing.assert_array_equal, restored, held)
+
+
+def test_training_goes_on_from_a_checkpoint(tmp_path):
+    tx = ROWS["adamw"].make()
+
+    @jax.jit
+    def step(params, state):
+        updates, state = tx.update(jax.tree.map(jnp.sin, params), state, params)
+        return apply_updates(params, updates), state
+
+    held = step(PARAMS, tx.init(PARAMS))
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "run", held)
+        checkpointer.wait_until_finished()
+        restored = checkpointer.restore(tmp_path / "run", held)
+    jax.tree.map(np.testing.assert_array_equal, step(*restored), step(*held))

@@ -72,6 +72,11 @@ class Processes:
                 p.send_signal(signal.SIGKILL)
         for p in self.running:
             p.wait(timeout=60)
+        for reader in self.readers:
+            reader.join(timeout=60)
+        for p in self.running:
+            p.stdout.close()
+            p.stderr.close()
 
 
 def test_two_processes_are_as_one_and_survive_being_killed(tmp_path):

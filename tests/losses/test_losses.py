@@ -1,5 +1,6 @@
 """Promises that every loss keeps: one row for each."""
 
+import functools
 import inspect
 import itertools
 
@@ -116,7 +117,21 @@ def cast(args, dtype):
     return [jnp.asarray(a, jnp.int32) if a.dtype == jnp.int64 else a for a in made]
 
 
+@functools.cache
+def derivatives(name):
+    """One program: the values, their derivatives in the direction of ones, the gradients of their sum."""
+
+    @jax.jit
+    def all_three(*args):
+        f, some = moving(name, args)
+        value, tangent = jax.jvp(f, some, [jnp.ones_like(a) for a in some])
+        return value, tangent, jax.vjp(f, *some)[1](jnp.ones_like(value))
+
+    return all_three
+
+
 def moving(name, args):
+    """The loss as a function of the arguments that are differentiated, and these."""
     wrt = ROWS[name][2]
 
     def f(*some):
@@ -126,17 +141,6 @@ def moving(name, args):
         return run(name, *full)
 
     return f, [args[i] for i in wrt]
-
-
-def derivatives(f, some):
-    """The values, their derivatives in the direction of ones, the gradients of their sum."""
-
-    @jax.jit
-    def all_three(*some):
-        value, tangent = jax.jvp(f, some, tuple(jnp.ones_like(a) for a in some))
-        return value, tangent, jax.vjp(f, *some)[1](jnp.ones_like(value))
-
-    return all_three(*some)
 
 
 def test_every_public_loss_has_a_row():
@@ -149,8 +153,8 @@ def test_every_public_loss_has_a_row():
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 def test_values_jvp_and_vjp_are_finite_one_per_example_and_float32_at_least(name, dtype):
     args = cast(ROWS[name][0], dtype)
-    f, some = moving(name, args)
-    value, tangent, back = derivatives(f, some)
+    value, tangent, back = derivatives(name)(*args)
+    some = [args[i] for i in ROWS[name][2]]
     assert value.shape == ROWS[name][3]
     assert value.dtype == jnp.float32
     assert np.isfinite(value).all()
@@ -219,8 +223,7 @@ def test_zeros_and_values_of_1e4_are_finite_in_value_and_derivatives(name):
             else (jnp.zeros_like(a) if i in only else a)
             for i, a in enumerate(args)
         ]
-        f, some = moving(name, args)
-        value, tangent, back = derivatives(f, some)
+        value, tangent, back = derivatives(name)(*args)
         assert np.isfinite(value).all(), scale
         assert np.isfinite(tangent).all(), scale
         assert all(np.isfinite(g).all() for g in back), scale
@@ -236,10 +239,10 @@ def test_an_empty_batch_gives_no_values(name):
         a if name == "linear_softmax_cross_entropy" and i == 1 else a[:0]
         for i, a in enumerate(cast(ROWS[name][0], jnp.float32))
     ]
-    f, some = moving(name, args)
-    value, pull = jax.vjp(f, *some)
+    value, _, back = derivatives(name)(*args)
+    some = [args[i] for i in ROWS[name][2]]
     assert value.shape == (0, *ROWS[name][3][1:])
-    assert all(g.shape == a.shape for g, a in zip(pull(value), some, strict=True))
+    assert all(g.shape == a.shape for g, a in zip(back, some, strict=True))
 
 
 @every
@@ -257,13 +260,11 @@ def test_wrong_shapes_are_refused_by_name(name):
 
 
 @every
-def test_jit_and_vmap_give_the_same(name):
+def test_a_batch_of_batches_gives_the_same(name):
     args = cast(ROWS[name][0], jnp.float32)
-    value = run(name, *args)
-    np.testing.assert_allclose(
-        jax.jit(lambda *a: run(name, *a))(*args), value, rtol=2e-5, atol=2e-6
-    )
-    twice = jax.vmap(lambda *a: run(name, *a))(*[jnp.stack([a, a]) for a in args])
+    value = derivatives(name)(*args)[0]
+    batched = jax.jit(jax.vmap(lambda *args: run(name, *args)))
+    twice = batched(*[jnp.stack([a, a]) for a in args])
     np.testing.assert_allclose(twice, jnp.stack([value, value]), rtol=2e-5, atol=2e-6)
 
 
@@ -282,7 +283,7 @@ def test_examples_that_where_leaves_out_are_as_if_cut_away(name):
     else:
         cut = [a[there] for a in args]
     kwargs, like = ROWS[name][1], [i for i, a in enumerate(args) if a.dtype == jnp.float32]
-    expected = getattr(L, name)(*cut, **kwargs)
+    expected = jax.jit(functools.partial(getattr(L, name), **kwargs))(*cut)
 
     @jax.jit
     def loss_and_gradients(*given):
@@ -392,12 +393,13 @@ def test_what_where_leaves_out_has_no_say_whatever_it_holds(name):
 def test_the_axis_may_be_any_and_several(name):
     args, kwargs = cast(ROWS[name][0], jnp.float32), dict(ROWS[name][1])
     loss = getattr(L, name)
-    value = loss(*args, **kwargs)  # un-jitted, the errors below too
+    along = lambda **axis: jax.jit(functools.partial(loss, **kwargs, **axis))
+    value = along()(*args)
     turned = [a.T if a.ndim == 2 else a for a in args]
-    first = loss(*turned, **kwargs, axis=0)
+    first = along(axis=0)(*turned)
     np.testing.assert_allclose(first, value.T if value.ndim == 2 else value, rtol=1e-5, atol=1e-6)
     split = [a.reshape(N, 1, K) if a.ndim == 2 else a for a in args]
-    two = loss(*split, **kwargs, axis=(1, 2))
+    two = along(axis=(1, 2))(*split)
     np.testing.assert_allclose(two.reshape(value.shape), value, rtol=1e-5, atol=1e-6)
     with pytest.raises(ValueError, match=f"{name}: axis=2 is out of range"):
         loss(*args, **kwargs, axis=2)

@@ -9,9 +9,9 @@ from typing import Any
 class Row:
     """An optimizer, and what is expected of it.
 
-    A name without a comma is the optimizer as it is usually called; it keeps every promise of the
-    protocol. What follows a comma is an option: such a row repeats only the promises an option can
-    break.
+    A name without a comma is the optimizer as it is usually called: it goes through all tests. What
+    follows a comma is an option: such a row goes through the paper's and optax's numbers, the count of
+    bytes, the layout of its state, and the promises of the protocol that an option can break.
 
     Attributes:
       make: `make()` builds it.

@@ -5,6 +5,7 @@ import numpy as np
 
 import optx_aliases
 from optimizer_rows._row import Row
+from optx_core import chain, scale_by_learning_rate
 
 
 def sgd(p, grads, lr=0.1, momentum=0.0, nesterov=False):
@@ -48,6 +49,12 @@ def norm(x):
 
 def rms(x):
     return np.sqrt(np.mean(x * x))
+
+
+def relative(p, grads, lr=0.01):
+    for g in grads:
+        p = p - lr * g(p) * max(norm(p), 1e-3)
+    return p
 
 
 def adabelief(p, grads, lr=0.01, b1=0.9, b2=0.999, eps=1e-16, nesterov=False):
@@ -287,6 +294,12 @@ ROWS = {
         optax=lambda o: o.sgd(0.1, 0.9, nesterov=True),
         floor=20,
     ),
+    "sgd, relative to the norm": Row(
+        lambda: chain(optx_aliases.scale_by_param_block_norm(), scale_by_learning_rate(0.01)),
+        ("scale_by_param_block_norm",),
+        paper=relative,
+        optax=lambda o: o.chain(o.scale_by_param_block_norm(), o.scale_by_learning_rate(0.01)),
+    ),
     "adam": Row(
         lambda: optx_aliases.adam(0.01),
         ("scale_by_adam",),
@@ -375,7 +388,6 @@ ROWS = {
             0.5, 0.95, 1e-5, 0.1, lambda p: jax.tree.map(lambda x: x.ndim > 1, p)
         ),
         rates=(100.0, 30.0, 10.0),
-        not_for=("quadratic", "rosenbrock", "classification"),  # it moves the bottom
     ),
     "adafactor": Row(
         lambda: optx_aliases.adafactor(0.1, min_dim_size_to_factor=2),
@@ -472,10 +484,9 @@ ROWS = {
         beats_optax=0.7,
     ),
     "lars, decay, Nesterov": Row(
-        lambda: optx_aliases.lars(1.0, 0.1, trust_coefficient=0.1, nesterov=True),
-        paper=lambda p, g: lars(p, g, wd=0.1, nesterov=True),
-        optax=lambda o: o.lars(1.0, 0.1, trust_coefficient=0.1, nesterov=True),
-        not_for=("quadratic", "rosenbrock", "classification"),  # it moves the bottom
+        lambda: optx_aliases.lars(1.0, 0.1, trust_coefficient=0.02, nesterov=True),
+        paper=lambda p, g: lars(p, g, trust=0.02, wd=0.1, nesterov=True),
+        optax=lambda o: o.lars(1.0, 0.1, trust_coefficient=0.02, nesterov=True),
     ),
     "lion": Row(
         lambda: optx_aliases.lion(0.01),
@@ -570,6 +581,9 @@ ROWS = {
         ("scale_by_sm3",),
         paper=sm3,
         optax=lambda o: o.sm3(0.1),
+        beats_optax=1.001,
+        # What its state calls nu is the momentum, complex for complex parameters: test_classic.py.
+        options={"complex_params": False},
     ),
     "yogi": Row(
         lambda: optx_aliases.yogi(0.01),

@@ -36,17 +36,18 @@ def muon(p, grads, lr=0.02, beta=0.95, wd=0.0, rms=None, nesterov=True):
 def soap(p, grads, lr=0.01, b1=0.95, b2=0.95, eps=1e-5, every=3):
     m, v = np.zeros_like(p), np.zeros_like(p)
     L, R = (np.zeros((n, n)) for n in p.shape)
-    for t, g in enumerate(grads, start=1):
+    for t, g in enumerate(grads):
         g = g(p)
-        m = b1 * m + (1 - b1) * g
         L = b2 * L + (1 - b2) * g @ g.T
         R = b2 * R + (1 - b2) * g.T @ g
-        if t == 1:
+        if t == 0:
             QL, QR = (np.linalg.eigh(s)[1][:, ::-1] for s in (L, R))
-        v = b2 * v + (1 - b2) * (QL.T @ g @ QR) ** 2
-        n = (QL.T @ m @ QR) / (1 - b1**t) / (np.sqrt(v / (1 - b2**t)) + eps)
-        p = p - lr * QL @ n @ QR.T
-        if t % every == 0:
+        else:
+            m = b1 * m + (1 - b1) * g
+            v = b2 * v + (1 - b2) * (QL.T @ g @ QR) ** 2
+            n = (QL.T @ m @ QR) / (1 - b1**t) / (np.sqrt(v / (1 - b2**t)) + eps)
+            p = p - lr * QL @ n @ QR.T
+        if (t + 1) % every == 0:
             QL, QR = np.linalg.qr(L @ QL)[0], np.linalg.qr(R @ QR)[0]
     return p
 

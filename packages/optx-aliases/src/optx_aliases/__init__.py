@@ -30,6 +30,15 @@ from optx_aliases._backtracking_linesearch import (
     ScaleByBacktrackingLinesearchState,
     scale_by_backtracking_linesearch,
 )
+from optx_aliases._came import (
+    ScaleByCameState,
+    came,
+    scale_by_came,
+)
+from optx_aliases._cautious import (
+    CautiousState,
+    cautious,
+)
 from optx_aliases._cocob import (
     COCOBState,
     cocob,
@@ -64,6 +73,10 @@ from optx_aliases._galore import (
     galore,
     scale_by_galore,
 )
+from optx_aliases._grams import (
+    grams,
+    scale_by_grams,
+)
 from optx_aliases._kron import ScaleByKronState, kron, scale_by_kron
 from optx_aliases._lamb import lamb
 from optx_aliases._lars import lars
@@ -77,6 +90,11 @@ from optx_aliases._madgrad import (
     MadgradState,
     madgrad,
     scale_by_madgrad,
+)
+from optx_aliases._mars import (
+    ScaleByMarsState,
+    mars,
+    scale_by_mars,
 )
 from optx_aliases._mechanize import (
     MechanicState,
@@ -182,6 +200,7 @@ from optx_aliases._zoom_linesearch import (
 __all__ = [
     "BacktrackingLinesearchInfo",
     "COCOBState",
+    "CautiousState",
     "DAdaptAdamWState",
     "DAdaptSGDState",
     "DifferentiallyPrivateAggregateState",
@@ -214,10 +233,12 @@ __all__ = [
     "ScaleByApolloState",
     "ScaleByBacktrackingLinesearchState",
     "ScaleByBeliefState",
+    "ScaleByCameState",
     "ScaleByDistanceOverGradientsState",
     "ScaleByKronState",
     "ScaleByLBFGSState",
     "ScaleByLionState",
+    "ScaleByMarsState",
     "ScaleByNovogradState",
     "ScaleByOptimisticGradientState",
     "ScaleByRStdDevState",
@@ -253,6 +274,8 @@ __all__ = [
     "adopt",
     "amsgrad",
     "apollo_mini",
+    "came",
+    "cautious",
     "cocob",
     "dadapt_adamw",
     "dadapt_sgd",
@@ -262,12 +285,14 @@ __all__ = [
     "dpsgd",
     "fromage",
     "galore",
+    "grams",
     "kron",
     "lamb",
     "lars",
     "lbfgs",
     "lion",
     "madgrad",
+    "mars",
     "mechanize",
     "minimize",
     "momo",
@@ -301,16 +326,19 @@ __all__ = [
     "scale_by_apollo",
     "scale_by_backtracking_linesearch",
     "scale_by_belief",
+    "scale_by_came",
     "scale_by_cocob",
     "scale_by_distance_over_gradients",
     "scale_by_dog",
     "scale_by_dowg",
     "scale_by_factored_rms",
     "scale_by_galore",
+    "scale_by_grams",
     "scale_by_kron",
     "scale_by_lbfgs",
     "scale_by_lion",
     "scale_by_madgrad",
+    "scale_by_mars",
     "scale_by_muon",
     "scale_by_novograd",
     "scale_by_optimistic_gradient",

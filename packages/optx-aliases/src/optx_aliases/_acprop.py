@@ -153,7 +153,7 @@ def acprop(
       nu_dtype: dtype of `nu`; by default the parameters', at least float32.
 
     Returns:
-      A transformation; `update` needs the parameters.
+      A transformation; with weight decay `update` needs the parameters.
 
     Example:
       >>> from optx_aliases import acprop

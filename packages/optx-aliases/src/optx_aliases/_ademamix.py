@@ -251,7 +251,7 @@ def ademamix(
       nu_dtype: dtype of `nu`; by default the parameters', at least float32.
 
     Returns:
-      A transformation; `update` needs the parameters.
+      A transformation; with weight decay `update` needs the parameters.
 
     Example:
       >>> from optx_aliases import ademamix, ademamix_alpha_schedule, ademamix_b3_schedule

@@ -29,6 +29,7 @@ from optx_aliases._matrices import (
     is_stack,
     on_whole_arrays,
     slots_from,
+    stack_of,
     to_stack,
 )
 from optx_core import (
@@ -188,7 +189,7 @@ def scale_by_apollo(
                 zeros = jnp.zeros_like(p, dtype=tree.slot_dtype(p, real=real))
                 if not is_stack(p.shape):
                     return zeros
-                stack = _stack(zeros)
+                stack = stack_of(zeros)
                 longer = stack.sum(1) if stack.shape[1] <= stack.shape[2] else stack.sum(2)
                 k = min(rank, *stack.shape[1:])
                 return jnp.broadcast_to(longer[:, None], (len(longer), k, longer.shape[1]))
@@ -227,10 +228,6 @@ def scale_by_apollo(
         )
 
     return leafwise(step, init)
-
-
-def _stack(x: jax.Array) -> jax.Array:
-    return to_stack(x, default_axes(x.ndim))
 
 
 @recorded

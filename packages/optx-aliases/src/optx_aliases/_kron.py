@@ -38,6 +38,7 @@ from optx_aliases._matrices import (
     on_whole_arrays,
     side_slot,
     slots_from,
+    stack_of,
     to_stack,
 )
 from optx_aliases._soap import check_interval
@@ -164,7 +165,6 @@ def _leaf(
     axes = default_axes(g.ndim)
     m = mu / bias_correction(b1, count)
     m = to_stack(m, axes) if matrix else m.reshape(1, -1, 1)
-    # Fitted to gradients of size 1; the factor comes back through Q.
     seen = lax.stop_gradient(m)
     rate = jnp.asarray(precond_lr)
 
@@ -253,7 +253,7 @@ def scale_by_kron(
         square = side_slot(p.real, side, identity=True, largest=max_precond_dim)
         if square.size:
             return square * start
-        stack = to_stack(jnp.ones_like(p, dtype=dtype), default_axes(p.ndim))
+        stack = stack_of(jnp.ones_like(p, dtype=dtype))
         return jnp.max(stack, axis=2 - side) * start
 
     def init(params: Params) -> ScaleByKronState:

@@ -225,6 +225,14 @@ def is_stack(shape: tuple[int, ...]) -> bool:
     return len(shape) >= 2 and min(matrix_shape(shape, default_axes(len(shape)))) > 1
 
 
+def stack_of(p: jax.Array) -> jax.Array:
+    """A parameter as a stack of matrices; one of more axes than three is not split over devices."""
+    own = explicit_sharding(p)
+    if own is not None and p.ndim > 3:
+        p = jax.sharding.reshard(p, NamedSharding(own.mesh, PartitionSpec()))
+    return to_stack(p, default_axes(p.ndim))
+
+
 def side_slot(p: jax.Array, side: int, *, identity: bool = False, largest: int) -> jax.Array:
     """Square matrices for the rows (side 0) or the columns (side 1) of a parameter, at zero or 1.
 
@@ -241,9 +249,7 @@ def side_slot(p: jax.Array, side: int, *, identity: bool = False, largest: int) 
     dtype = at_least_float32(p.dtype)
     if not is_stack(p.shape) or matrix_shape(p.shape, default_axes(p.ndim))[side] > largest:
         return jnp.zeros((0, 0, 0), dtype)
-    if explicit_sharding(p) is not None and p.ndim > 3:
-        p = jax.sharding.reshard(p, NamedSharding(jax.typeof(p).sharding.mesh, PartitionSpec()))
-    stack = to_stack(jnp.zeros_like(p, dtype=dtype), default_axes(p.ndim))
+    stack = stack_of(jnp.zeros_like(p, dtype=dtype))
     line = stack.sum(axis=2 - side)
     n = line.shape[1]
     square = jnp.broadcast_to(line[:, :, None], (*line.shape, n))

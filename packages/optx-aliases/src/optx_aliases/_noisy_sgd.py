@@ -81,12 +81,13 @@ def _add_fused_noise(
     def step(flow: Flow, state: AddNoiseState, params: Params = None, **_: Any) -> LeafStep:
         del params
         now, later = jax.random.split(state.rng_key)
-        leaves, structure = jax.tree_util.tree_flatten(flow.skeleton)
-        words = jax.random.bits(now, (max(len(leaves), 1), 2), jnp.uint32)
+        structure: Any = jax.tree.structure(flow.skeleton)
+        count = structure.num_leaves
+        words = jax.random.bits(now, (max(count, 1), 2), jnp.uint32)
         steps = (1 + state.count).astype(jnp.float32)
         return LeafStep(
             _leaf,
-            reads=(structure.unflatten([words[k] for k in range(len(leaves))]),),
+            reads=(structure.unflatten([words[k] for k in range(count)]),),
             close=lambda: AddNoiseState(safe_increment(state.count), later),
             operands={"deviation": jnp.sqrt(jnp.asarray(eta) / steps ** jnp.asarray(gamma))},
         )

@@ -155,7 +155,7 @@ def prodigy(
       >>> for _ in range(20):
       ...     updates, state = tx.update(2 * p, state, p)
       ...     p = p + updates
-      >>> bool(state.estim_lr > 1e-3)
+      >>> bool(state.estim_lr > 1e-4)
       True
     """
     b1, b2 = betas

@@ -164,7 +164,7 @@ def schedule_free_eval_params(state: OptState, params: Params) -> Params:
       out) come back as they are.
 
     Raises:
-      ValueError: if the state holds no `ScheduleFreeState`, or several.
+      ValueError: if the state holds no `ScheduleFreeState`, or several, or one of other parameters.
 
     Example:
       >>> import jax.numpy as jnp
@@ -178,13 +178,24 @@ def schedule_free_eval_params(state: OptState, params: Params) -> Params:
         raise ValueError(
             f"schedule_free_eval_params: the state holds {len(found)} states of schedule_free, not one"
         )
-    b1, z = found[0][1].b1, found[0][1].z
+    b1, z = jax.tree.leaves(found[0][1].b1)[0], found[0][1].z
     leaves = jax.tree.leaves(params, is_leaf=_is_missing)
     structure: Any = jax.tree.structure(params, is_leaf=_is_missing)
+    try:
+        iterates = structure.flatten_up_to(z)
+    except (
+        ValueError,
+        TypeError,
+    ):  # Flax keeps parameters and state in containers of different kinds
+        iterates = jax.tree.leaves(z, is_leaf=_is_missing)
+    if len(iterates) != len(leaves):
+        raise ValueError(
+            "schedule_free_eval_params: the parameters are not those that the state was made for"
+        )
     return structure.unflatten(
         [
             y if _is_missing(y) or _is_missing(z) else _average(jnp.asarray(y), z, b1)
-            for y, z in zip(leaves, structure.flatten_up_to(z), strict=True)
+            for y, z in zip(leaves, iterates, strict=True)
         ]
     )
 

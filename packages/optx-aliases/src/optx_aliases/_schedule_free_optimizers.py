@@ -14,6 +14,7 @@ References: Defazio, Yang, Mehta, Mishchenko, Khaled, Cutkosky, "The Road Less S
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -30,6 +31,7 @@ from optx_core import (
     GradientTransformationExtraArgs,
     LeafStep,
     Params,
+    PyTree,
     Recorded,
     Scalar,
     ScalarOrSchedule,
@@ -97,6 +99,7 @@ def schedule_free_sgd(
     weight_decay: ScalarOrSchedule | None = None,
     weight_lr_power: Scalar = 2.0,
     state_dtype: Any = None,
+    mask: PyTree | Callable[[Params], PyTree] | None = None,
 ) -> GradientTransformationExtraArgs:
     """Schedule-free SGD (Defazio et al., 2024).
 
@@ -107,6 +110,7 @@ def schedule_free_sgd(
       weight_decay: λ in g + λ·y, a scalar at least 0, or a schedule; None for none.
       weight_lr_power: the power of the learning rate that iterates are weighed by.
       state_dtype: dtype of `z`; by default the parameters', at least float32.
+      mask: which leaves decay, as for `optx_core.masked`; all by default.
 
     Returns:
       A transformation with a `ScheduleFreeState`; `update` needs the parameters. Evaluate at
@@ -120,7 +124,7 @@ def schedule_free_sgd(
     rate = _with_warmup("schedule_free_sgd", learning_rate, warmup_steps)
     inner = sgd(rate)
     if weight_decay is not None:
-        inner = chain(decayed(weight_decay), inner)
+        inner = chain(decayed(weight_decay, mask), inner)
     return schedule_free(inner, rate, b1, weight_lr_power, state_dtype)
 
 
@@ -134,6 +138,7 @@ def schedule_free_adamw(
     weight_decay: ScalarOrSchedule = 0.0,
     weight_lr_power: Scalar = 2.0,
     state_dtype: Any = None,
+    mask: PyTree | Callable[[Params], PyTree] | None = None,
 ) -> GradientTransformationExtraArgs:
     """Schedule-free AdamW (Defazio et al., 2024).
 
@@ -146,6 +151,7 @@ def schedule_free_adamw(
       weight_decay: decoupled weight decay, taken at y: a scalar at least 0, or a schedule.
       weight_lr_power: the power of the learning rate that iterates are weighed by.
       state_dtype: dtype of `z`; by default the parameters', at least float32.
+      mask: which leaves decay, as for `optx_core.masked`; all by default.
 
     Returns:
       A transformation with a `ScheduleFreeState`; `update` needs the parameters. Evaluate at
@@ -158,7 +164,7 @@ def schedule_free_adamw(
     """
     rate = _with_warmup("schedule_free_adamw", learning_rate, warmup_steps)
     return schedule_free(
-        _rms("schedule_free_adamw", rate, b2, eps, weight_decay),
+        _rms("schedule_free_adamw", rate, b2, eps, weight_decay, mask),
         rate,
         b1,
         weight_lr_power,
@@ -175,6 +181,7 @@ def schedule_free_radam(
     weight_decay: ScalarOrSchedule = 0.0,
     weight_lr_power: Scalar = 2.0,
     state_dtype: Any = None,
+    mask: PyTree | Callable[[Params], PyTree] | None = None,
 ) -> GradientTransformationExtraArgs:
     """Schedule-free AdamW with RAdam's rectification in the place of a warmup.
 
@@ -189,6 +196,7 @@ def schedule_free_radam(
       weight_decay: decoupled weight decay, taken at y: a scalar at least 0, or a schedule.
       weight_lr_power: the power of the learning rate that iterates are weighed by.
       state_dtype: dtype of `z`; by default the parameters', at least float32.
+      mask: which leaves decay, as for `optx_core.masked`; all by default.
 
     Returns:
       A transformation with a `ScheduleFreeState`; `update` needs the parameters. Evaluate at
@@ -203,7 +211,7 @@ def schedule_free_radam(
     check_number("schedule_free_radam", low=0, learning_rate=learning_rate)
     rate = _warmup(learning_rate, None, b2)
     return schedule_free(
-        _rms("schedule_free_radam", rate, b2, eps, weight_decay),
+        _rms("schedule_free_radam", rate, b2, eps, weight_decay, mask),
         rate,
         b1,
         weight_lr_power,
@@ -246,8 +254,9 @@ def _rms(
     b2: ScalarOrSchedule,
     eps: ScalarOrSchedule,
     weight_decay: ScalarOrSchedule,
+    mask: PyTree | Callable[[Params], PyTree] | None,
 ) -> GradientTransformationExtraArgs:
     """Adam without a mean: the gradient over the root of its mean square."""
     check_number(where, low=0, below=1, b2=b2)
     check_number(where, above=0, eps=eps)
-    return chain(_divide_by_rms(b2, eps), decayed(weight_decay), scale_by_learning_rate(rate))
+    return chain(_divide_by_rms(b2, eps), decayed(weight_decay, mask), scale_by_learning_rate(rate))

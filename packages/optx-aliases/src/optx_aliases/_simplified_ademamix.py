@@ -172,7 +172,7 @@ def simplified_ademamix(
       nu_dtype: dtype of `n`; by default the parameters', at least float32.
 
     Returns:
-      A transformation; `update` needs the parameters.
+      A transformation; with weight decay `update` needs the parameters.
 
     Example:
       >>> from optx_aliases import simplified_ademamix

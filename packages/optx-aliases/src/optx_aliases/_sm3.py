@@ -130,7 +130,8 @@ def scale_by_sm3(
 
     def step(flow: Flow, state: ScaleBySM3State, params: Params = None, **_: Any) -> LeafStep:
         del flow, params
-        slots, structure = jax.tree_util.tree_flatten(state.nu)
+        slots: list[Any] = jax.tree.leaves(state.nu)
+        structure: Any = jax.tree.structure(state.nu)
         sums = structure.flatten_up_to(state.mu)
         axes = max(map(len, sums), default=1)
         columns = [

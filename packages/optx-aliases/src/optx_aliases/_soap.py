@@ -6,12 +6,13 @@ G' = Q_Lᵀ·G·Q_R,   m' = Q_Lᵀ·m·Q_R,   v ← b2·v + (1 − b2)·G'²
 u = Q_L·(m̂' / (√v̂ + eps))·Q_Rᵀ
 every precondition_frequency steps   Q_L ← qr(L·Q_L),   Q_R ← qr(R·Q_R)
 
-Q_L and Q_R start as the eigenvectors of the first L and R. A vector, and a side longer than
-max_precond_dim, has no basis: there it is Adam.
+Q_L and Q_R start as the eigenvectors of the first L and R. A vector, and a matrix both of whose sides
+are longer than max_precond_dim, has no basis: there it is Adam.
 
-Paper and published code differ at the start and in an order: the code takes no step with the first
-gradient, and sorts the columns of Q (and v with them) by their estimated eigenvalues before qr. We
-follow the paper in both, as the order only matters for columns that qr would exchange.
+Paper and published code differ at the start and in an order. The code only makes the bases of the first
+gradient and takes no step with it; we follow the code, as in its own eigenbasis a gradient is diagonal,
+and Adam would blow the rounding off the diagonal up to full steps. The code also sorts the columns of Q
+(and v with them) by their estimated eigenvalues before qr; there we follow the paper.
 
 Reference: Vyas, Morwani, Zhao, Kwun, Shapira, Brandfonbrener, Janson, Kakade, "SOAP: Improving and
 Stabilizing Shampoo using Adam", 2024, algorithms 3 and 4.
@@ -109,12 +110,14 @@ def _leaf(
     count: jax.Array,
     precondition_frequency: int,
 ) -> tuple[jax.Array, ...]:
-    mu = b1.value * mu + b1.complement * g
-    scale = bias_correction(b1, count)
+    before, mu = mu, b1.value * mu + b1.complement * g
     if not left.size and not right.size:
         nu = b2.value * nu + b2.complement * tree.abs_squared(g)
-        u = mu / scale / (jnp.sqrt(nu / bias_correction(b2, count)) + eps)
+        u = mu / bias_correction(b1, count) / (jnp.sqrt(nu / bias_correction(b2, count)) + eps)
         return u, mu, nu, left, right, left_basis, right_basis
+    # The first gradient makes the bases, and nothing else.
+    first, t = count == 1, jnp.maximum(count - 1, 1)
+    mu = jnp.where(first, before, mu)
     axes = default_axes(g.ndim)
     G, m, v = (to_stack(x, axes) for x in (g, mu, nu))
     if left.size:
@@ -135,11 +138,12 @@ def _leaf(
             for s, q in zip(*lax.stop_gradient((statistics, bases)), strict=True)
         )
 
-    bases = run_if(count == 1, eigenvectors, (left_basis, right_basis))
+    bases = run_if(first, eigenvectors, (left_basis, right_basis))
     q_left, q_right = bases
-    v = b2.value * v + b2.complement * tree.abs_squared(rotate(G, adjoint(q_left), q_right))
-    step = rotate(m, adjoint(q_left), q_right) / scale
-    step = step / (jnp.sqrt(v / bias_correction(b2, count)) + eps)
+    square = tree.abs_squared(rotate(G, adjoint(q_left), q_right))
+    v = jnp.where(first, v, b2.value * v + b2.complement * square)
+    step = rotate(m, adjoint(q_left), q_right) / bias_correction(b1, t)
+    step = step / (jnp.sqrt(v / bias_correction(b2, t)) + eps)
     u = rotate(step, q_left, adjoint(q_right))
     bases = run_if(count % precondition_frequency == 0, power_step, bases)
     back = [from_stack(x, g.shape, axes) for x in (u, v)]
@@ -172,7 +176,8 @@ def scale_by_soap(
       mu_dtype: dtype of `mu`; by default the parameters', at least float32.
 
     Returns:
-      A transformation with a `ScaleBySoapState`. The bases count as constants in derivatives.
+      A transformation with a `ScaleBySoapState`. The first update of a leaf with a basis is zero. The
+      bases count as constants in derivatives.
 
     Raises:
       ValueError: if a number is out of its range.
@@ -180,10 +185,11 @@ def scale_by_soap(
     Example:
       >>> import jax.numpy as jnp
       >>> from optx_aliases import scale_by_soap
-      >>> tx, g = scale_by_soap(), jnp.array([[3.0, 4.0], [3.0, 4.0]])
-      >>> jnp.round(tx.update(g, tx.init(g))[0], 3)  # along its only singular vectors
-      Array([[0.424, 0.566],
-             [0.424, 0.566]], dtype=float32)
+      >>> tx, g = scale_by_soap(eps=1e-3), jnp.array([[3.0, 4.0], [3.0, 4.0]])
+      >>> _, state = tx.update(g, tx.init(g))  # makes the bases
+      >>> jnp.round(tx.update(g, state)[0], 2)  # along the gradient's only singular vectors
+      Array([[0.42, 0.57],
+             [0.42, 0.57]], dtype=float32)
     """
     check_number("scale_by_soap", low=0, below=1, b1=b1, b2=b2, shampoo_beta=shampoo_beta)
     check_number("scale_by_soap", low=0, eps=eps)
