@@ -219,6 +219,15 @@ def test_the_inverse_root_is_that_of_the_eigenvalues(p):
     for shape in ((2, 3), (4,)):
         with pytest.raises(ValueError, match="not square"):
             matrix_inverse_pth_root(jnp.ones(shape), 2)
+    with pytest.raises(TypeError, match="must be real, not complex64"):
+        matrix_inverse_pth_root(jnp.eye(2, dtype=jnp.complex64), 2)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_the_inverse_root_of_zeros_is_finite(n):
+    root, error = matrix_inverse_pth_root(jnp.zeros((n, n)), 4)
+    np.testing.assert_allclose(root, 1e3 * np.eye(n), rtol=1e-3)
+    assert error < 1e-3
 
 
 def test_per_example_gradients_are_clipped_one_by_one():

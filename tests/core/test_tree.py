@@ -58,6 +58,9 @@ def test_shapes_that_differ_are_refused_by_path(name):
     [
         (lambda: tree.sum(X), 2.0),
         (lambda: tree.sum({}), 0.0),
+        (lambda: tree.sum({"f": X, "i": np.arange(3), "none": None}), 5.0),
+        (lambda: tree.sum([X, np.zeros(3, jax.dtypes.float0)]), 2.0),
+        (lambda: tree.norm({"f": jnp.ones(3), "i": np.arange(3)}, squared=True), 8.0),
         (lambda: tree.max(X), 3.0),
         (lambda: tree.min(X), -2.0),
         (lambda: tree.max(None), -np.inf),

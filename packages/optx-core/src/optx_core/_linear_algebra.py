@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from optx_core._absent import tree_flatten
+from optx_core._dtypes import common_real_dtype
 from optx_core._norms import global_norm
 from optx_core._types import PyTree, Scalar
 
@@ -113,7 +114,8 @@ def matrix_inverse_pth_root(
       matrix: A, symmetric (n, n), without negative eigenvalues.
       p: the root, a positive int.
       num_iters: the most iterations.
-      ridge_epsilon: what is added to the diagonal, relative to the largest eigenvalue λ.
+      ridge_epsilon: what is added to the diagonal, relative to λ: the largest eigenvalue, or 10⁻⁶ if
+        that is less, so that a matrix of zeros has a finite root too.
       error_tolerance: stop when max|M − I| is at most this.
       precision: of the products.
 
@@ -121,7 +123,8 @@ def matrix_inverse_pth_root(
       The inverse root, (n, n) of at least float32, and the error max|M − I| it was left with.
 
     Raises:
-      ValueError: if the matrix is not square, or p not a positive int.
+      TypeError: if the matrix is complex.
+      ValueError: if it is not square, or p not a positive int.
 
     Example:
       >>> import jax.numpy as jnp
@@ -134,15 +137,17 @@ def matrix_inverse_pth_root(
         raise ValueError(f"matrix_inverse_pth_root: the matrix is {matrix.shape}, not square")
     if not isinstance(p, int) or p < 1:
         raise ValueError(f"matrix_inverse_pth_root: p must be a positive int, not {p!r}")
-    real = jnp.float64 if matrix.dtype == jnp.float64 else jnp.float32
+    if jnp.iscomplexobj(matrix):
+        raise TypeError(f"matrix_inverse_pth_root: the matrix must be real, not {matrix.dtype}")
+    real = common_real_dtype(matrix.dtype)
     a = matrix.astype(real)
     n = a.shape[0]
     if n == 1:
-        lifted = a + ridge_epsilon
+        lifted = a + ridge_epsilon * jnp.maximum(a, 1e-6)
         return lifted ** (-1.0 / p), jnp.zeros((), real)
     eye = jnp.eye(n, dtype=real)
     largest, _ = power_iteration(a, num_iters=100, precision=precision)
-    a = a + eye * ridge_epsilon * jnp.maximum(largest, jnp.finfo(real).tiny ** 0.5)
+    a = a + eye * (ridge_epsilon * jnp.maximum(largest, 1e-6))
 
     def times(x: jax.Array, y: jax.Array) -> jax.Array:
         return jnp.matmul(x, y, precision=precision)

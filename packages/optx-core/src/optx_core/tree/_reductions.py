@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from optx_core._absent import is_absent
 from optx_core._dtypes import (
     abs_squared,
     at_least_float32,
@@ -37,11 +38,12 @@ def sum(tree: PyTree) -> jax.Array:
       >>> tree.sum({"a": jnp.ones(2), "b": jnp.ones((2, 2))})
       Array(6., dtype=float32)
     """
-    parts = [jnp.sum(_wide(x)) for x in jax.tree.leaves(tree)]
+    parts = [jnp.sum(_wide(x)) for x in jax.tree.leaves(tree) if not is_absent(x)]
     if not parts:
         return jnp.zeros((), jnp.float32)
-    common = jnp.result_type(*(np.dtype(part.dtype) for part in parts)) if len(parts) > 1 else None
-    return parts[0] if common is None else _total([part.astype(common) for part in parts])
+    with jax.numpy_dtype_promotion("standard"):  # of integers among floats
+        common = jnp.result_type(*parts)
+    return parts[0] if len(parts) == 1 else _total([part.astype(common) for part in parts])
 
 
 def max(tree: PyTree) -> jax.Array:
@@ -150,7 +152,7 @@ def norm(tree: PyTree, ord: int | str | float | None = None, squared: bool = Fal
     """
     if ord in (None, 2):
         if squared:
-            return sum(jax.tree.map(lambda x: abs_squared(_wide(x)), tree))
+            return sum([abs_squared(_wide(x)) for x in jax.tree.leaves(tree) if not is_absent(x)])
         return global_norm(tree)
     sizes = jax.tree.map(lambda x: jnp.abs(_wide(x)), tree)
     if ord == 1:
