@@ -36,6 +36,7 @@ from optx_schedules import Schedule, warmup_cosine_decay_schedule
 
 BATCH_SIZE = 64
 WEIGHT_DECAY = 1e-2
+NEED_MORE = ("dpsgd", "lbfgs", "sophia")  # gradients of each example, a search, the curvature
 LABELS = {r"kernel$": "kernels", r"bias$": "biases"}
 
 
@@ -73,13 +74,14 @@ def make_optimizer(name: str, model: Classifier, learning_rate: Schedule) -> Gra
 
 
 def optimizers() -> dict[str, Any]:
-    """Every optimizer of ours that takes a learning rate first, by name."""
+    """Every optimizer of ours that a learning rate is enough for, by name."""
     functions = {name: getattr(optx_aliases, name) for name in optx_aliases.__all__}
     return {
         name: function
         for name, function in functions.items()
         if inspect.isfunction(function)
         and next(iter(inspect.signature(function).parameters), None) == "learning_rate"
+        and name not in NEED_MORE
     }
 
 
@@ -95,7 +97,7 @@ def train_step(
 
     (loss, logits), grads = nnx.value_and_grad(loss_fn, has_aux=True)(model)
     before = nnx.to_pure_dict(nnx.state(model, nnx.Param))
-    optimizer.update(model, grads)
+    optimizer.update(model, grads, value=loss)  # the loss, for those that look at it (momo, say)
     after = nnx.to_pure_dict(nnx.state(model, nnx.Param))
     moved = jax.tree.map(jnp.subtract, after, before)
     groups = label_params(moved, LABELS)

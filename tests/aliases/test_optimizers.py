@@ -200,8 +200,9 @@ def problems(name):
         def step(carry, _):
             p, state = carry
             value, grads = jax.value_and_grad(loss)(p)
-            given = {"value": value, "grad": grads, "value_fn": loss}
-            given |= {"grad_fn": lambda p, *_: jax.grad(loss)(p)} | extra(row, p, grads)
+            # The loss itself, whatever a row gives where there is none.
+            given = extra(row, p, grads) | {"value": value, "grad": grads, "value_fn": loss}
+            given["grad_fn"] = lambda p, *_: jax.grad(loss)(p)
             updates, state = tx.update(grads, state, p, **given)
             return (apply_updates(p, updates), state), None
 

@@ -25,6 +25,7 @@ from optx_flax import (
     abstract_state,
     compile_step,
     create_sharded,
+    hyperparams,
     place_opt_state,
     restore_into,
     set_hyperparam,
@@ -172,6 +173,24 @@ def zero1_part():
             np.testing.assert_allclose(values, expected, rtol=1e-6)
 
 
+def off_the_mesh_part():
+    """No mesh is set: what was made beside it joins it, and nothing compiles after the first step."""
+    for kind in KINDS:
+        mesh = mesh_of(kind)
+        model = Model(annotated=False)
+        place = NamedSharding(mesh, P("data", "model"))
+        model.w.set_value(jax.device_put(model.w[...], place))
+        model.rngs = nnx.Rngs(0)
+        optimizer = nnx.Optimizer(model, shard_state(TX, model), wrt=nnx.Param)
+        step = compile_step(push, model, optimizer)
+        without_compilations(step)
+        step.sync()
+        assert (
+            spec(model.w[...]) == spec(optimizer.opt_state[0].trace["w"][...]) == ("data", "model")
+        )
+        assert int(optimizer.step[...]) == 4
+
+
 def placing_part():
     """An optimizer that was made off the mesh; the cheat sheet's recipe by name."""
     for kind in KINDS:
@@ -221,7 +240,11 @@ def creation_part():
             without_compilations(jitted_push(model, optimizer))
         assert spec(model.w[...]) == ("data", None)
         injected = inject_hyperparams(scale_by_learning_rate)(learning_rate=0.5)
-        model, optimizer = create_sharded(Model, injected, mesh)
+        before = len(COMPILED)
+        with jax.transfer_guard("disallow"):
+            model, optimizer = create_sharded(Model, injected, mesh)
+        assert len(COMPILED) == before + 1  # one jitted call, and nothing comes from the host
+        assert float(hyperparams(optimizer)["learning_rate"]) == 0.5
         with jax.set_mesh(mesh):
             push_once = jitted_push(model, optimizer)
 

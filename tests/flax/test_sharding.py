@@ -9,7 +9,7 @@ import pytest
 
 SCRIPT = pathlib.Path(__file__).with_name("sharding_on_eight_devices.py")
 PARTS = [
-    ("shard_state", "unannotated"),
+    ("shard_state", "unannotated", "off_the_mesh"),
     ("zero1", "placing"),
     ("creation", "checkpoint", "mistakes"),
 ]

@@ -411,7 +411,6 @@ ROWS = {
         extra_args=value,
         floor=20,
         over_floor=2.4,  # three products over the whole tree come first
-        not_for=PROBLEMS,  # they give it the value of another loss; test_momo.py has its own
     ),
     "momo, adapted bound": Row(
         lambda: optx_aliases.momo(0.5, adapt_lower_bound=True),
@@ -428,7 +427,6 @@ ROWS = {
         floor=28,
         over_floor=3.0,  # three products over the whole tree come first
         copies=2.01,
-        not_for=PROBLEMS,
     ),
     "momo_adam, adapted bound": Row(
         lambda: optx_aliases.momo_adam(0.1, adapt_lower_bound=True),
@@ -473,7 +471,6 @@ ROWS = {
             ),
         ),
         extra_args=lambda params, updates: {"grad_fn": lambda p, i: updates},
-        not_for=PROBLEMS,  # they give it the gradient at one place; test_sam.py has its own
     ),
     "schedule_free": Row(
         lambda: optx_aliases.schedule_free(optx_aliases.sgd(0.1), 0.1),

@@ -70,11 +70,6 @@ ROWS = {
         ("scale_by_polyak",),
         optax=lambda o: o.polyak_sgd(),
         extra_args=lambda params, updates: {"value": jnp.asarray(5.0)},
-        not_for={
-            "quadratic",
-            "rosenbrock",
-            "classification",
-        },  # in test_polyak.py, with their losses
     ),
     "polyak_sgd, sps+": Row(
         lambda: optx_aliases.polyak_sgd(0.1, 0.5, 2.0, 1e-3, "sps+"),
@@ -85,7 +80,7 @@ ROWS = {
         optx_aliases.lbfgs,
         ("scale_by_lbfgs", "scale_by_zoom_linesearch"),
         extra_args=bowl,
-        not_for={"quadratic", "rosenbrock", "classification"},  # test_line_searches.py: true losses
+        steps=40,
         options=SEARCH,
     ),
     "lbfgs, without a search": Row(

@@ -30,6 +30,7 @@ from optx_aliases._backtracking_linesearch import (
     ScaleByBacktrackingLinesearchState,
     scale_by_backtracking_linesearch,
 )
+from optx_aliases._blocks import LinearBlocks, Root2Blocks, Root4Blocks
 from optx_aliases._came import (
     ScaleByCameState,
     came,
@@ -110,13 +111,8 @@ from optx_aliases._momo_adam import (
     MomoAdamState,
     momo_adam,
 )
-from optx_aliases._muon import (
-    MuonDimensionNumbers,
-    MuonState,
-    muon,
-    scale_by_muon,
-    scale_by_shape,
-)
+from optx_aliases._muon import muon
+from optx_aliases._muon_dimension_numbers import MuonDimensionNumbers
 from optx_aliases._nadam import nadam, nadamw
 from optx_aliases._newton_schulz import newton_schulz
 from optx_aliases._noisy_sgd import noisy_sgd
@@ -139,13 +135,7 @@ from optx_aliases._prodigy import (
     ProdigyState,
     prodigy,
 )
-from optx_aliases._quantize_state import (
-    LinearBlocks,
-    QuantizeState,
-    Root2Blocks,
-    Root4Blocks,
-    quantize_state,
-)
+from optx_aliases._quantize_state import QuantizeState, quantize_state
 from optx_aliases._radam import radam, scale_by_radam
 from optx_aliases._rmsprop import (
     ScaleByRmsState,
@@ -163,6 +153,8 @@ from optx_aliases._sam import (
     normalize,
     sam,
 )
+from optx_aliases._scale_by_muon import MuonState, scale_by_muon
+from optx_aliases._scale_by_shape import scale_by_shape
 from optx_aliases._schedule_free import (
     ScheduleFreeState,
     schedule_free,

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from optx_aliases._matrices import flatten_with_path, is_placeholder
+from optx_aliases._matrices import flatten_with_path
 from optx_core import (
     Decay,
     Flow,
@@ -146,7 +146,7 @@ def scale_by_adam_mini(
 
     def init(params: Params) -> ScaleByAdamMiniState:
         pairs, structure = flatten_with_path(tree.slots_like(params, real=True))
-        nu = [x if is_placeholder(x) else _reduced(path, x, rule) for path, x in pairs]
+        nu = [x if tree.is_placeholder(x) else _reduced(path, x, rule) for path, x in pairs]
         return ScaleByAdamMiniState(
             zero_count(), tree.slots_like(params, mu_dtype), structure.unflatten(nu)
         )

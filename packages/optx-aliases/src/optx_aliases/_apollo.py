@@ -22,16 +22,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from optx_aliases._matrices import (
-    default_axes,
-    flatten,
-    from_stack,
-    is_stack,
-    on_whole_arrays,
-    slots_from,
-    stack_of,
-    to_stack,
-)
+from optx_aliases._explicit_mesh import on_whole_arrays
+from optx_aliases._matrices import default_axes, from_stack, is_stack, to_stack
+from optx_aliases._matrix_slots import slots_from, stack_of
 from optx_core import (
     Decay,
     Flow,
@@ -207,7 +200,7 @@ def scale_by_apollo(
     def step(flow: Flow, state: ScaleByApolloState, params: Params = None, **_: Any) -> LeafStep:
         del params
         count = safe_increment(state.count)
-        leaves, structure = flatten(flow.skeleton)
+        leaves, structure = tree.flatten(flow.skeleton)
         numbers = [jnp.asarray(k, jnp.int32) for k in range(len(leaves))]
         return LeafStep(
             _leaf,

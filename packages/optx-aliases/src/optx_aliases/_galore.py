@@ -21,21 +21,20 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.sharding import NamedSharding, PartitionSpec
 
 from optx_aliases._adam import scale_by_adam
+from optx_aliases._explicit_mesh import laid, whole
 from optx_aliases._matrices import (
+    PLAIN,
     Axes,
     axes_of,
     broadcast_dims,
-    explicit_sharding,
-    flatten,
     flatten_with_path,
     from_stack,
-    is_placeholder,
     matrix_shape,
     to_stack,
 )
+from optx_aliases._matrix_slots import is_used, unused_slot
 from optx_core import (
     GradientTransformationExtraArgs,
     OptState,
@@ -54,6 +53,7 @@ from optx_core import (
     safe_increment,
     scale_by_learning_rate,
     schedulable,
+    tree,
     with_extra_args_support,
     wrapping,
     zero_count,
@@ -78,7 +78,7 @@ class GaLoreState(NamedTuple):
     Attributes:
       count: int32 scalar, the number of updates so far.
       base_optimizer_state: the base optimizer's state, for R (and for leaves that are not projected).
-      projector: P of each leaf, (longer side, rank), or (0, 0) where it is not projected.
+      projector: P of each leaf, (longer side, rank), or (1,), unused, where it is not projected.
     """
 
     count: jax.Array  # type: ignore[assignment]  # a field, though tuples have count()
@@ -130,18 +130,18 @@ def scale_by_galore(
     base = with_extra_args_support(base)
 
     def init(params: Params) -> GaLoreState:
-        leaves, structure = flatten(params)
+        leaves, structure = tree.flatten(params)
         axes = _axes(weight_dimension_numbers, params)
         projectors, proxies = [], []
         for p, own in zip(leaves, axes, strict=True):
-            if is_placeholder(p) or not jnp.issubdtype(jnp.result_type(p), jnp.inexact):
-                projectors.append(p if is_placeholder(p) else None)
+            if tree.is_placeholder(p) or not jnp.issubdtype(jnp.result_type(p), jnp.inexact):
+                projectors.append(p if tree.is_placeholder(p) else None)
                 proxies.append(projectors[-1])
                 continue
             p = jnp.asarray(p)  # noqa: PLW2901
             dtype = at_least_float32(p.dtype)
             if own is None:
-                projectors.append(jnp.zeros((0, 0), dtype))
+                projectors.append(unused_slot(p, dtype))
                 proxies.append(p)
                 continue
             matrix = jnp.zeros_like(_matrix(p, own), dtype=dtype)
@@ -171,24 +171,29 @@ def scale_by_galore(
         due = state.count % update_proj_gap == 0
         small, new = [], []
         for (path, g), own, projector in zip(pairs, axes, projectors, strict=True):
-            if is_placeholder(g) or own is None:
+            if tree.is_placeholder(g) or own is None:
                 small.append(g)
                 new.append(projector)
                 continue
-            matrix = _whole(_matrix(g, own)).astype(at_least_float32(g.dtype))
+            matrix = whole(_matrix(g, own)).astype(at_least_float32(g.dtype))
             where = f"scale_by_galore: updates{jax.tree_util.keystr(path)}"
-            if is_placeholder(projector) or len(projector) != max(matrix.shape):
+            kept = not tree.is_placeholder(projector) and is_used(projector)
+            if not kept or len(projector) != max(matrix.shape):
                 raise TreeMismatchError(f"{where} of shape {g.shape} has no projector for it")
-            there = run_if(due, functools.partial(_subspace, matrix), _whole(projector))
+            there = run_if(due, functools.partial(_subspace, matrix), whole(projector))
             tall = matrix.shape[0] >= matrix.shape[1]
             made = jnp.conj(there).T @ matrix if tall else matrix @ there
             small.append(made.astype(g.dtype))
-            new.append(_laid(there, projector))
+            new.append(laid(there, projector))
         steps, base_state = base.update(
             structure.unflatten(small), state.base_optimizer_state, None, **extra_args
         )
         made = [
-            g if is_placeholder(g) else u if own is None else _back(u, projector, g, own, scale)
+            g
+            if tree.is_placeholder(g)
+            else u
+            if own is None
+            else _back(u, projector, g, own, scale)
             for u, projector, (_, g), own in zip(
                 structure.flatten_up_to(steps), new, pairs, axes, strict=True
             )
@@ -240,15 +245,15 @@ def _is_dims(x: Any) -> bool:
     return isinstance(x, tuple) and getattr(x, "_fields", ()) == GaLoreDimensionNumbers._fields
 
 
-def _axes(dims: Any, tree: PyTree) -> list[Axes | None]:
+def _axes(dims: Any, params: PyTree) -> list[Axes | None]:
     """How each leaf is a matrix; None where it is not projected."""
-    pairs, _ = flatten_with_path(tree)
+    pairs, _ = flatten_with_path(params)
     given: list[Any] = [GaLoreDimensionNumbers()] * len(pairs)
     if dims is not None:
-        given = broadcast_dims("scale_by_galore", dims, tree, _is_dims)
+        given = broadcast_dims("scale_by_galore", dims, params, _is_dims)
     axes: list[Axes | None] = []
     for (path, x), dim in zip(pairs, given, strict=True):
-        matrix = not is_placeholder(x) and jnp.issubdtype(jnp.result_type(x), jnp.inexact)
+        matrix = not tree.is_placeholder(x) and jnp.issubdtype(jnp.result_type(x), jnp.inexact)
         ndim = jnp.ndim(x) if matrix else 0
         if dim is None or ndim < 2 or (dims is None and ndim != 2) or not jnp.size(x):
             axes.append(None)
@@ -262,7 +267,7 @@ def _axes(dims: Any, tree: PyTree) -> list[Axes | None]:
 
 
 def _matrix(x: jax.Array, axes: Axes) -> jax.Array:
-    return x if axes == Axes((), (0,), (1,)) else to_stack(_whole(x), axes)[0]
+    return x if axes == PLAIN else to_stack(whole(x), axes)[0]
 
 
 def _subspace(matrix: jax.Array, old: jax.Array) -> jax.Array:
@@ -274,19 +279,9 @@ def _subspace(matrix: jax.Array, old: jax.Array) -> jax.Array:
 
 def _back(u: jax.Array, projector: jax.Array, g: jax.Array, axes: Axes, scale: Any) -> jax.Array:
     """A step in the subspace as an update of the leaf's shape."""
-    p = _whole(projector)
-    step = _whole(u).astype(p.dtype)
+    p = whole(projector)
+    step = whole(u).astype(p.dtype)
     rows, columns = matrix_shape(g.shape, axes)
     full = p @ step if rows >= columns else step @ jnp.conj(p).T
     full = jnp.asarray(scale).astype(p.dtype) * full
-    return _laid(from_stack(full, g.shape, axes).astype(g.dtype), g)
-
-
-def _whole(x: jax.Array) -> jax.Array:
-    own = explicit_sharding(x)
-    return x if own is None else jax.sharding.reshard(x, NamedSharding(own.mesh, PartitionSpec()))
-
-
-def _laid(x: jax.Array, like: jax.Array) -> jax.Array:
-    own = explicit_sharding(like)
-    return x if own is None else jax.sharding.reshard(x, own)
+    return laid(from_stack(full, g.shape, axes).astype(g.dtype), g)

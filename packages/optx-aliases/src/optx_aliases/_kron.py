@@ -30,17 +30,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from optx_aliases._matrices import (
-    default_axes,
-    flatten,
-    from_stack,
-    is_stack,
-    on_whole_arrays,
-    side_slot,
-    slots_from,
-    stack_of,
-    to_stack,
-)
+from optx_aliases._explicit_mesh import on_whole_arrays
+from optx_aliases._matrices import default_axes, from_stack, is_stack, to_stack
+from optx_aliases._matrix_slots import is_used, side_slot, slots_from, stack_of, unused_slot
 from optx_aliases._soap import check_interval
 from optx_core import (
     Decay,
@@ -75,7 +67,7 @@ class ScaleByKronState(NamedTuple):
       key: the key of `jax.random` that V is drawn from.
       mu: m, a tree of the parameters' structure and shapes.
       left: Q_L of each leaf, (batch, rows, rows), or its diagonal, (batch, rows).
-      right: Q_R, (batch, columns, columns), or its diagonal, (batch, columns); (0, 0) for vectors.
+      right: Q_R, (batch, columns, columns), or its diagonal, (batch, columns); (1,) for vectors, unused.
     """
 
     count: jax.Array  # type: ignore[assignment]  # a field, though tuples have count()
@@ -161,7 +153,7 @@ def _leaf(
     mu = b1.value * mu + b1.complement * g
     if not g.size:
         return g, mu, left, right
-    matrix = right.size > 0
+    matrix = is_used(right)
     axes = default_axes(g.ndim)
     m = mu / bias_correction(b1, count)
     m = to_stack(m, axes) if matrix else m.reshape(1, -1, 1)
@@ -246,12 +238,12 @@ def scale_by_kron(
         dtype = tree.slot_dtype(p, real=True)
         matrix = is_stack(p.shape)
         if side == 1 and not matrix:
-            return jnp.zeros((0, 0), dtype)
+            return unused_slot(p, dtype)
         start = jnp.asarray(precond_init_scale, dtype) ** (0.5 if matrix else 1.0)
         if not matrix:
             return jnp.ones((1, p.size), dtype) * start
         square = side_slot(p.real, side, identity=True, largest=max_precond_dim)
-        if square.size:
+        if is_used(square):
             return square * start
         stack = stack_of(jnp.ones_like(p, dtype=dtype))
         return jnp.max(stack, axis=2 - side) * start
@@ -269,7 +261,7 @@ def scale_by_kron(
     def step(flow: Flow, state: ScaleByKronState, params: Params = None, **_: Any) -> LeafStep:
         del params
         count = safe_increment(state.count)
-        leaves, structure = flatten(flow.skeleton)
+        leaves, structure = tree.flatten(flow.skeleton)
         numbers = [jnp.asarray(k, jnp.int32) for k in range(len(leaves))]
         return LeafStep(
             _leaf,

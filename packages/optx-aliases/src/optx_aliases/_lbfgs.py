@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from optx_aliases._line import compute, flatten, inner, is_absent, pairs, scalar_dtype, total
+from optx_aliases._line import compute, inner, pairs, scalar_dtype, total
 from optx_aliases._zoom_linesearch import scale_by_zoom_linesearch
 from optx_core import (
     GradientTransformationExtraArgs,
@@ -286,9 +286,12 @@ def _add(u: list[jax.Array], factor: jax.Array, v: list[jax.Array]) -> list[jax.
 
 def _put(updates: Updates, old: PyTree, new: list[jax.Array]) -> PyTree:
     """The tree `old` with the arrays of `new` where updates are present, in old's dtypes."""
-    us, structure = flatten(updates)
+    us, structure = tree.flatten(updates)
     olds = structure.flatten_up_to(old)
     fresh = iter(new)
     return structure.unflatten(
-        [x if is_absent(u) else next(fresh).astype(x.dtype) for u, x in zip(us, olds, strict=True)]
+        [
+            x if tree.is_absent(u) else next(fresh).astype(x.dtype)
+            for u, x in zip(us, olds, strict=True)
+        ]
     )

@@ -25,41 +25,27 @@ from optx_core import (
     at_least_float32,
     common_real_dtype,
     real_dtype,
+    tree,
 )
 
 
-def is_placeholder(x: Any) -> bool:
-    """Whether a node of a tree stands for a missing leaf: None, or an empty NamedTuple (masked)."""
-    return x is None or (isinstance(x, tuple) and not x and hasattr(x, "_fields"))
-
-
-def is_absent(x: Any) -> bool:
-    """Whether there is no gradient here: a placeholder, or a `float0` array."""
-    return is_placeholder(x) or getattr(x, "dtype", None) == jax.dtypes.float0
-
-
-def flatten(tree: PyTree) -> tuple[list[Any], Any]:
-    """The leaves of a tree, placeholders counted, and its structure."""
-    return jax.tree_util.tree_flatten(tree, is_leaf=is_placeholder)
-
-
-def pairs(where: str, name: str, updates: Updates, tree: PyTree) -> list[tuple[Any, Any]]:
+def pairs(where: str, name: str, updates: Updates, partner: PyTree) -> list[tuple[Any, Any]]:
     """The arrays of `updates`, each with its partner in a tree of the same structure."""
-    leaves, structure = flatten(updates)
+    leaves, structure = tree.flatten(updates)
     try:
-        partners = structure.flatten_up_to(tree)
+        partners = structure.flatten_up_to(partner)
     except (ValueError, TypeError):
-        theirs = jax.tree_util.tree_structure(tree, is_leaf=is_placeholder)
+        theirs = tree.flatten(partner)[1]
         raise TreeMismatchError(
             f"{where}: {name} has another structure than the updates: {theirs}, not {structure}"
         ) from None
-    found = [(u, x) for u, x in zip(leaves, partners, strict=True) if not is_absent(u)]
-    if any(is_placeholder(x) for _, x in found):
-        places = jax.tree_util.tree_flatten_with_path(updates, is_leaf=is_placeholder)[0]
+    found = [(u, x) for u, x in zip(leaves, partners, strict=True) if not tree.is_absent(u)]
+    if any(tree.is_placeholder(x) for _, x in found):
+        places = jax.tree_util.tree_flatten_with_path(updates, is_leaf=tree.is_placeholder)[0]
         path = next(
             jax.tree_util.keystr(path)
             for (path, u), x in zip(places, partners, strict=True)
-            if not is_absent(u) and is_placeholder(x)
+            if not tree.is_absent(u) and tree.is_placeholder(x)
         )
         raise TreeMismatchError(
             f"{where}: updates{path} has a gradient but {name} has nothing there: pass None as its "
@@ -96,13 +82,13 @@ def scaled(step: jax.Array, updates: Updates) -> Updates:
     """η·u in u's dtypes; zero for η = 0, whatever u holds."""
 
     def leaf(u: Any) -> Any:
-        if is_absent(u):
+        if tree.is_absent(u):
             return u
         wide = compute(u)
         factor = step.astype(real_dtype(wide.dtype)).astype(wide.dtype)
         return jnp.where(step == 0, jnp.zeros_like(wide), factor * wide).astype(u.dtype)
 
-    return jax.tree.map(leaf, updates, is_leaf=is_placeholder)
+    return jax.tree.map(leaf, updates, is_leaf=tree.is_placeholder)
 
 
 def need_loss(where: str, params: Params, **needed: Any) -> None:
@@ -182,7 +168,7 @@ class Line:
         parts = [
             inner(g, u, self.real)
             for u, g in pairs(self.where, name, self.updates, grad)
-            if not is_absent(g)
+            if not tree.is_absent(g)
         ]
         return total(parts, self.real)
 
@@ -201,13 +187,13 @@ class Line:
 
     def keep(self, new: PyTree, old: OptState) -> OptState:
         """A gradient in the dtypes of the slots `old`; slots of absent leaves as they were."""
-        olds, structure = flatten(old)
+        olds, structure = tree.flatten(old)
         us = structure.flatten_up_to(self.updates)
         news = structure.flatten_up_to(new)
         return structure.unflatten(
             [
                 slot
-                if is_absent(u) or is_placeholder(slot) or is_absent(g)
+                if tree.is_absent(u) or tree.is_placeholder(slot) or tree.is_absent(g)
                 else jnp.asarray(g).astype(slot.dtype)
                 for slot, u, g in zip(olds, us, news, strict=True)
             ]

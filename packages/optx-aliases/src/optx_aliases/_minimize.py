@@ -100,9 +100,9 @@ def minimize(
       >>> def rosenbrock(p):
       ...     return (1 - p["x"]) ** 2 + 100 * (p["y"] - p["x"] ** 2) ** 2
       >>> result = minimize(rosenbrock, {"x": jnp.array(-1.0), "y": jnp.array(1.0)})
-      >>> print(result.message)
-      converged: the gradient is at most gtol
-      >>> round(float(result.x["x"]), 3)
+      >>> bool(result.success), result.message.split(":")[0]
+      (True, 'converged')
+      >>> round(float(result.x["x"]), 2)
       1.0
       >>> boxed = minimize(lambda x: jnp.sum((x - 2.0) ** 2), jnp.zeros(3), bounds=(0.0, 1.0))
       >>> boxed.x

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from optx_aliases._whole_tree import value_at
 from optx_core import (
     Flow,
     GradientTransformationExtraArgs,
@@ -33,6 +34,7 @@ from optx_core import (
     scale,
     schedulable,
     tree,
+    zero_count,
 )
 
 
@@ -72,7 +74,7 @@ def _leaf(
 @recorded
 @schedulable("eta_minus", "eta_plus", "min_step_size", "max_step_size")
 def scale_by_rprop(
-    learning_rate: Scalar,
+    learning_rate: ScalarOrSchedule,
     eta_minus: ScalarOrSchedule = 0.5,
     eta_plus: ScalarOrSchedule = 1.2,
     min_step_size: ScalarOrSchedule = 1e-6,
@@ -81,7 +83,8 @@ def scale_by_rprop(
     """Replaces each gradient by a step of its sign, and of a size that adapts.
 
     Args:
-      learning_rate: the first step size, a scalar above 0.
+      learning_rate: the first step size, a scalar above 0, or a schedule, whose first value counts:
+        the sizes then adapt by themselves.
       eta_minus: factor of a step size where the sign has changed, in (0, 1).
       eta_plus: factor of a step size where it has not, above 1.
       min_step_size: the least step size.
@@ -111,8 +114,9 @@ def scale_by_rprop(
     check_number(where, low=0, min_step_size=min_step_size, max_step_size=max_step_size)
 
     def init(params: Params) -> ScaleByRpropState:
+        first = value_at(learning_rate, zero_count())
         return ScaleByRpropState(
-            tree.slots_like(params, real=True, fill_value=learning_rate),
+            tree.slots_like(params, real=True, fill_value=first),
             tree.slots_like(params),
         )
 
@@ -135,7 +139,7 @@ def scale_by_rprop(
 
 @recorded
 def rprop(
-    learning_rate: Scalar,
+    learning_rate: ScalarOrSchedule,
     eta_minus: ScalarOrSchedule = 0.5,
     eta_plus: ScalarOrSchedule = 1.2,
     min_step_size: ScalarOrSchedule = 1e-6,
@@ -144,7 +148,8 @@ def rprop(
     """Rprop (Riedmiller and Braun, 1993; the variant iRprop⁻).
 
     Args:
-      learning_rate: the first step size, a scalar above 0.
+      learning_rate: the first step size, a scalar above 0, or a schedule, whose first value counts:
+        the sizes then adapt by themselves.
       eta_minus: factor of a step size where the sign has changed, in (0, 1).
       eta_plus: factor of a step size where it has not, above 1.
       min_step_size: the least step size.

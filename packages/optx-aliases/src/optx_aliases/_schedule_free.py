@@ -179,30 +179,24 @@ def schedule_free_eval_params(state: OptState, params: Params) -> Params:
             f"schedule_free_eval_params: the state holds {len(found)} states of schedule_free, not one"
         )
     b1, z = jax.tree.leaves(found[0][1].b1)[0], found[0][1].z
-    leaves = jax.tree.leaves(params, is_leaf=_is_missing)
-    structure: Any = jax.tree.structure(params, is_leaf=_is_missing)
+    leaves, structure = tree.flatten(params)
     try:
         iterates = structure.flatten_up_to(z)
-    except (
-        ValueError,
-        TypeError,
-    ):  # Flax keeps parameters and state in containers of different kinds
-        iterates = jax.tree.leaves(z, is_leaf=_is_missing)
+    except (ValueError, TypeError):
+        # Flax keeps parameters and state in containers of different kinds.
+        iterates, _ = tree.flatten(z)
     if len(iterates) != len(leaves):
         raise ValueError(
             "schedule_free_eval_params: the parameters are not those that the state was made for"
         )
     return structure.unflatten(
         [
-            y if _is_missing(y) or _is_missing(z) else _average(jnp.asarray(y), z, b1)
+            y
+            if tree.is_placeholder(y) or tree.is_placeholder(z)
+            else _average(jnp.asarray(y), z, b1)
             for y, z in zip(leaves, iterates, strict=True)
         ]
     )
-
-
-def _is_missing(x: Any) -> bool:
-    """Whether a node is None, or masked out."""
-    return x is None or (isinstance(x, tuple) and not x)
 
 
 def _average(y: jax.Array, z: jax.Array, b1: jax.Array) -> jax.Array:

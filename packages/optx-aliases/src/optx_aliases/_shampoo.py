@@ -31,16 +31,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from optx_aliases._matrices import (
-    default_axes,
-    from_stack,
-    is_stack,
-    matrix_shape,
-    on_whole_arrays,
-    side_slot,
-    slots_from,
-    to_stack,
-)
+from optx_aliases._explicit_mesh import on_whole_arrays
+from optx_aliases._matrices import default_axes, from_stack, is_stack, matrix_shape, to_stack
+from optx_aliases._matrix_slots import is_used, side_slot, slots_from, unused_slot
 from optx_aliases._soap import adjoint, check_interval, rotate
 from optx_core import (
     Decay,
@@ -77,8 +70,8 @@ class ScaleByShampooState(NamedTuple):
     Attributes:
       count: t, int32 scalar, the number of updates so far.
       mu: m, a tree of the parameters' structure and shapes.
-      nu: v, likewise, real; arrays of size 0 where the graft needs none.
-      left: L of each leaf, (batch, rows, rows), or (0, 0, 0) where it has none.
+      nu: v, likewise, real; (1,), unused, where the graft needs none.
+      left: L of each leaf, (batch, rows, rows), or (1,), unused, where it has none.
       right: R, (batch, columns, columns), likewise.
       left_root: P_L, shaped as `left`.
       right_root: P_R, shaped as `right`.
@@ -137,9 +130,12 @@ def _leaf(
     precondition_frequency: int,
     graft: str | None,
 ) -> tuple[jax.Array, ...]:
+    if not g.size:
+        return g, mu, nu, left, right, left_root, right_root
     mu = b1.value * mu + b1.complement * g
     m = mu / bias_correction(b1, count)
-    if nu.size:
+    sides = is_used(left) + is_used(right)
+    if graft != "sgd" and (graft is not None or not sides):
         share = 1.0 if graft in ("adagrad", None) else new
         kept = 1.0 if graft in ("adagrad", None) else b2.value
         nu = kept * nu + share * tree.abs_squared(g)
@@ -149,20 +145,22 @@ def _leaf(
         simple = m / (jnp.sqrt(nu if summed else nu / corrected) + eps)
     else:
         simple = m
-    if not left.size and not right.size:
+    if not sides:
         return simple, mu, nu, left, right, left_root, right_root
     axes = default_axes(g.ndim)
     G = to_stack(g, axes)
-    if left.size:
+    if is_used(left):
         left = b2.value * left + new * (G @ adjoint(G))
-    if right.size:
+    if is_used(right):
         right = b2.value * right + new * (adjoint(G) @ G)
-    p = 2 * (bool(left.size) + bool(right.size))
+    p = 2 * sides
     ridge = jnp.asarray(matrix_eps)
 
     def roots(old: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         return tuple(
-            jax.vmap(lambda s, q: _root(s, q, p, lax.stop_gradient(ridge)))(s, q) if s.size else q
+            jax.vmap(lambda s, q: _root(s, q, p, lax.stop_gradient(ridge)))(s, q)
+            if is_used(s)
+            else q
             for s, q in zip(*lax.stop_gradient(((left, right), old)), strict=True)
         )
 
@@ -248,7 +246,7 @@ def scale_by_shampoo(
                 and min(matrix_shape(p.shape, default_axes(p.ndim))) <= max_precond_dim
             )
             if graft == "sgd" or (graft is None and rooted):
-                return jnp.zeros((0,), tree.slot_dtype(p, real=True))
+                return unused_slot(p, tree.slot_dtype(p, real=True))
             return jnp.zeros_like(p, dtype=tree.slot_dtype(p, real=True))
 
         return ScaleByShampooState(

@@ -27,14 +27,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from optx_aliases._matrices import (
-    default_axes,
-    from_stack,
-    on_whole_arrays,
-    side_slot,
-    slots_from,
-    to_stack,
-)
+from optx_aliases._explicit_mesh import on_whole_arrays
+from optx_aliases._matrices import default_axes, from_stack, to_stack
+from optx_aliases._matrix_slots import is_used, side_slot, slots_from
 from optx_core import (
     Decay,
     Flow,
@@ -67,7 +62,7 @@ class ScaleBySoapState(NamedTuple):
       count: t, int32 scalar, the number of updates so far.
       mu: m, a tree of the parameters' structure and shapes.
       nu: v, likewise, in the eigenbasis; real where the parameters are complex.
-      left: L of each leaf, (batch, rows, rows), or (0, 0, 0) where it has none.
+      left: L of each leaf, (batch, rows, rows), or (1,), unused, where it has none.
       right: R, (batch, columns, columns), likewise.
       left_basis: Q_L, shaped as `left`.
       right_basis: Q_R, shaped as `right`.
@@ -83,14 +78,14 @@ class ScaleBySoapState(NamedTuple):
 
 
 def rotate(x: jax.Array, left: jax.Array, right: jax.Array) -> jax.Array:
-    """left·x·right of stacks of matrices, a side of size 0 left out."""
-    x = x if not left.size else left @ x
-    return x if not right.size else x @ right
+    """left·x·right of stacks of matrices, a side without a matrix left out."""
+    x = left @ x if is_used(left) else x
+    return x @ right if is_used(right) else x
 
 
 def adjoint(x: jax.Array) -> jax.Array:
-    """The conjugate transpose of each matrix."""
-    return jnp.conj(jnp.swapaxes(x, -1, -2))
+    """The conjugate transpose of each matrix; an unused slot as it is."""
+    return jnp.conj(jnp.swapaxes(x, -1, -2)) if is_used(x) else x
 
 
 @on_whole_arrays
@@ -110,8 +105,10 @@ def _leaf(
     count: jax.Array,
     precondition_frequency: int,
 ) -> tuple[jax.Array, ...]:
+    if not g.size:
+        return g, mu, nu, left, right, left_basis, right_basis
     before, mu = mu, b1.value * mu + b1.complement * g
-    if not left.size and not right.size:
+    if not is_used(left) and not is_used(right):
         nu = b2.value * nu + b2.complement * tree.abs_squared(g)
         u = mu / bias_correction(b1, count) / (jnp.sqrt(nu / bias_correction(b2, count)) + eps)
         return u, mu, nu, left, right, left_basis, right_basis
@@ -120,21 +117,21 @@ def _leaf(
     mu = jnp.where(first, before, mu)
     axes = default_axes(g.ndim)
     G, m, v = (to_stack(x, axes) for x in (g, mu, nu))
-    if left.size:
+    if is_used(left):
         left = shampoo_beta.value * left + shampoo_beta.complement * (G @ adjoint(G))
-    if right.size:
+    if is_used(right):
         right = shampoo_beta.value * right + shampoo_beta.complement * (adjoint(G) @ G)
     statistics = lax.stop_gradient((left, right))
 
     def eigenvectors(bases: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         return tuple(
-            jnp.linalg.eigh(s)[1][:, :, ::-1] if s.size else q
+            jnp.linalg.eigh(s)[1][:, :, ::-1] if is_used(s) else q
             for s, q in zip(lax.stop_gradient(statistics), bases, strict=True)
         )
 
     def power_step(bases: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         return tuple(
-            jnp.linalg.qr(s @ q)[0] if s.size else q
+            jnp.linalg.qr(s @ q)[0] if is_used(s) else q
             for s, q in zip(*lax.stop_gradient((statistics, bases)), strict=True)
         )
 

@@ -8,8 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from optx_aliases._line import flatten, is_absent, is_placeholder
-from optx_core import OptState, Params, PyTree
+from optx_core import OptState, Params, PyTree, tree
 
 
 def value_and_grad_from_state(
@@ -65,10 +64,10 @@ def value_and_grad_from_state(
 
         def stored() -> tuple[jax.Array, PyTree]:
             value, grad = shapes
-            gs, structure = flatten(grad)
+            gs, structure = tree.flatten(grad)
             olds = structure.flatten_up_to(kept.grad)
             made = [
-                g if is_absent(g) else jnp.asarray(old).astype(g.dtype)
+                g if tree.is_absent(g) else jnp.asarray(old).astype(g.dtype)
                 for g, old in zip(gs, olds, strict=True)
             ]
             return kept.value.reshape(value.shape).astype(value.dtype), drop(
@@ -82,9 +81,9 @@ def value_and_grad_from_state(
         def drop(grad: PyTree) -> PyTree:
             """The gradient with None for the float0 leaves of integers."""
             return jax.tree.map(
-                lambda g: None if is_absent(g) and not is_placeholder(g) else g,
+                lambda g: None if tree.is_absent(g) and not tree.is_placeholder(g) else g,
                 grad,
-                is_leaf=is_placeholder,
+                is_leaf=tree.is_placeholder,
             )
 
         return jax.lax.cond(jnp.isfinite(kept.value), stored, anew)

@@ -13,7 +13,7 @@ from typing import Any, NoReturn, Self
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AxisType, NamedSharding
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from flax import nnx
 from optx_flax._paths import flatten, is_variable, leaves_with_paths, listed, structure_of
@@ -111,9 +111,8 @@ class CompiledStep:
                 )
         graphdef, state = nnx.split(self._objects)
         leaves, structure = flatten(state)
-        leaves = (
-            _distinct([_strong(x) for x in leaves]) if self._donate else list(map(_strong, leaves))
-        )
+        leaves = _on_one_mesh([_strong(x) for x in leaves])
+        leaves = _distinct(leaves) if self._donate else leaves
         layouts = tuple(map(_pinned, leaves))
         key = (graphdef, structure, layouts)
         if key not in self._programs:
@@ -235,6 +234,20 @@ def _strong(x: Any) -> Any:
 def _typed(x: Any) -> Any:
     """An array whose dtype is not weak; random keys have none that could be."""
     return jax.lax.convert_element_type(x, x.dtype) if getattr(x, "weak_type", False) else x
+
+
+def _on_one_mesh(leaves: list[Any]) -> list[Any]:
+    """Counts and the like that were made off the mesh, put on it: the step's results will lie there."""
+    meshes = {x.sharding.mesh for x in leaves if isinstance(x.sharding, NamedSharding)}
+    if len(meshes) != 1:
+        return leaves
+    everywhere = NamedSharding(meshes.pop(), PartitionSpec())
+
+    def leaf(x: Any) -> Any:
+        free = not isinstance(x.sharding, NamedSharding) and not getattr(x, "committed", False)
+        return jax.device_put(x, everywhere) if free else x
+
+    return [leaf(x) for x in leaves]
 
 
 def _distinct(leaves: list[Any]) -> list[Any]:

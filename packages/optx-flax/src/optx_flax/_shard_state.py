@@ -17,7 +17,6 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from flax import nnx
 from optx_core import (
     GradientTransformationExtraArgs,
-    MaskedNode,
     OptState,
     Params,
     PyTree,
@@ -28,6 +27,7 @@ from optx_core import (
     need_params,
     recorded,
     state_sharding,
+    tree,
     with_extra_args_support,
     wrapping,
 )
@@ -140,17 +140,17 @@ def constrain(x: Any, sharding: NamedSharding) -> Any:
     return jax.device_put(x, sharding)
 
 
-def _lay(tree: PyTree, layout: Layout) -> PyTree:
+def _lay(params: PyTree, layout: Layout) -> PyTree:
     """A tree of the parameters' structure in a layout; what is absent stays so."""
 
     def leaf(x: Any, spec: PartitionSpec | None) -> Any:
-        if spec is None or _is_absent(x) or getattr(x, "dtype", None) == jax.dtypes.float0:
+        if spec is None or tree.is_absent(x):
             return x
         return constrain(x, NamedSharding(layout.mesh, spec))
 
     specs = dict(zip(layout.paths, layout.specs, strict=True))
-    pairs, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_absent)
-    structure: Any = jax.tree_util.tree_structure(tree, is_leaf=_is_absent)
+    pairs, _ = jax.tree_util.tree_flatten_with_path(params, is_leaf=tree.is_placeholder)
+    _, structure = tree.flatten(params)
     return structure.unflatten([leaf(x, specs.get(keys(path))) for path, x in pairs])
 
 
@@ -170,10 +170,6 @@ def _brought(value: Any, structure: Any, own: Layout, kept: Layout) -> Any:
 
         return call
     return _lay(value, kept) if structure_of(value) == structure else value
-
-
-def _is_absent(x: Any) -> bool:
-    return x is None or isinstance(x, MaskedNode)
 
 
 def _annotated(x: Any, sharding: NamedSharding) -> Any:

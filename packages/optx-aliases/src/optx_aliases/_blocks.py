@@ -1,0 +1,208 @@
+"""Arrays in 8 bits, in blocks.
+
+An array is cut into blocks of at most 256 neighbours. A block keeps its largest size s = max|x| in
+float32, and of each entry 8 bits, c:
+
+root4:  x = s·(c/255)⁴            c in 0..255       for x ≥ 0, second moments
+root2:  x = s·sign(c)·(c/127)²    c in −127..127    for averages of signed values
+linear: x = s·c/127
+
+A second moment spans many orders of magnitude inside one block. Linear, or as a square root, its
+small entries would become 0, and dividing by their root would blow up; the fourth root keeps what is
+down to 1e-10 of the largest. Of the two codes around an entry one is drawn, with the chance that makes
+the mean right: rounded to the nearest, an average that moves by a thousandth a step would never move.
+
+Reference: Dettmers, Lewis, Shleifer, Zettlemoyer, "8-bit Optimizers via Block-wise Quantization",
+2022 (the blocks; their table of values is replaced by roots).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
+
+from optx_aliases._explicit_mesh import explicit_sharding, typed_spec
+from optx_core import at_least_float32
+
+BLOCK = 256
+
+
+class Root4Blocks(NamedTuple):
+    """An array without negative entries, in 8 bits.
+
+    Attributes:
+      codes: uint8, of the array's shape.
+      scale: the largest entry of each block, in at least float32.
+    """
+
+    codes: jax.Array
+    scale: jax.Array
+
+
+class Root2Blocks(NamedTuple):
+    """An array in 8 bits, finer near zero.
+
+    Attributes:
+      codes: int8, of the array's shape.
+      scale: the largest size in each block, in at least float32.
+    """
+
+    codes: jax.Array
+    scale: jax.Array
+
+
+class LinearBlocks(NamedTuple):
+    """An array in 8 bits, evenly spaced.
+
+    Attributes:
+      codes: int8, of the array's shape.
+      scale: the largest size in each block, in at least float32.
+    """
+
+    codes: jax.Array
+    scale: jax.Array
+
+
+KINDS: dict[str, Any] = {"root4": Root4Blocks, "root2": Root2Blocks, "linear": LinearBlocks}
+
+
+def is_blocks(x: Any) -> bool:
+    """Whether a node of a tree is an array in 8 bits."""
+    return isinstance(x, Root4Blocks | Root2Blocks | LinearBlocks)
+
+
+def blocks_of(x: jax.Array, kind: str) -> Any:
+    """The array in 8 bits; `kind` is a key of `KINDS`."""
+    return KINDS[kind](*_encode(x, kind))
+
+
+def array_of(blocks: Any) -> jax.Array:
+    """The array that blocks stand for, in the dtype of their scales."""
+    return _decode(*blocks, kind_of_blocks(blocks))
+
+
+def kind_of_blocks(blocks: Any) -> str:
+    """The key of `KINDS`."""
+    return next(name for name, kind in KINDS.items() if isinstance(blocks, kind))
+
+
+def _tile(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of a block: full last axes, then a part of one; it divides evenly where it can."""
+    room, tile = BLOCK, []
+    for n in reversed(shape):
+        count = -(-n // room)
+        even = next((k for k in range(count, 2 * count + 1) if n % k == 0), count)
+        tile.append(-(-n // even))
+        room //= tile[-1]
+        room = max(room, 1)
+    return tuple(reversed(tile))
+
+
+def _blocked(shape: tuple[int, ...]) -> tuple[tuple[int, ...], list[tuple[int, int]], list[int]]:
+    """The number of blocks along each axis, the padding, and the shape with each axis split in two."""
+    tile = _tile(shape)
+    counts = tuple(-(-n // t) for n, t in zip(shape, tile, strict=True))
+    padding = [(0, k * t - n) for n, k, t in zip(shape, counts, tile, strict=True)]
+    return counts, padding, [size for pair in zip(counts, tile, strict=True) for size in pair]
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _encode(x: jax.Array, kind: str) -> tuple[jax.Array, jax.Array]:
+    """The codes and the scales of an array."""
+    real = at_least_float32(x.dtype)
+    x = x.astype(real)
+    counts, padding, split = _blocked(x.shape)
+    size = jnp.abs(x)
+    padded = size if not any(after for _, after in padding) else jnp.pad(size, padding)
+    sharding = explicit_sharding(x)
+    if sharding is None:
+        scale = jnp.max(padded.reshape(split), axis=tuple(range(1, len(split), 2)))
+    else:
+        fine = _layout_of_blocks(x, counts)
+        halves = [part for name in fine for part in (name, None)]
+        pieces = jnp.reshape(
+            jax.sharding.reshard(padded, NamedSharding(sharding.mesh, PartitionSpec(*fine))),
+            split,
+            out_sharding=NamedSharding(sharding.mesh, PartitionSpec(*halves)),
+        )
+        scale = jnp.max(pieces, axis=tuple(range(1, len(split), 2)))
+    whole = _spread(scale, x)
+    part = size / jnp.where(whole > 0, whole, 1)
+    levels = 255 if kind == "root4" else 127
+    power = {"root4": 4, "root2": 2, "linear": 1}[kind]
+    root = part if power == 1 else jnp.sqrt(part) if power == 2 else jnp.sqrt(jnp.sqrt(part))
+    position = levels * root
+    below = jnp.floor(position)
+    low, high = ((below + k) / levels for k in (0, 1))
+    # Of the two neighbours one is drawn, so that the value is right in the mean; what lies on a code
+    # already (it came from one, and nothing moved it) stays.
+    chance = (part - low**power) / (high**power - low**power)
+    nearest = jnp.round(position)
+    drawn = below + (_noise(x) < chance).astype(real)
+    codes = jnp.where(jnp.abs(position - nearest) < 1e-3, nearest, drawn)
+    if kind == "root4":
+        return codes.astype(jnp.uint8), scale
+    return (jnp.sign(x) * codes).astype(jnp.int8), scale
+
+
+def _noise(x: jax.Array) -> jax.Array:
+    """Numbers in [0, 1) from the last bits of x: as good as random where x is an average."""
+    bits = lax.bitcast_convert_type(x.astype(jnp.float32), jnp.uint32)
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
+        bits = (bits ^ (bits >> shift)) * jnp.uint32(factor)
+    bits = (bits ^ (bits >> 16)) >> 8
+    return bits.astype(x.dtype) * 2.0**-24
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _decode(codes: jax.Array, scale: jax.Array, kind: str) -> jax.Array:
+    """The array, in the dtype of the scales."""
+    c = codes.astype(scale.dtype)
+    whole = _spread(scale, codes)
+    if kind == "root4":
+        square = (c / 255) * (c / 255)
+        return square * square * whole
+    c = c / 127
+    return (c * jnp.abs(c) if kind == "root2" else c) * whole
+
+
+def _spread(scale: jax.Array, like: jax.Array) -> jax.Array:
+    """The scale of its block for each entry."""
+    _, _, split = _blocked(like.shape)
+    sharding = explicit_sharding(like)
+    wide = jnp.expand_dims(scale, tuple(range(1, len(split), 2)))
+    if sharding is None:
+        wide = jnp.broadcast_to(wide, split)
+        wide = wide.reshape([a * b for a, b in zip(split[::2], split[1::2], strict=True)])
+        return wide[tuple(slice(n) for n in like.shape)]
+    fine = _layout_of_blocks(like, scale.shape)
+    halves = [part for name in fine for part in (name, None)]
+    wide = jnp.broadcast_to(
+        wide, split, out_sharding=NamedSharding(sharding.mesh, PartitionSpec(*halves))
+    )
+    wide = jnp.reshape(
+        wide,
+        [a * b for a, b in zip(split[::2], split[1::2], strict=True)],
+        out_sharding=NamedSharding(sharding.mesh, PartitionSpec(*fine)),
+    )
+    if wide.shape != like.shape:
+        whole = NamedSharding(sharding.mesh, PartitionSpec())
+        wide = jax.sharding.reshard(wide, whole)[tuple(slice(n) for n in like.shape)]
+    return jax.sharding.reshard(wide, sharding)
+
+
+def _layout_of_blocks(x: jax.Array, counts: tuple[int, ...]) -> list[Any]:
+    """The mesh axes of x's dimensions where they divide the number of blocks, None elsewhere."""
+    mesh = jax.typeof(x).sharding.mesh
+
+    def kept(axes: Any, count: int) -> Any:
+        names = () if axes is None else (axes,) if isinstance(axes, str) else tuple(axes)
+        return axes if count % math.prod(mesh.shape[name] for name in names) == 0 else None
+
+    return [kept(axes, count) for axes, count in zip(typed_spec(x), counts, strict=True)]

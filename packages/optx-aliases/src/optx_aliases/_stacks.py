@@ -1,0 +1,126 @@
+"""Equal-shaped matrices as one stack.
+
+Matrices of one shape from all over the tree go through a function together, as a single stack. On a
+mesh with Explicit axes each device gets its share of the stack: whole matrices, nothing to communicate
+inside.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from optx_aliases._explicit_mesh import explicit_sharding, laid, typed_spec, whole
+from optx_aliases._matrices import PLAIN, Axes, from_stack, matrix_shape, to_stack
+
+
+def map_stacks(
+    function: Callable[[jax.Array], jax.Array], arrays: Sequence[jax.Array], axes: Sequence[Axes]
+) -> list[jax.Array]:
+    """Applies a function of a stack of matrices to all arrays, matrices of one shape together.
+
+    Args:
+      function: from (n, rows, columns) to an array of that shape and dtype.
+      arrays: the arrays, none of them empty.
+      axes: how each is a stack of matrices.
+
+    Returns:
+      The arrays that come of it, in their order, laid out as they were.
+    """
+    groups: dict[Hashable, list[int]] = {}
+    for index, (x, own) in enumerate(zip(arrays, axes, strict=True)):
+        groups.setdefault((matrix_shape(x.shape, own), x.dtype, _layout(x)), []).append(index)
+    results: list[Any] = [None] * len(arrays)
+    for members in groups.values():
+        made = _map_group(function, [arrays[k] for k in members], [axes[k] for k in members])
+        for index, x in zip(members, made, strict=True):
+            results[index] = x
+    return results
+
+
+def _layout(x: jax.Array) -> Hashable:
+    placed = None if isinstance(x, jax.core.Tracer) else frozenset(x.sharding.device_set)
+    typed = explicit_sharding(x)
+    return placed, None if typed is None else (typed.mesh, *typed.spec)
+
+
+def _map_group(
+    function: Callable[[jax.Array], jax.Array], arrays: list[jax.Array], axes: list[Axes]
+) -> list[jax.Array]:
+    typed = explicit_sharding(arrays[0])
+    if typed is None:
+        rows, columns = matrix_shape(arrays[0].shape, axes[0])
+        # Joined row by row: for plain matrices there is nothing to reshape.
+        tables = [_to_table(x, own) for x, own in zip(arrays, axes, strict=True)]
+        made = function(_joined(tables).reshape(-1, rows, columns)).reshape(-1, columns)
+        return [
+            from_stack(part, x.shape, own)
+            for part, x, own in zip(_parted(made, tables), arrays, axes, strict=True)
+        ]
+    # Plain matrices are stacked as they lie, split or not; others in one piece.
+    plain = all(own == PLAIN for own in axes)
+    there = [x if plain else whole(x) for x in arrays]
+    stacks = [to_stack(x, own) for x, own in zip(there, axes, strict=True)]
+    made = _on_all_devices(function, _joined(stacks), typed.mesh)
+    return [
+        laid(from_stack(part, x.shape, own), x)
+        for part, x, own in zip(_parted(made, stacks), arrays, axes, strict=True)
+    ]
+
+
+def _on_all_devices(
+    function: Callable[[jax.Array], jax.Array], stack: jax.Array, mesh: Any
+) -> jax.Array:
+    """The function of the stack, filled up with zeros so that each device has as many matrices."""
+    names = [
+        name
+        for name, kind in zip(mesh.axis_names, mesh.axis_types, strict=True)
+        if kind == AxisType.Explicit
+    ]
+    n, share = stack.shape[0], math.prod(mesh.shape[name] for name in names)
+    # One mesh axis after another moves from the rows and columns to the stack: an exchange each,
+    # where XLA would gather everything everywhere to do it at once.
+    _, *spec = typed_spec(stack)
+    layouts = [((), *spec)]
+    for name in [*_names(spec), *names]:
+        first, *rest = layouts[-1]
+        if name not in first:
+            kept = [tuple(other for other in _names([part]) if other != name) for part in rest]
+            layouts.append(((*first, name), *kept))
+    x = jnp.pad(stack, [(0, -n % share), (0, 0), (0, 0)])
+    for layout in layouts:
+        x = jax.sharding.reshard(x, NamedSharding(mesh, PartitionSpec(*layout)))
+    x = function(x)
+    for layout in reversed(layouts):
+        x = jax.sharding.reshard(x, NamedSharding(mesh, PartitionSpec(*layout)))
+    return x[:n]
+
+
+def _names(spec: Sequence[Any]) -> list[str]:
+    """All mesh axes of a spec, in their order."""
+    return [
+        name
+        for part in spec
+        if part is not None
+        for name in ((part,) if isinstance(part, str) else part)
+    ]
+
+
+def _to_table(x: jax.Array, axes: Axes) -> jax.Array:
+    if axes == PLAIN:
+        return x
+    stack = to_stack(x, axes)
+    return stack.reshape(-1, stack.shape[2])
+
+
+def _joined(parts: list[jax.Array]) -> jax.Array:
+    return parts[0] if len(parts) == 1 else jax.lax.concatenate(parts, 0)
+
+
+def _parted(made: jax.Array, parts: list[jax.Array]) -> list[jax.Array]:
+    return [made] if len(parts) == 1 else list(jax.lax.split(made, [len(x) for x in parts]))
