@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,21 +11,25 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-import optx_aliases
-from optx_aliases import LinearBlocks, Root2Blocks, Root4Blocks, adam, adamw, quantize_state, sgd
+from optx_aliases import adam, adamw, quantize_state, sgd
 from optx_core import apply_updates, chain, clip_by_global_norm, state_sharding, trace, tree
 
 SHAPES = [(64, 64), (784, 10), (100, 2, 3), (257,), (300,), (3, 3, 8, 130), (1, 4096), (4099,)]
 
 
+class Blocks(NamedTuple):
+    codes: Any
+    scale: Any
+
+
 def kept(x, kind):
-    """An array as it comes back from 8 bits."""
+    """An array as it comes out in 8 bits."""
     tx = quantize_state(trace(0.0), min_size=1, fields={"trace": kind})
     state = tx.init(x)
     _, state = tx.update(x, state)
     read, _ = tx.update(jnp.zeros_like(x), state)  # trace(0) forgets: only the shapes are looked at
     assert read.shape == x.shape
-    return state.inner_state.trace
+    return Blocks(state.inner_state.trace, *state.scales)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -62,13 +67,12 @@ def test_small_second_moments_survive_as_fourth_roots_and_vanish_otherwise():
 
 
 @pytest.mark.parametrize("kind", ["linear", "root2", "root4"])
-def test_the_mean_of_many_roundings_is_the_value(kind):
-    x = jnp.full((256, 256), 0.3).at[:, 0].set(1.0)  # the largest of each block of a row
-    x = x.at[:, 1:].add(jnp.linspace(0, 1e-5, 255)[None])
+def test_the_mean_of_many_roundings_is_that_of_the_values(kind):
+    x = (0.3 + jnp.linspace(0, 1e-3, 2**16)).reshape(256, 256).at[:, 0].set(1.0)  # a block a row
     codes = np.asarray(kept(x, kind).codes[:, 1:], np.float64)
     part = {"linear": codes / 127, "root2": (codes / 127) ** 2, "root4": (codes / 255) ** 4}[kind]
-    assert len(np.unique(codes)) == 2
-    assert abs(part.mean() / 0.3 - 1) < 1e-3
+    assert len(np.unique(codes)) in (2, 3)
+    assert abs(part.mean() / float(x[:, 1:].mean()) - 1) < 1e-3
 
 
 @pytest.mark.parametrize("kind", ["linear", "root2", "root4"])
@@ -77,7 +81,21 @@ def test_what_nothing_moves_stays_for_ever(kind):
     x = jnp.abs(jax.random.normal(jax.random.key(0), (64, 64)))
     state = tx.update(x, tx.init(x))[1]
     later = tx.update(jnp.zeros_like(x), state)[1]
-    assert jax.tree.all(jax.tree.map(lambda a, b: bool(jnp.all(a == b)), state, later))
+    same = jax.tree.map(lambda a, b: bool(jnp.all(a == b)), state[:2], later[:2])
+    assert jax.tree.all(same)
+
+
+def test_an_average_of_constant_gradients_gets_to_them():
+    """Each step moves it by less than a code: the same draw each time would keep it where it is."""
+    tx = quantize_state(adam(1e-3, b1=0.99), min_size=1)
+    p = jnp.zeros(256)  # one block
+    g = jnp.linspace(0.36, 0.38, 256).at[0].set(1.0)
+    run = jax.jit(
+        lambda s: jax.lax.scan(lambda s, _: (tx.update(g, s, p)[1], None), s, length=1500)
+    )
+    state, _ = run(tx.init(p))
+    codes, scale = np.asarray(state.inner_state[0].mu, np.float64), float(state.scales[0][0])
+    np.testing.assert_allclose(np.mean((codes[1:] / 127) ** 2 * scale), g[1:].mean(), rtol=0.01)
 
 
 def test_which_arrays_are_narrowed_and_how():
@@ -90,29 +108,29 @@ def test_which_arrays_are_narrowed_and_how():
         "steps": jnp.arange(5000),
     }
     state = quantize_state(adam(1e-3)).init(params).inner_state[0]
-    assert isinstance(state.mu["w"], Root2Blocks)
-    assert isinstance(state.nu["w"], Root4Blocks)
-    assert isinstance(state.nu["half"], Root4Blocks)
+    assert state.mu["w"].dtype == jnp.int8
+    assert state.nu["w"].dtype == state.nu["half"].dtype == jnp.uint8
     assert state.nu["b"].dtype == state.mu["b"].dtype == jnp.float32
     assert state.mu["complex"].dtype == jnp.complex64
-    assert isinstance(state.nu["complex"], Root4Blocks)
+    assert state.nu["complex"].dtype == jnp.uint8
     assert state.mu["none"] is None
     assert state.mu["steps"] is None
 
 
 def test_a_rule_may_name_a_field_or_the_path_to_a_leaf():
-    params = {"a": jnp.ones((64, 64)), "b": {"c": jnp.ones((64, 64))}}
+    params = {"a": jnp.ones(256), "b": {"c": jnp.ones(256)}}
     fields = {"mu": "linear", "mu/b/c": None, "nu/a": "root2"}
-    state = quantize_state(adam(1e-3), fields=fields).init(params).inner_state[0]
-    assert isinstance(state.mu["a"], LinearBlocks)
-    assert isinstance(state.mu["b"]["c"], jax.Array)
-    assert isinstance(state.nu["a"], Root2Blocks)
-    assert isinstance(state.nu["b"]["c"], Root4Blocks)
+    tx = quantize_state(adam(1e-3), min_size=1, fields=fields)
+    state = tx.init(params).inner_state[0]
+    assert state.mu["a"].dtype == state.nu["a"].dtype == jnp.int8
+    assert state.mu["b"]["c"].dtype == jnp.float32
+    assert state.nu["b"]["c"].dtype == jnp.uint8
+    ramp = jnp.linspace(-1.0, 1.0, 256)
+    codes = tx.update({"a": ramp, "b": {"c": ramp}}, tx.init(params))[1].inner_state[0].mu["a"]
+    assert jnp.max(jnp.abs(codes.astype(float) - 127 * ramp)) < 1
 
 
 def test_what_it_cannot_know_it_asks_for():
-    from typing import Any, NamedTuple
-
     from optx_core import wrapping
 
     class Odd(NamedTuple):
@@ -123,7 +141,7 @@ def test_what_it_cannot_know_it_asks_for():
     with pytest.raises(ValueError, match=r"state\.memory\['w'\].*fields=\{'memory': 'root4'\}"):
         quantize_state(odd).init(params)
     state = quantize_state(odd, fields={"memory": "root2"}).init(params)
-    assert isinstance(state.inner_state.memory["w"], Root2Blocks)
+    assert state.inner_state.memory["w"].dtype == jnp.int8
     negative = wrapping(lambda p: Odd(jax.tree.map(lambda x: -x, p)), odd.update)
     with pytest.raises(ValueError, match="has negative entries, and 'root4' keeps none"):
         quantize_state(negative, fields={"memory": "root4"}).init(params)
@@ -169,7 +187,7 @@ def test_sgd_with_momentum_and_a_clipped_chain_are_served_too():
             updates, state = narrow.update(params, state, params)
             expected, full = tx.update(params, full, params)
         np.testing.assert_allclose(updates["w"], expected["w"], rtol=0.02)
-    assert int(tree.get(state, "count")) == 3
+    assert int(state.count) == int(tree.get(state.inner_state, "count")) == 3
 
 
 def test_an_update_can_be_donated_and_changes_no_types():
@@ -201,11 +219,6 @@ def test_under_jit_and_vmap_a_step_is_the_same_and_a_code_it_leaves_the_same_or_
             distance = np.abs(np.asarray(x, np.int32) - np.asarray(y, np.int32))
             assert distance.max() <= 1
             assert distance.mean() < 0.2
-
-
-def test_every_public_block_is_a_named_tuple_of_codes_and_scale():
-    for name in ("LinearBlocks", "Root2Blocks", "Root4Blocks"):
-        assert getattr(optx_aliases, name)._fields == ("codes", "scale")
 
 
 def test_codes_lie_on_eight_devices_as_the_parameters_do():
@@ -247,15 +260,15 @@ def on_eight_devices(kind):
         layout = state_sharding(tx, params)
         state = jax.jit(tx.init, out_shardings=layout)(params)
         for name, p in params.items():
-            blocks = state.inner_state[0].nu[name]
-            assert blocks.codes.sharding.is_equivalent_to(p.sharding, p.ndim), name
-        assert state.inner_state[0].mu["even"].scale.sharding.spec == PartitionSpec("data", "model")
+            codes = state.inner_state[0].nu[name]
+            assert codes.sharding.is_equivalent_to(p.sharding, p.ndim), name
+        assert state.scales[0].sharding.spec == PartitionSpec("data", "model")  # of mu["even"]
         step = jax.jit(lambda p, s: tx.update(p, s, p))
         _, state = step(params, state)
         updates, state = step(params, state)
         for name in shapes:
             np.testing.assert_allclose(updates[name], expected[name], atol=1e-5, err_msg=name)
-            codes = state.inner_state[0].nu[name].codes
+            codes = state.inner_state[0].nu[name]
             if kind is AxisType.Explicit:
                 assert codes.sharding.is_equivalent_to(params[name].sharding, codes.ndim), name
 

@@ -29,14 +29,7 @@ def extra(row, params, grads):
     return {} if row.extra_args is None else row.extra_args(params, grads)
 
 
-# Its slots are NamedTuples, which `nnx.Optimizer` cannot keep in one Variable: to be mended there.
-OPEN = {"quantize_state"}
-
-
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=pytest.mark.xfail(strict=True)) if n in OPEN else n for n in ROWS],
-)
+@pytest.mark.parametrize("name", ROWS)
 def test_an_optimizer_moves_a_model_as_it_moves_a_dict(name):
     row = ROWS[name]
     model = Model()

@@ -30,7 +30,6 @@ from optx_aliases._backtracking_linesearch import (
     ScaleByBacktrackingLinesearchState,
     scale_by_backtracking_linesearch,
 )
-from optx_aliases._blocks import LinearBlocks, Root2Blocks, Root4Blocks
 from optx_aliases._came import (
     ScaleByCameState,
     came,
@@ -201,7 +200,6 @@ __all__ = [
     "FactoredState",
     "GaLoreDimensionNumbers",
     "GaLoreState",
-    "LinearBlocks",
     "MadgradState",
     "MechanicState",
     "MinimizeResult",
@@ -213,8 +211,6 @@ __all__ = [
     "NormalizeState",
     "ProdigyState",
     "QuantizeState",
-    "Root2Blocks",
-    "Root4Blocks",
     "SAMState",
     "ScaleByAdaDeltaState",
     "ScaleByAdamMiniState",

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,63 +33,8 @@ from optx_core import at_least_float32
 BLOCK = 256
 
 
-class Root4Blocks(NamedTuple):
-    """An array without negative entries, in 8 bits.
-
-    Attributes:
-      codes: uint8, of the array's shape.
-      scale: the largest entry of each block, in at least float32.
-    """
-
-    codes: jax.Array
-    scale: jax.Array
-
-
-class Root2Blocks(NamedTuple):
-    """An array in 8 bits, finer near zero.
-
-    Attributes:
-      codes: int8, of the array's shape.
-      scale: the largest size in each block, in at least float32.
-    """
-
-    codes: jax.Array
-    scale: jax.Array
-
-
-class LinearBlocks(NamedTuple):
-    """An array in 8 bits, evenly spaced.
-
-    Attributes:
-      codes: int8, of the array's shape.
-      scale: the largest size in each block, in at least float32.
-    """
-
-    codes: jax.Array
-    scale: jax.Array
-
-
-KINDS: dict[str, Any] = {"root4": Root4Blocks, "root2": Root2Blocks, "linear": LinearBlocks}
-
-
-def is_blocks(x: Any) -> bool:
-    """Whether a node of a tree is an array in 8 bits."""
-    return isinstance(x, Root4Blocks | Root2Blocks | LinearBlocks)
-
-
-def blocks_of(x: jax.Array, kind: str) -> Any:
-    """The array in 8 bits; `kind` is a key of `KINDS`."""
-    return KINDS[kind](*_encode(x, kind))
-
-
-def array_of(blocks: Any) -> jax.Array:
-    """The array that blocks stand for, in the dtype of their scales."""
-    return _decode(*blocks, kind_of_blocks(blocks))
-
-
-def kind_of_blocks(blocks: Any) -> str:
-    """The key of `KINDS`."""
-    return next(name for name, kind in KINDS.items() if isinstance(blocks, kind))
+DTYPES = {"root4": jnp.uint8, "root2": jnp.int8, "linear": jnp.int8}
+"""The dtype of the codes of each kind."""
 
 
 def _tile(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -113,8 +58,17 @@ def _blocked(shape: tuple[int, ...]) -> tuple[tuple[int, ...], list[tuple[int, i
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def _encode(x: jax.Array, kind: str) -> tuple[jax.Array, jax.Array]:
-    """The codes and the scales of an array."""
+def encode(x: jax.Array, kind: str, salt: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The codes, of the array's shape, and the scales of its blocks.
+
+    Args:
+      x: a real array.
+      kind: a key of `DTYPES`.
+      salt: an integer scalar, another one each time, so that each rounding is drawn anew.
+
+    Returns:
+      Codes and scales, the latter in at least float32.
+    """
     real = at_least_float32(x.dtype)
     x = x.astype(real)
     counts, padding, split = _blocked(x.shape)
@@ -144,16 +98,16 @@ def _encode(x: jax.Array, kind: str) -> tuple[jax.Array, jax.Array]:
     # already (it came from one, and nothing moved it) stays.
     chance = (part - low**power) / (high**power - low**power)
     nearest = jnp.round(position)
-    drawn = below + (_noise(x) < chance).astype(real)
+    drawn = below + (_noise(x, salt) < chance).astype(real)
     codes = jnp.where(jnp.abs(position - nearest) < 1e-3, nearest, drawn)
-    if kind == "root4":
-        return codes.astype(jnp.uint8), scale
-    return (jnp.sign(x) * codes).astype(jnp.int8), scale
+    signed = codes if kind == "root4" else jnp.sign(x) * codes
+    return signed.astype(DTYPES[kind]), scale
 
 
-def _noise(x: jax.Array) -> jax.Array:
-    """Numbers in [0, 1) from the last bits of x: as good as random where x is an average."""
+def _noise(x: jax.Array, salt: jax.Array) -> jax.Array:
+    """Numbers in [0, 1), a hash of the bits of x and of the salt."""
     bits = lax.bitcast_convert_type(x.astype(jnp.float32), jnp.uint32)
+    bits = bits ^ (salt.astype(jnp.uint32) * jnp.uint32(0x9E3779B9))
     for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
         bits = (bits ^ (bits >> shift)) * jnp.uint32(factor)
     bits = (bits ^ (bits >> 16)) >> 8
@@ -161,7 +115,7 @@ def _noise(x: jax.Array) -> jax.Array:
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def _decode(codes: jax.Array, scale: jax.Array, kind: str) -> jax.Array:
+def decode(codes: jax.Array, scale: jax.Array, kind: str) -> jax.Array:
     """The array, in the dtype of the scales."""
     c = codes.astype(scale.dtype)
     whole = _spread(scale, codes)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from optx_aliases._blocks import KINDS, array_of, blocks_of, is_blocks, kind_of_blocks
+from optx_aliases._blocks import DTYPES, decode, encode
 from optx_core import (
     GradientTransformationExtraArgs,
     OptState,
@@ -22,8 +22,10 @@ from optx_core import (
     Updates,
     check_transformation_like,
     recorded,
+    safe_increment,
     with_extra_args_support,
     wrapping,
+    zero_count,
 )
 
 
@@ -31,10 +33,15 @@ class QuantizeState(NamedTuple):
     """State of `quantize_state`.
 
     Attributes:
-      inner_state: the inner transformation's state, blocks in place of its large arrays.
+      inner_state: the inner transformation's state, 8-bit codes of the same shapes in place of its
+        large arrays: uint8 for those without negative entries, int8 for the others.
+      scales: the scales of their blocks, in the order in which they stand in that state.
+      count: int32 scalar, the number of updates so far; the roundings are drawn from it.
     """
 
     inner_state: OptState
+    scales: tuple[jax.Array, ...]
+    count: jax.Array  # type: ignore[assignment]  # a field, though tuples have count()
 
 
 # How the fields of known states are kept; those with None as they are.
@@ -106,49 +113,58 @@ def quantize_state(
         raise ValueError(f"quantize_state: min_size must be a positive int, not {min_size!r}")
     rules = {**FIELDS, **(fields or {})}
     for name, kind in rules.items():
-        if kind is not None and kind not in KINDS:
+        if kind is not None and kind not in DTYPES:
             raise ValueError(
                 f"quantize_state: fields[{name!r}] must be one of "
-                f"{', '.join(map(repr, KINDS))} or None, not {kind!r}"
+                f"{', '.join(map(repr, DTYPES))} or None, not {kind!r}"
             )
 
     def init(params: Params) -> QuantizeState:
         shapes = {jnp.shape(p) for p in jax.tree.leaves(params)}
+        count, scales = zero_count(), []
 
         def leaf(path: tuple[Any, ...], x: Any) -> Any:
-            kind = _kind_of(path, x, shapes, min_size, rules)
+            large = x.size >= min_size and x.shape in shapes
+            if not large or not jnp.issubdtype(x.dtype, jnp.floating):
+                return x
+            kind = _kind_of(path, x, rules)
             if kind is None:
                 return x
             _check_sign(path, x, kind)
-            return blocks_of(x, kind)
+            codes, scale = encode(x, kind, count)
+            scales.append(scale)
+            return codes
 
-        return QuantizeState(jax.tree_util.tree_map_with_path(leaf, inner.init(params)))
+        inner_state = jax.tree_util.tree_map_with_path(leaf, inner.init(params))
+        return QuantizeState(inner_state, tuple(scales), count)
 
     def update(
         updates: Updates, state: QuantizeState, params: Params = None, **extra_args: Any
     ) -> tuple[Updates, QuantizeState]:
-        kept, structure = _flatten_blocks(state.inner_state)
-        wide = [array_of(x) if is_blocks(x) else x for x in kept]
+        count = safe_increment(state.count)
+        pairs: list[Any] = jax.tree_util.tree_flatten_with_path(state.inner_state)[0]
+        structure: Any = jax.tree_util.tree_structure(state.inner_state)
+        codes = {
+            place: kind
+            for place, (path, x) in enumerate(pairs)
+            if x.dtype in (jnp.uint8, jnp.int8) and (kind := _kind_of(path, x, rules)) is not None
+        }
+        scales = dict(zip(codes, state.scales, strict=True))
+        wide = [
+            decode(x, scales[place], codes[place]) if place in codes else x
+            for place, (_, x) in enumerate(pairs)
+        ]
         updates, after = inner.update(updates, structure.unflatten(wide), params, **extra_args)
         new = structure.flatten_up_to(after)
-        narrow = [
-            blocks_of(x, kind_of_blocks(old)) if is_blocks(old) else x
-            for old, x in zip(kept, new, strict=True)
-        ]
-        return updates, QuantizeState(structure.unflatten(narrow))
+        for place, kind in codes.items():
+            new[place], scales[place] = encode(new[place], kind, count)
+        return updates, QuantizeState(structure.unflatten(new), tuple(scales.values()), count)
 
     return wrapping(init, update)
 
 
-def _flatten_blocks(state: OptState) -> tuple[list[Any], Any]:
-    return jax.tree_util.tree_flatten(state, is_leaf=is_blocks)
-
-
-def _kind_of(
-    path: tuple[Any, ...], x: Any, shapes: set[Any], min_size: int, rules: Mapping[str, Any]
-) -> str | None:
-    """How an array of the state is kept."""
-    real = jnp.issubdtype(x.dtype, jnp.floating) and x.dtype.itemsize <= 8
+def _kind_of(path: tuple[Any, ...], x: Any, rules: Mapping[str, Any]) -> str | None:
+    """How an array of the state is kept, by the names on its path."""
     names = [
         str(getattr(key, "name", getattr(key, "key", getattr(key, "idx", "")))) for key in path
     ]
@@ -161,8 +177,6 @@ def _kind_of(
         and "/".join(names[end + 1 - width : end + 1]) == rule
     ]
     asked = [rules[rule] for _, _, rule in sorted(fitting, reverse=True)]
-    if x.size < min_size or x.shape not in shapes or not real:
-        return None
     if not asked:
         raise ValueError(
             f"quantize_state: state{jax.tree_util.keystr(path)} of shape {x.shape}: it is not known "
