@@ -22,6 +22,7 @@ class Row:
       optax: `optax(module)` builds the same one from optax's names; None where optax has none.
       same_numbers: whether optax's numbers are to be ours; False where the table of differences says
         why they are not (another random stream, another formula).
+      same_state: likewise, whether the state's fields, shapes and dtypes are to be optax's.
       extra_args: `extra_args(params, updates)` returns what `update` needs besides gradients. Where
         a loss is at hand (`value`, `grad`, `value_fn`, `grad_fn`) the tests pass it anyway.
       floor: the bytes per float32 parameter that a step must read and write (g, p and the slots once
@@ -47,6 +48,7 @@ class Row:
     paper: Callable[..., Any] | None = None
     optax: Callable[[Any], Any] | None = None
     same_numbers: bool = True
+    same_state: bool = True
     extra_args: Callable[[Any, Any], dict[str, Any]] | None = None
     floor: float | None = None
     over_floor: float = 1.45
