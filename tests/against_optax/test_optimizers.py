@@ -106,6 +106,8 @@ def test_20_steps_in_double_precision(name, x64):
     rtol, atol = (2e-6, 1e-7) if name in SINGLE else (1e-10, 1e-12)
     if name == "galore":  # small gaps between singular values amplify rounding
         rtol, atol = 1e-7, 1e-8
+    if not ROWS[name].same_state:
+        ours, theirs = (made[::2] for made in (ours, theirs))  # parameters and updates
     for a, b in zip(numbers(ours), numbers(theirs), strict=True):
         np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
 
