@@ -20,7 +20,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from optx_aliases._line import Line, need_loss, scalar, scalar_dtype, scaled
+from optx_aliases._line import Line, need_loss, scalar, scaled
+from optx_aliases._whole_tree import real_dtype_of
 from optx_core import (
     GradientTransformationExtraArgs,
     Params,
@@ -139,7 +140,7 @@ def scale_by_backtracking_linesearch(
     check_number(where, low=0, atol=atol, rtol=rtol)
 
     def init(params: Params) -> ScaleByBacktrackingLinesearchState:
-        real = scalar_dtype(params)
+        real = real_dtype_of(params)
         return ScaleByBacktrackingLinesearchState(
             jnp.ones((), real),
             jnp.full((), jnp.inf, real),

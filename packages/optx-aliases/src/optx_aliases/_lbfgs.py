@@ -23,7 +23,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from optx_aliases._line import compute, inner, pairs, scalar_dtype, total
+from optx_aliases._line import compute, inner, pairs, total
+from optx_aliases._whole_tree import real_dtype_of
 from optx_aliases._zoom_linesearch import scale_by_zoom_linesearch
 from optx_core import (
     GradientTransformationExtraArgs,
@@ -116,7 +117,7 @@ def scale_by_lbfgs(
             slots[1],
             jax.tree.map(memory, slots[2]),
             jax.tree.map(memory, slots[3]),
-            jnp.zeros(memory_size, scalar_dtype(params)),
+            jnp.zeros(memory_size, real_dtype_of(params)),
         )
 
     def update(

@@ -23,7 +23,6 @@ from optx_core import (
     Updates,
     apply_updates,
     at_least_float32,
-    common_real_dtype,
     real_dtype,
     tree,
 )
@@ -52,12 +51,6 @@ def pairs(where: str, name: str, updates: Updates, partner: PyTree) -> list[tupl
             "gradient, or call init again"
         )
     return found
-
-
-def scalar_dtype(params: Params) -> Any:
-    """The dtype of values, slopes and step sizes: float32, or float64 where a parameter is that wide."""
-    leaves = [getattr(p, "dtype", None) or jnp.result_type(p) for p in jax.tree.leaves(params)]
-    return common_real_dtype(*leaves)
 
 
 def compute(x: Any) -> jax.Array:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from optx_aliases._line import scalar_dtype
+from optx_aliases._whole_tree import real_dtype_of
 from optx_core import PyTree
 
 Bounds = tuple[PyTree, PyTree]
@@ -84,7 +84,7 @@ def project(x: PyTree, box: Bounds | None) -> PyTree:
 
 def projected_gradient(x: PyTree, grad: PyTree, box: Bounds | None) -> jax.Array:
     """The size of the projected gradient: max |P(x − g) − x|, without bounds max |g|; a scalar."""
-    real = scalar_dtype(x)
+    real = real_dtype_of(x)
     sizes = [jnp.zeros((), real)]
     lows, highs = (None, None) if box is None else map(jax.tree.leaves, box)
     for place, (a, g) in enumerate(zip(jax.tree.leaves(x), jax.tree.leaves(grad), strict=True)):

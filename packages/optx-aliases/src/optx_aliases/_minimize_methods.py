@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from optx_aliases._lbfgsb import box_step, no_pairs
-from optx_aliases._line import scalar, scalar_dtype
+from optx_aliases._line import scalar
 from optx_aliases._minimize_bounds import Bounds, project
 from optx_aliases._value_and_grad_from_state import search_states
+from optx_aliases._whole_tree import real_dtype_of
 from optx_core import OptState, PyTree, apply_updates, with_extra_args_support
 
 
@@ -52,7 +53,7 @@ class _Evaluated:
 
     def __init__(self, value_fn: Callable[[PyTree], jax.Array], x: PyTree) -> None:
         self.value_fn = value_fn
-        self.real = scalar_dtype(x)
+        self.real = real_dtype_of(x)
 
     def value(self, x: PyTree) -> jax.Array:
         return scalar("minimize", self.value_fn(x), self.real)

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from optx_aliases._matrices import Axes
+from optx_aliases._moments import corrected_mean
 from optx_aliases._muon_dimension_numbers import DimensionNumbers, axes_of_leaves
 from optx_aliases._newton_schulz import check_coefficients, newton_schulz
 from optx_aliases._stacks import map_stacks
@@ -33,7 +34,6 @@ from optx_core import (
     ScalarOrSchedule,
     Updates,
     at_least_float32,
-    bias_correction,
     check_number,
     decay_of,
     recorded,
@@ -65,10 +65,7 @@ def _momentum(
     g: jax.Array, mu: jax.Array, *, beta: Decay, count: jax.Array, nesterov: bool
 ) -> tuple[jax.Array, jax.Array]:
     mu = beta.value * mu + beta.complement * g
-    if not nesterov:
-        return mu / bias_correction(beta, count), mu
-    ahead = beta.value * mu / bias_correction(beta, count + 1)
-    return ahead + beta.complement * g / bias_correction(beta, count), mu
+    return corrected_mean(mu, g, beta, count, nesterov), mu
 
 
 @functools.partial(jax.jit, static_argnames=("axes", "orthogonalize", "options", "adaptive"))

@@ -28,7 +28,8 @@ from optx_core import (
 
 def real_dtype_of(params: Params) -> Any:
     """The dtype of a number that belongs to all parameters: float32, or float64 for wide ones."""
-    return common_real_dtype(*(jnp.result_type(p) for p in jax.tree.leaves(params)))
+    leaves = [getattr(p, "dtype", None) or jnp.result_type(p) for p in jax.tree.leaves(params)]
+    return common_real_dtype(*leaves)
 
 
 def copy_of(params: Params, dtype: Any = None) -> PyTree:

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from optx_aliases._line import Line, need_loss, scalar, scalar_dtype, scaled
+from optx_aliases._line import Line, need_loss, scalar, scaled
+from optx_aliases._whole_tree import real_dtype_of
 from optx_aliases._zoom import strong_wolfe, tolerances
 from optx_core import (
     GradientTransformationExtraArgs,
@@ -138,7 +139,7 @@ def scale_by_zoom_linesearch(
         )
 
     def init(params: Params) -> ScaleByZoomLinesearchState:
-        real = scalar_dtype(params)
+        real = real_dtype_of(params)
         return ScaleByZoomLinesearchState(
             jnp.ones((), real),
             jnp.full((), jnp.inf, real),
