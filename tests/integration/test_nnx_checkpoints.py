@@ -9,7 +9,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from flax import nnx
-from optx_aliases import adam, adamw
+from optx_aliases import adabelief, adam, adamw
 from optx_core import apply_updates, chain, clip_by_global_norm, inject_hyperparams, with_ema
 from optx_flax import abstract_state, freeze, migrate_opt_state, param_groups, restore_into
 
@@ -187,3 +187,11 @@ def test_trap_a_gap_that_flax_passes_over_is_refused_and_the_cure_named(tmp_path
     np.testing.assert_array_equal(changed.layers[0].kernel[...], model.layers[0].kernel[...])
     moved = migrate_opt_state(restored, changed, new)
     assert sum("/mu/" in path for path in moved.carried) == 4
+
+
+def test_moments_of_another_optimizer_with_the_same_fields_are_not_taken_for_its_own():
+    model = Model()
+    old = nnx.Optimizer(model, adabelief(1e-3), wrt=nnx.Param)
+    new = nnx.Optimizer(model, adam(1e-3), wrt=nnx.Param)
+    with pytest.raises(ValueError, match="nothing that the new optimizer could use"):
+        migrate_opt_state(old, model, new)

@@ -95,7 +95,7 @@ def migrate_opt_state(old: Any, model: Any, optimizer: nnx.Optimizer) -> Migrati
     for slot in after:
         name = "/".join(slot.path)
         values.append(slot.value)
-        like = [s for s in by_kind.get(slot.kind, []) if np.shape(s.value) == np.shape(slot.value)]
+        like = [old for old in by_kind.get(slot.kind, []) if _may_be(old, slot)]
         best = _nearest(slot, like)
         if not like or "hyperparams" in slot.path:
             fresh.append(name)
