@@ -65,8 +65,11 @@ def cross_entropies(n, classes, features, rounds):
         {
             "plain": lambda f, w, y: optax.softmax_cross_entropy_with_integer_labels(f @ w, y),
             "optx": L.linear_softmax_cross_entropy,
-            "optx, recompute=True, 256 rows": lambda f, w, y: L.linear_softmax_cross_entropy(
-                f, w, y, chunk_size=256, recompute=True
+            "optx, 256 rows": lambda f, w, y: L.linear_softmax_cross_entropy(
+                f, w, y, chunk_size=256
+            ),
+            "optx, recompute=True, 128 rows": lambda f, w, y: L.linear_softmax_cross_entropy(
+                f, w, y, chunk_size=128, recompute=True
             ),
         },
         (f, w, y),

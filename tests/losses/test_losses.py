@@ -496,18 +496,3 @@ def test_the_assignment_is_the_cheapest_of_all_permutations():
         assert costs[rows, columns].sum() == best
         other, turned = L.hungarian_algorithm(jnp.asarray(costs.T))
         assert costs.T[other, turned].sum() == best
-
-
-def test_recomputing_losses_of_a_last_layer_can_be_batched_with_their_gradients():
-    (f, w), y = cast((X, RNG.normal(size=(K, 7))), jnp.float32), jnp.asarray(INTS)
-
-    def gradient(f, recompute=True):
-        return jax.grad(
-            lambda f: jnp.mean(
-                L.linear_softmax_cross_entropy(f, w, y, chunk_size=2, recompute=recompute)
-            )
-        )(f)
-
-    both = jax.vmap(gradient)(jnp.stack([f, 2 * f]))
-    np.testing.assert_allclose(both[0], gradient(f, recompute=False), rtol=1e-5, atol=1e-7)
-    np.testing.assert_allclose(both[1], gradient(2 * f, recompute=False), rtol=1e-5, atol=1e-7)

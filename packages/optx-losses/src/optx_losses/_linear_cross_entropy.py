@@ -18,11 +18,12 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from optx_core import Scalar, check_number
-from optx_losses._chunks import Plan, recomputed, with_unit_gradients
+from optx_losses._chunks import recomputed, with_unit_gradients
 from optx_losses._inputs import as_floats, as_integers, has_shape
 from optx_losses._integer_labels import label_rules
+from optx_losses._rows import Plan
 
-_CHUNKS = 24  # by default: the logits of so small a part of the rows at a time
+_CHUNKS = 4  # by default, of the rows
 _LEAST_LOGITS = 2**20  # and not less than so many, 4 MiB
 
 
@@ -53,15 +54,16 @@ def linear_softmax_cross_entropy(
         gradient, as in `softmax_cross_entropy_with_integer_labels`.
       bias: b, shape [classes]; −inf rules a class out (padding of the vocabulary, say).
       chunk_size: how many rows at a time. Fewer take less memory, and more time once the product is
-        too small to be efficient. By default a 24th of the rows, or more where the logits are few.
+        too small to be efficient. By default a quarter of the rows, or more where the logits are few.
       label_smoothing: ε, the share of the label that goes to all classes alike, in [0, 1].
       ignore_index: a label that gives 0 and no gradient (−100, say), whether or not in range.
       z_loss: how much of the squared log-normalizer to add, at least 0 (1e-4, say).
       soft_cap: bound on the logits' magnitude, greater than 0: x ← soft_cap·tanh(x / soft_cap);
         None for none.
-      recompute: whether to compute the logits again going back. Slower by about a half, but all of
-        JAX's transformations apply. If not, reverse mode runs the matrix products once, and has no
-        batching rule (`vmap` of a gradient needs `recompute=True`).
+      recompute: whether to compute the logits again going back, four matrix products in all. If not,
+        the gradients are made going forward, three products, and multiplied going back; where the
+        cotangents of the rows are not all equal (looked at when running) the logits are computed
+        again after all. Under `vmap` both are done, and `recompute=True` is the faster.
       precision: of the matrix products, as for `jax.numpy.matmul`.
 
     Returns:

@@ -27,10 +27,16 @@ def row_losses(
     smooth: bool, x: jax.Array, right: jax.Array, share: jax.Array, z: jax.Array
 ) -> jax.Array:
     """The losses of rows of logits."""
-    log_z = log_normalizer(x)
-    loss = log_z - _at(x, right)
-    if smooth:
-        loss = (1 - share) * loss + share * (log_z - _mean(x))
+    return losses_of(log_normalizer(x), at(x, right), mean(x) if smooth else None, share, z)
+
+
+def losses_of(
+    log_z: jax.Array, x_right: jax.Array, x_mean: jax.Array | None, share: jax.Array, z: jax.Array
+) -> jax.Array:
+    """The losses, given L, x_y and, if labels are smoothed, the mean of the logits."""
+    loss = log_z - x_right
+    if x_mean is not None:
+        loss = (1 - share) * loss + share * (log_z - x_mean)
     return loss + z * log_z**2
 
 
@@ -38,10 +44,10 @@ def _row_losses_jvp(smooth: bool, primals: Any, tangents: Any) -> tuple[jax.Arra
     x, right, share, z = primals
     dx, _, dshare, dz = tangents
     log_z = checkpoint_name(log_normalizer(x), LOG_NORMALIZER)
-    loss = log_z - _at(x, right)
+    loss = log_z - at(x, right)
     tangent = jnp.zeros_like(loss)
     if smooth:
-        even = log_z - _mean(x)
+        even = log_z - mean(x)
         if not isinstance(dshare, SymbolicZero):
             tangent = tangent + (even - loss) * dshare
         loss = (1 - share) * loss + share * even
@@ -50,7 +56,9 @@ def _row_losses_jvp(smooth: bool, primals: Any, tangents: Any) -> tuple[jax.Arra
     loss = loss + z * log_z**2
     if isinstance(dx, SymbolicZero):
         return loss, tangent
-    slope = row_slopes(smooth, x, log_z, right, share, z)
+    even = even_shares(x, share, there_count(x)) if smooth else None
+    is_right = jnp.arange(x.shape[1], dtype=jnp.int32)[None, :] == right[:, None]
+    slope = row_slopes(jnp.exp(x - log_z[:, None]), log_z, is_right, share, z, even)
     return loss, tangent + jnp.sum(slope * dx, axis=1)
 
 
@@ -58,24 +66,31 @@ row_losses.defjvp(_row_losses_jvp, symbolic_zeros=True)
 
 
 def row_slopes(
-    smooth: bool,
-    x: jax.Array,
+    p: jax.Array,
     log_z: jax.Array,
-    right: jax.Array,
+    is_right: jax.Array,
     share: jax.Array,
     z: jax.Array,
+    even: jax.Array | None,
 ) -> jax.Array:
-    """dloss/dx of rows of logits, given L."""
-    slope = jnp.exp(x - log_z[:, None]) * (1 + 2 * z * log_z)[:, None]
-    is_right = jnp.arange(x.shape[1], dtype=jnp.int32)[None, :] == right[:, None]
-    if smooth:
-        there = x > -jnp.inf
-        count = jnp.maximum(jnp.sum(there, axis=1), 1).astype(x.dtype)
-        slope = slope - jnp.where(is_right, 1 - share, 0)
-        slope = slope - jnp.where(there, (share / count)[:, None], 0)
-    else:
-        slope = slope - jnp.where(is_right, 1, 0).astype(x.dtype)
-    return slope
+    """dloss/dx of rows of logits, or of some of their classes, given p = exp(x − L), L and [c = y].
+
+    `even` is ε / K, None if nothing is smoothed.
+    """
+    slope = p * (1 + 2 * z * log_z)[:, None]
+    if even is None:
+        return slope - is_right.astype(p.dtype)
+    return slope - jnp.where(is_right, 1 - share, 0) - even
+
+
+def even_shares(x: jax.Array, share: jax.Array, count: jax.Array) -> jax.Array:
+    """ε / K of each logit, 0 where a class is not there."""
+    return jnp.where(x > -jnp.inf, (share / count)[:, None], 0)
+
+
+def there_count(x: jax.Array) -> jax.Array:
+    """K, the number of classes that are there, at least 1."""
+    return jnp.maximum(jnp.sum(x > -jnp.inf, axis=1), 1).astype(x.dtype)
 
 
 def log_normalizer(x: jax.Array) -> jax.Array:
@@ -84,11 +99,11 @@ def log_normalizer(x: jax.Array) -> jax.Array:
     return (log_sum + m)[:, 0]
 
 
-def _at(x: jax.Array, right: jax.Array) -> jax.Array:
+def at(x: jax.Array, right: jax.Array) -> jax.Array:
+    """The logits of the right classes."""
     return jnp.take_along_axis(x, right[:, None], axis=1, mode="promise_in_bounds")[:, 0]
 
 
-def _mean(x: jax.Array) -> jax.Array:
-    there = x > -jnp.inf
-    count = jnp.maximum(jnp.sum(there, axis=1), 1).astype(x.dtype)
-    return jnp.sum(jnp.where(there, x, 0), axis=1) / count
+def mean(x: jax.Array) -> jax.Array:
+    """The mean of the logits that are there."""
+    return jnp.sum(jnp.where(x > -jnp.inf, x, 0), axis=1) / there_count(x)
