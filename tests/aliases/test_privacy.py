@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 import optx_aliases
-from optx_core import MaskedNode, apply_updates
+from optx_core import (
+    MaskedNode,
+    TreeMismatchError,
+    add_decayed_weights,
+    apply_updates,
+    chain,
+    inject_hyperparams,
+    named_chain,
+    scale,
+)
 from optx_core.testing import check_transformation
 
 private = optx_aliases.differentially_private_aggregate
@@ -101,6 +110,27 @@ def test_dpsgd_trains_with_parameters_at_hand():
         "TraceState",
         "ScaleByScheduleState",
     ]
+
+
+def test_it_may_begin_any_chain_and_what_comes_out_must_fit_the_parameters():
+    params = {"w": jnp.zeros(3), "b": jnp.asarray(0.0)}
+    grads = {"w": jnp.ones((8, 3)), "b": jnp.ones(8)}
+    begin = private(2.0, 0.0, key=0)
+    for tx in (
+        chain(begin, chain(scale(1.0))),
+        named_chain(("private", begin), ("step", scale(1.0))),
+        chain(chain(begin), add_decayed_weights(0.1)),
+        inject_hyperparams(optx_aliases.dpsgd)(-1.0, 2.0, 0.0, seed=0),
+    ):
+        updates, _ = jax.jit(tx.update)(grads, tx.init(params), params)
+        np.testing.assert_allclose(updates["w"], jnp.ones(3), rtol=1e-6)
+        assert updates["b"].shape == ()
+    tx, wide = chain(begin, scale(1.0)), {**grads, "w": jnp.ones((8, 4))}
+    with pytest.raises(TreeMismatchError, match=r"\['w'\]"):
+        tx.update(wide, tx.init(params), params)
+    later = chain(scale(1.0), begin)
+    with pytest.raises(TreeMismatchError, match=r"\['b'\]"):
+        later.update(grads, later.init(params), params)
 
 
 def test_masked_leaves_pass_by():

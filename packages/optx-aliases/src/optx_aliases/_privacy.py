@@ -20,7 +20,6 @@ import jax.numpy as jnp
 
 from optx_core import (
     GradientTransformationExtraArgs,
-    OptState,
     Params,
     Scalar,
     ScalarOrSchedule,
@@ -35,6 +34,7 @@ from optx_core import (
     scale_by_learning_rate,
     trace,
     tree,
+    wrapping,
 )
 
 
@@ -114,7 +114,7 @@ def differentially_private_aggregate(
         ]
         return structure.unflatten(made), DifferentiallyPrivateAggregateState(later)
 
-    return GradientTransformationExtraArgs(init, update)
+    return wrapping(init, update, per_example=True)
 
 
 def _noised(
@@ -167,21 +167,8 @@ def dpsgd(
     """
     if nesterov and momentum is None:
         raise ValueError("dpsgd: nesterov=True needs a momentum, such as momentum=0.9")
-    private = differentially_private_aggregate(l2_norm_clip, noise_multiplier, seed)
-    rest = chain(
+    return chain(
+        differentially_private_aggregate(l2_norm_clip, noise_multiplier, seed),
         identity() if momentum is None else trace(momentum, nesterov),
         scale_by_learning_rate(learning_rate),
     )
-
-    def init(params: Params) -> tuple[OptState, ...]:
-        return (private.init(params), *rest.init(params))
-
-    def update(
-        updates: Updates, state: tuple[OptState, ...], params: Params = None, **extra_args: Any
-    ) -> tuple[Updates, tuple[OptState, ...]]:
-        # Not a chain: examples come in, one gradient goes out, and only that fits the parameters.
-        updates, first = private.update(updates, state[0], params, **extra_args)
-        updates, others = rest.update(updates, tuple(state[1:]), params, **extra_args)
-        return updates, (first, *others)
-
-    return GradientTransformationExtraArgs(init, update)

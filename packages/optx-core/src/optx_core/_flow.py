@@ -50,12 +50,12 @@ class Flow:
         self._waiting: list[_Waiting] = []
         self._mask: list[bool] | None = None
         self._names = [name]
+        self._unchecked = params
         self._check_gradients()
-        if params is not None:
-            self._check_params(updates, params)
 
     @property
     def updates(self) -> Updates:
+        self._check_params()
         self._run()
         return self.skeleton
 
@@ -74,11 +74,13 @@ class Flow:
     @property
     def present(self) -> Updates:
         """The updates with None for every float0 leaf, for mathematics that knows only arrays."""
-        return jax.tree.map(
-            lambda g: None if is_absent(g) and not is_placeholder(g) else g,
-            self.updates,
-            is_leaf=is_placeholder,
-        )
+        return _present(self.updates)
+
+    @property
+    def examples(self) -> Updates:
+        """The same, of gradients of single examples, which need not have the parameters' shapes."""
+        self._run()
+        return _present(self.skeleton)
 
     def restore(self, updates: Updates) -> Updates:
         """Updates computed from `present`, with the absent leaves as they were."""
@@ -130,6 +132,7 @@ class Flow:
 
     def push(self, step: LeafStep) -> Callable[[], OptState]:
         """Lets a step wait for its turn; returns what gives its new state."""
+        self._check_params()
         waiting = _Waiting(step, self.trail, self._mask)
         self._waiting.append(waiting)
 
@@ -266,9 +269,17 @@ class Flow:
                 if same and _shape(x) != shape:
                     raise TreeMismatchError(_wrong_shape(item.trail, self._path(index), shape, x))
 
-    def _check_params(self, updates: Updates, params: Params) -> None:
+    def _check_params(self) -> None:
+        """Compares shapes with the parameters', once, before anything reads the updates."""
+        params, self._unchecked = self._unchecked, None
+        if params is None:
+            return
         theirs = flatten_like(
-            self._structure, params, where=self.trail, name="the parameters", like=lambda: updates
+            self._structure,
+            params,
+            where=self.trail,
+            name="the parameters",
+            like=lambda: self.skeleton,
         )
         for index, (g, p) in enumerate(zip(self._leaves, theirs, strict=True)):
             if is_absent(g) or is_placeholder(p):
@@ -294,6 +305,14 @@ def _program(plans: list[Equations]) -> tuple[Program, list[int], list[int]]:
         )
     )
     return program, [0, *used], [place for plan in plans for place in plan.renews]
+
+
+def _present(updates: Updates) -> Updates:
+    return jax.tree.map(
+        lambda g: None if is_absent(g) and not is_placeholder(g) else g,
+        updates,
+        is_leaf=is_placeholder,
+    )
 
 
 def _shape(x: Any) -> tuple[int, ...]:

@@ -64,13 +64,18 @@ def staged(
 
 
 def wrapping(
-    init: TransformInitFn, update: Callable[..., tuple[Updates, OptState]]
+    init: TransformInitFn,
+    update: Callable[..., tuple[Updates, OptState]],
+    *,
+    per_example: bool = False,
 ) -> GradientTransformationExtraArgs:
     """Makes a transformation that needs the whole tree of updates, such as one around another.
 
     Args:
       init: makes the state.
       update: `update(updates, state, params, **extra_args)`; sees None in place of float0.
+      per_example: whether its updates are gradients of single examples, with an axis that the
+        parameters do not have; what it gives has their shapes. Such a one comes first in a chain.
 
     Returns:
       A transformation with the checks of the protocol.
@@ -90,7 +95,8 @@ def wrapping(
     def stages(
         flow: Flow, state: OptState, params: Params = None, **extra_args: Any
     ) -> Callable[[], OptState]:
-        updates, new_state = update(flow.present, state, params, **extra_args)
+        given = flow.examples if per_example else flow.present
+        updates, new_state = update(given, state, params, **extra_args)
         flow.updates = flow.restore(updates)
         return lambda: new_state
 
