@@ -57,7 +57,12 @@ def test_an_estimator_serves_optaxs_sophia():
     state = tx.init(params)
     of = lambda p: loss(p, x, y)
     start = float(of(params))
-    for _ in range(20):
+
+    @jax.jit
+    def step(params, state):
         updates, state = tx.update(jax.grad(of)(params), state, params, obj_fn=of)
-        params = optax.apply_updates(params, updates)
+        return optax.apply_updates(params, updates), state
+
+    for _ in range(20):
+        params, state = step(params, state)
     assert float(of(params)) < start

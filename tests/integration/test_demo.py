@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 import inspect
+import os
 import pathlib
 import subprocess
 import sys
@@ -16,14 +17,24 @@ from flax import nnx
 EXAMPLE = pathlib.Path(__file__).resolve().parents[2] / "examples" / "digits.py"
 
 
-def run(*args):
+def run(*args, script=EXAMPLE, **environment):
     return subprocess.run(
-        [sys.executable, str(EXAMPLE), *map(str, args)], capture_output=True, text=True, check=False
+        [sys.executable, *map(str, (script, *args))],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
 def test_it_trains_draws_and_resumes_bit_equal(tmp_path):
-    whole = run("--steps", 40, "--out", tmp_path / "a", "--checkpoint", tmp_path / "whole")
+    # All runs have the same programs: they are compiled once.
+    cache = {
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "programs"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    }
+    demo = functools.partial(run, **cache)
+    whole = demo("--steps", 40, "--out", tmp_path / "a", "--checkpoint", tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr
     assert (tmp_path / "a" / "digits-adamw.png").stat().st_size > 10_000
     # A run that is stopped after its first checkpoints, and run again:
@@ -38,15 +49,14 @@ def test_it_trains_draws_and_resumes_bit_equal(tmp_path):
     script.write_text(
         code.replace(";def", "\ndef") + "m['train'].__globals__['save'] = stop\nm['main']()\n"
     )
-    command = [sys.executable, script, EXAMPLE, "--steps", "40", "--checkpoint", tmp_path / "two"]
-    out = ["--out", tmp_path / "b"]
-    stopped = subprocess.run([*command, *out], capture_output=True, text=True, check=False)
+    two = ["--steps", 40, "--checkpoint", tmp_path / "two"]
+    stopped = demo(EXAMPLE, *two, "--out", tmp_path / "b", script=script)
     assert stopped.returncode == 7, stopped.stderr
-    resumed = run("--steps", 40, "--checkpoint", tmp_path / "two", "--out", tmp_path / "b")
+    resumed = demo(*two, "--out", tmp_path / "b")
     assert resumed.returncode == 0, resumed.stderr
     assert "resumed at step" in resumed.stdout
     assert last_state(tmp_path / "whole") == last_state(tmp_path / "two")
-    other = run("--steps", 40, "--seed", 1, "--checkpoint", tmp_path / "two")
+    other = demo(*two, "--seed", 1)
     assert other.returncode == 2
     assert "Give the same options, or another folder" in " ".join(other.stdout.split())
 
