@@ -32,14 +32,45 @@ def bits(dimensions):
     return np.array(list(itertools.product([0.0, 1.0], repeat=dimensions)))
 
 
+@functools.cache
+def small_programs():
+    """`jax.jit` for programs on small arrays: compilation is all the time there is.
+
+    The options halve it; a version of the compiler that does not know one goes without.
+    """
+    options = {}
+    for name, value in (
+        ("xla_cpu_use_fusion_emitters", False),
+        ("xla_cpu_parallel_codegen_split_count", 1),
+    ):
+        try:
+            jax.jit(lambda x: x, compiler_options={name: value})(np.float32(0))
+        except (jax.errors.JaxRuntimeError, ValueError):
+            continue
+        options[name] = value
+    return functools.partial(jax.jit, compiler_options=options)
+
+
+@pytest.fixture(scope="session")
+def jit():
+    return small_programs()
+
+
 @functools.lru_cache(maxsize=512)
 def _compiled(estimator):
-    return jax.jit(lambda params, noise, state: estimator.gradients(params, noise, state))
+    def gradients(params, noise, state, given):
+        e = estimator if given is None else estimator(given)
+        return e.gradients(params, noise, state)
+
+    return small_programs()(gradients)
 
 
-def moments(estimator, params, noise, weights, state=None):
-    """Exact mean and variance of one unit's gradient, trees of floats."""
-    rows = _compiled(estimator)(params, noise, state)
+def moments(estimator, params, noise, weights, state=None, given=None):
+    """Exact mean and variance of one unit's gradient, trees of floats.
+
+    With `given`, numbers that do not compile anew, the estimator is a function of them.
+    """
+    rows = _compiled(estimator)(params, noise, state, given)
 
     def mean(r):
         return np.tensordot(weights, np.asarray(r, np.float64), 1)
@@ -66,9 +97,12 @@ def quadrature():
 
 
 @pytest.fixture(autouse=True)
-def compile_quickly():
-    """Arrays here are small: compilation is all the time there is."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
+def bounded_memory():
+    """In the place of the whole suite's: these programs are small, and the rows of a module share them."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def programs_of_one_module():
     yield
-    jax.config.update("jax_disable_most_optimizations", before)
+    _compiled.cache_clear()
+    jax.clear_caches()

@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.special import logit
+from scipy.special import expit, logit
 
 from optx_estimators import (
     Bernoulli,
     OneHotCategorical,
+    RelaxState,
     arm,
     constant_baseline,
     disarm,
@@ -42,7 +43,7 @@ def make(method):
 
 
 def params(theta, t):
-    return {"phi": jnp.array(logit(theta)), "t": jnp.array(t)}
+    return {"phi": np.array(logit(theta)), "t": np.array(t)}
 
 
 def truth(theta, t):
@@ -54,17 +55,17 @@ def coin(theta):
     return np.array([theta / 2, (1 + theta) / 2]), np.array([theta, 1 - theta])
 
 
-def moments_of_flips(quadrature, method, theta, t, K=1):
+def moments_of_flips(quadrature, method, theta, t, K=1, given=None):
     u, w = coin(theta)
     nodes = np.array(np.meshgrid(*[u] * K, indexing="ij")).reshape(K, -1).T
     weights = np.array(np.meshgrid(*[w] * K, indexing="ij")).reshape(K, -1).prod(0)
-    noise = jnp.asarray(nodes.reshape(-1))
+    noise = nodes.reshape(-1)
     if method == measure_valued():
         from optx_estimators._mvd_terms import Row
 
-        noise = Row(noise, noise, jnp.zeros((len(noise), 0)))
-    state = make(method).init(params(theta, t))
-    mean, var = quadrature.moments(make(method), params(theta, t), noise, weights, state)
+        noise = Row(noise, noise, np.zeros((len(noise), 0)))
+    e = make(method) if given is None else told
+    mean, var = quadrature.moments(e, params(theta, t), noise, weights, given=given)
     return mean["phi"], var["phi"]
 
 
@@ -88,24 +89,20 @@ def optimal(theta, t):
 
 
 def told(b):
-    """A constant baseline."""
-    return score_function(constant_baseline(b))
+    """With a constant baseline."""
+    return make(score_function(constant_baseline(b)))
 
 
+# name, method or a number for a constant baseline, variance, flips in a unit
 FLIPS = [
     ("score", lambda th, t: score_function(), score_variance, 1),
     (
         "mean baseline",
-        lambda th, t: told(th * (1 - t) ** 2 + (1 - th) * t**2),
+        lambda th, t: th * (1 - t) ** 2 + (1 - th) * t**2,
         lambda th, t: (1 - 2 * t) ** 2 * th * (1 - th) * (1 - 4 * th * (1 - th)),
         1,
     ),
-    (
-        "optimal baseline",
-        lambda th, t: told(optimal(th, t)),
-        lambda th, t: 0.0,
-        1,
-    ),
+    ("optimal baseline", optimal, lambda th, t: 0.0, 1),
     ("measure-valued", lambda th, t: measure_valued(), lambda th, t: 0.0, 1),
     *(
         (
@@ -123,7 +120,9 @@ FLIPS = [
 @pytest.mark.parametrize("row", FLIPS, ids=lambda r: r[0])
 def test_flips_have_the_moments_of_the_table(x64, quadrature, row, setting):
     _, method, variance, K = row
-    mean, var = moments_of_flips(quadrature, method(*setting), *setting, K)
+    made = method(*setting)
+    given = made if isinstance(made, float) else None
+    mean, var = moments_of_flips(quadrature, made, *setting, K, given)
     np.testing.assert_allclose(mean, truth(*setting), rtol=1e-10)
     np.testing.assert_allclose(var, variance(*setting), rtol=1e-8, atol=1e-16)
 
@@ -144,7 +143,7 @@ def test_arm_and_disarm_have_the_moments_of_the_table(x64, quadrature, method, s
     theta, t = setting
     r = min(theta, 1 - theta)
     u, w = pieces([0.0, r, 0.5, 1 - r, 1.0])
-    mean, var = quadrature.moments(make(method), params(theta, t), jnp.asarray(u), w, ())
+    mean, var = quadrature.moments(make(method), params(theta, t), u, w, ())
     mean, var = mean["phi"], var["phi"]
     v, delta = theta * (1 - theta), 1 - 2 * t
     if method == arm():
@@ -161,7 +160,17 @@ def uv(quadrature, theta):
     wu = np.concatenate([(1 - theta) * w, theta * w])
     U, V = (a.reshape(-1) for a in np.meshgrid(u, x, indexing="ij"))
     U, V = np.clip(U, 1e-300, 1 - 1e-16), np.clip(V, 1e-300, 1 - 1e-16)
-    return jnp.stack([U, V], axis=1), np.outer(wu, w).reshape(-1)
+    return np.stack([U, V], axis=1), np.outer(wu, w).reshape(-1)
+
+
+def rebar_state(temperature, eta):
+    return RelaxState(np.float32(eta), np.log(np.float32(temperature)), (), ())
+
+
+def test_the_state_of_rebar_holds_its_temperature_and_its_coefficient():
+    made, expected = rebar(0.3, 0.7).init(()), rebar_state(0.3, 0.7)
+    assert jax.tree.structure(made) == jax.tree.structure(expected)
+    np.testing.assert_allclose(jax.tree.leaves(made), jax.tree.leaves(expected), rtol=1e-6)
 
 
 REBAR = [
@@ -175,7 +184,7 @@ REBAR = [
 def test_rebar_is_unbiased_whatever_its_coefficient_and_temperature(x64, quadrature, row):
     theta, t, temperature, eta = row
     p = params(theta, t)
-    state = make(rebar(temperature, eta)).init(p)  # η and λ live in the state
+    state = rebar_state(temperature, eta)  # η and λ live in the state
     noise, w = uv(quadrature, theta)
     mean, var = quadrature.moments(make(rebar()), p, noise, w, state)
     mean, var = mean["phi"], var["phi"]
@@ -191,7 +200,7 @@ def test_relax_is_unbiased_whatever_its_critic(x64, quadrature, with_function):
     def critic(w, s):
         return jnp.sum(w * jnp.tanh(s)) + 0.1 * jnp.sum(s**2)
 
-    method = relax(critic, jnp.array(0.7), with_function=with_function)
+    method = relax(critic, np.array(0.7), with_function=with_function)
     e, p = make(method), params(0.3, 0.45)
     noise, w = uv(quadrature, 0.3)
     mean, _ = quadrature.moments(e, p, noise, w, e.init(p))
@@ -219,35 +228,27 @@ def test_biased_methods_have_the_bias_of_the_table(x64, quadrature, row):
     else:
         u, w = pieces(np.concatenate([[0], np.geomspace(1e-8, 0.5, 40)]), 12)
         u, w = np.concatenate([u, 1 - u]), np.concatenate([w, w])
-        mean, var = quadrature.moments(make(method), params(theta, t), jnp.asarray(u), w)
+        mean, var = quadrature.moments(make(method), params(theta, t), u, w)
         mean, var = mean["phi"], var["phi"]
     np.testing.assert_allclose(mean, mean_is, rtol=2e-3 if variance_is is None else 2e-6)
     if variance_is is not None:
         np.testing.assert_allclose(var, variance_is, rtol=1e-5)
 
 
-def enumerated_gradient(method, f, logits, one_hot):
-    """E of the gradient over all outcomes of four sites, by the samples' probabilities."""
-    make = OneHotCategorical if one_hot else Bernoulli
-    e = estimator(f, make, method=method)
-    sites = logits.shape[0]
-    outcomes = np.array(np.meshgrid(*[[0, 1]] * sites, indexing="ij")).reshape(sites, -1).T
-    probs = np.asarray(make(logits).probs)
-    theta = probs[:, 1] if one_hot else probs
-    # noise in the middle of the interval of each outcome
+def outcomes_of(sites):
+    """Every outcome of some bits."""
+    return np.array(list(itertools.product([0, 1], repeat=sites)))
+
+
+def middles(theta, outcomes, one_hot):
+    """Noise in the middle of the interval of each outcome."""
     low = (1 + (1 - theta)) / 2 if one_hot else theta / 2
     high = (1 - theta) / 2 if one_hot else (1 + theta) / 2
-    noise = np.where(outcomes == 1, low, high)
-    weights = np.where(outcomes == 1, theta, 1 - theta).prod(1)
-    rows = jax.jit(e.gradients)(logits, jnp.asarray(noise))
-    exact = jax.jit(jax.grad(estimator(f, make, method=enumerate_support()).estimate))
-    return np.tensordot(weights, np.asarray(rows), 1), exact(logits, jnp.zeros((1, 0)))
+    return np.where(outcomes == 1, low, high)
 
 
-@pytest.mark.parametrize("one_hot", [False, True])
-@pytest.mark.parametrize("method", [reinmax(), straight_through()], ids=repr)
-@pytest.mark.parametrize("degree", [2, 3])
-def test_reinmax_is_unbiased_for_what_is_quadratic_in_each_bit(x64, method, degree, one_hot):
+def polynomial(degree, one_hot):
+    """A function of four bits, its logits, and the exact gradient of its expectation."""
     rng = np.random.default_rng(0)
     A, b = rng.normal(size=(4, 4)), rng.normal(size=4)
 
@@ -255,9 +256,31 @@ def test_reinmax_is_unbiased_for_what_is_quadratic_in_each_bit(x64, method, degr
         x = x[:, 1] if one_hot else x
         return x @ A @ x + (x + 0.3) ** degree @ b
 
-    shape = (4, 2) if one_hot else (4,)
-    logits = jnp.asarray(rng.normal(size=shape))
-    mean, exact = enumerated_gradient(method, f, logits, one_hot)
+    logits = rng.normal(size=(4, 2) if one_hot else (4,))
+    theta, x = theta_of(logits, one_hot), outcomes_of(4)
+    values = np.sum(x @ A * x, axis=1) + (x + 0.3) ** degree @ b
+    exact = (probabilities_of(theta, x) * values) @ (x - theta)  # E f·∇log p
+    return f, logits, np.stack([-exact, exact], axis=1) if one_hot else exact
+
+
+def theta_of(logits, one_hot):
+    return expit(logits[:, 1] - logits[:, 0]) if one_hot else expit(logits)
+
+
+def probabilities_of(theta, outcomes):
+    return np.where(outcomes == 1, theta, 1 - theta).prod(1)
+
+
+@pytest.mark.parametrize("one_hot", [False, True])
+@pytest.mark.parametrize("method", [reinmax(), straight_through()], ids=repr)
+@pytest.mark.parametrize("degree", [2, 3])
+def test_reinmax_is_unbiased_for_what_is_quadratic_in_each_bit(x64, jit, method, degree, one_hot):
+    f, logits, exact = polynomial(degree, one_hot)
+    theta, outcomes = theta_of(logits, one_hot), outcomes_of(4)
+    family = OneHotCategorical if one_hot else Bernoulli
+    gradients = jit(estimator(f, family, method=method).gradients)
+    rows = np.asarray(gradients(logits, middles(theta, outcomes, one_hot)))
+    mean = np.tensordot(probabilities_of(theta, outcomes), rows, 1)
     bias = np.linalg.norm(mean - exact) / np.linalg.norm(exact)
     if method == reinmax() and degree == 2:
         assert bias < 1e-12
@@ -265,22 +288,34 @@ def test_reinmax_is_unbiased_for_what_is_quadratic_in_each_bit(x64, method, degr
         assert bias > 0.01
 
 
-def test_disarm_has_no_variance_at_one_half_where_leave_one_out_has(x64, quadrature):
-    u = jax.random.uniform(jax.random.key(0), (64,))
-    rows = jax.jit(make(disarm()).gradients)(params(0.5, 0.45), u)
+@pytest.mark.parametrize("one_hot", [False, True])
+@pytest.mark.parametrize("degree", [2, 3])
+def test_enumeration_is_exact_for_several_bits(x64, jit, degree, one_hot):
+    f, logits, exact = polynomial(degree, one_hot)
+    family = OneHotCategorical if one_hot else Bernoulli
+    ours = jit(jax.grad(estimator(f, family, method=enumerate_support()).estimate))
+    np.testing.assert_allclose(ours(logits, np.zeros((1, 0))), exact, rtol=1e-10)
+
+
+def test_disarm_has_no_variance_at_one_half_where_leave_one_out_has(x64, jit):
+    u = np.random.default_rng(0).uniform(size=64)
+    rows = jit(make(disarm()).gradients)(params(0.5, 0.45), u)
     np.testing.assert_allclose(rows["phi"], 0.025, rtol=1e-12)
 
 
 @pytest.mark.parametrize("bit", [disarm(), arm(), measure_valued(), rebar()], ids=repr)
-def test_several_bits_at_once_have_the_gradient_of_enumeration(x64, bit):
-    A = jnp.asarray(np.random.default_rng(1).normal(size=(3, 3)))
+def test_several_bits_at_once_have_the_gradient_of_enumeration(x64, jit, bit):
+    A = np.random.default_rng(1).normal(size=(3, 3))
 
     def f(x):
         return jnp.sum(x * (A @ x)) + jnp.prod(x)
 
-    phi = jnp.array([0.3, -0.8, 1.1])
-    exact = jax.grad(estimator(f, Bernoulli, method=enumerate_support()).estimate)
+    phi, x = np.array([0.3, -0.8, 1.1]), outcomes_of(3)
+    theta = expit(phi)
+    values = np.sum(x * (x @ A.T), axis=1) + x.prod(1)
+    exact = (probabilities_of(theta, x) * values) @ (x - theta)  # E f·∇log p
     e = estimator(f, Bernoulli, method=bit)
-    rows = np.asarray(jax.jit(e.gradients)(phi, e.draw(phi, jax.random.key(1), 20_000)))
-    z = (rows.mean(0) - exact(phi, jnp.zeros((1, 0)))) / (rows.std(0) / np.sqrt(20_000) + 1e-12)
+    run = jit(lambda phi, key: e.gradients(phi, e.draw(phi, key, 20_000)))
+    rows = np.asarray(run(phi, jax.random.key(1)))
+    z = (rows.mean(0) - exact) / (rows.std(0) / np.sqrt(20_000) + 1e-12)
     assert np.all(abs(z) < 5)

@@ -40,6 +40,7 @@ class Bernoulli(Distribution):
 
     discrete: ClassVar[bool] = True
     reparameterized: ClassVar[bool] = False
+    shaped_as: ClassVar[str] = "probs"
 
     def __init__(self, logits: Any = None, probs: Any = None) -> None:
         if (logits is None) == (probs is None):
@@ -51,16 +52,6 @@ class Bernoulli(Distribution):
             (self.probs,) = real("Bernoulli", probs=probs)
             self.logits = jnp.log(self.probs) - jnp.log1p(-self.probs)
         self._by_probs = probs is not None
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        """The shape of one sample."""
-        return self.probs.shape
-
-    @property
-    def dtype(self) -> Any:
-        """The dtype of the parameters."""
-        return self.probs.dtype
 
     def base_from_uniform(self, u: jax.Array) -> jax.Array:
         """The uniform numbers themselves."""
@@ -99,6 +90,7 @@ class OneHotCategorical(Distribution):
 
     discrete: ClassVar[bool] = True
     reparameterized: ClassVar[bool] = False
+    shaped_as: ClassVar[str] = "logits"
     one_hot: ClassVar[bool] = True
 
     def __init__(self, logits: Any = None, probs: Any = None) -> None:
@@ -129,11 +121,6 @@ class OneHotCategorical(Distribution):
     def base_shape(self) -> tuple[int, ...]:
         """One uniform number for each choice made."""
         return self.logits.shape[:-1]
-
-    @property
-    def dtype(self) -> Any:
-        """The dtype of the parameters."""
-        return self.logits.dtype
 
     def base_from_uniform(self, u: jax.Array) -> jax.Array:
         """The uniform numbers themselves."""
@@ -188,19 +175,10 @@ class Poisson(Distribution):
 
     discrete: ClassVar[bool] = True
     reparameterized: ClassVar[bool] = False
+    shaped_as: ClassVar[str] = "rate"
 
     def __init__(self, rate: Any) -> None:
         (self.rate,) = real("Poisson", rate=rate)
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        """The shape of one sample."""
-        return self.rate.shape
-
-    @property
-    def dtype(self) -> Any:
-        """The dtype of the parameters."""
-        return self.rate.dtype
 
     def draw_base(self, key: jax.Array, n: int) -> jax.Array:
         """The counts themselves."""

@@ -47,10 +47,13 @@ class Distribution:
     Attributes:
       discrete: whether the samples take countably many values.
       reparameterized: whether `transform` moves smoothly with the parameters.
+      shaped_as: the name of a parameter whose shape is the event's and whose dtype is all
+        parameters'; what has none says so in `event_shape` and `dtype` itself.
     """
 
     discrete: ClassVar[bool] = False
     reparameterized: ClassVar[bool] = True
+    shaped_as: ClassVar[str] = ""
 
     def __repr__(self) -> str:
         shown = ", ".join(
@@ -62,9 +65,14 @@ class Distribution:
         return f"{type(self).__name__}({shown})"
 
     @property
+    def family(self) -> str:
+        """The name to give in errors."""
+        return type(self).__name__
+
+    @property
     def event_shape(self) -> tuple[int, ...]:
         """The shape of one sample."""
-        raise NotImplementedError
+        return self._shaped().shape
 
     @property
     def base_shape(self) -> tuple[int, ...]:
@@ -74,7 +82,12 @@ class Distribution:
     @property
     def dtype(self) -> Any:
         """The dtype of the parameters."""
-        raise NotImplementedError
+        return self._shaped().dtype
+
+    def _shaped(self) -> jax.Array:
+        if not self.shaped_as:
+            raise NotImplementedError(f"{self.family} names no parameter in shaped_as")
+        return getattr(self, self.shaped_as)
 
     def draw_base(self, key: jax.Array, n: int) -> Any:
         """Base noise of n samples, a leading axis of n."""

@@ -114,6 +114,7 @@ def per_sample_grads(
       (5, 3)
     """
     e = make("per_sample_grads", f, dist_fn, method, noise, with_params)
+    _ = e.unit  # rows that are coupled are refused before anything is drawn
     z = e.draw(params, key, num_samples)
     return e.gradients(params, z, state, context=context)
 

@@ -9,7 +9,7 @@ In log-space nothing underflows; `log_space=True` makes log x the event. See `_i
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -41,19 +41,11 @@ class Gamma(Distribution):
       True
     """
 
+    shaped_as: ClassVar[str] = "rate"
+
     def __init__(self, concentration: Any, rate: Any = 1.0, *, log_space: bool = False) -> None:
         self.concentration, self.rate = real("Gamma", concentration=concentration, rate=rate)
         self.log_space = log_space
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        """The shape of one sample."""
-        return self.rate.shape
-
-    @property
-    def dtype(self) -> Any:
-        """The dtype of the parameters."""
-        return self.rate.dtype
 
     def draw_base(self, key: jax.Array, n: int) -> jax.Array:
         """y, drawn at the present concentration."""
@@ -87,6 +79,8 @@ class Beta(Distribution):
       True
     """
 
+    shaped_as: ClassVar[str] = "concentration1"
+
     def __init__(
         self, concentration1: Any, concentration0: Any, *, log_space: bool = False
     ) -> None:
@@ -96,19 +90,9 @@ class Beta(Distribution):
         self.log_space = log_space
 
     @property
-    def event_shape(self) -> tuple[int, ...]:
-        """The shape of one sample."""
-        return self.concentration1.shape
-
-    @property
     def base_shape(self) -> tuple[int, ...]:
         """Two Gamma variates for each entry."""
         return (2, *self.event_shape)
-
-    @property
-    def dtype(self) -> Any:
-        """The dtype of the parameters."""
-        return self.concentration1.dtype
 
     def _concentrations(self) -> jax.Array:
         return jnp.stack([self.concentration1, self.concentration0])
@@ -148,21 +132,13 @@ class Dirichlet(Distribution):
       True
     """
 
+    shaped_as: ClassVar[str] = "concentration"
+
     def __init__(self, concentration: Any, *, log_space: bool = False) -> None:
         (self.concentration,) = real("Dirichlet", concentration=concentration)
         if self.concentration.ndim == 0:
             raise ValueError("Dirichlet: the last axis holds the K entries; a scalar has none")
         self.log_space = log_space
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        """The shape of one sample."""
-        return self.concentration.shape
-
-    @property
-    def dtype(self) -> Any:
-        """The dtype of the parameters."""
-        return self.concentration.dtype
 
     def draw_base(self, key: jax.Array, n: int) -> jax.Array:
         """y, drawn at the present concentrations."""

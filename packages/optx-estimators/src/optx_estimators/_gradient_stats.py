@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from optx_core import PyTree
 from optx_estimators._errors import EstimatorError
@@ -101,18 +102,29 @@ def stats_of(
     state = e.init(params) if state is None else state
 
     @jax.jit
-    def once(params: PyTree, key: jax.Array, state: Any) -> tuple[jax.Array, PyTree]:
-        z = e.draw(params, key, num_samples)
+    def once(params: PyTree, keys: jax.Array, i: int, state: Any) -> tuple[jax.Array, PyTree]:
+        z = e.draw(params, keys[i], num_samples)
         return jax.value_and_grad(lambda p: e.estimate(p, z, state, context=context))(params)
 
     keys = jax.random.split(key, repeats)
-    jax.block_until_ready(once(params, keys[0], state))
+    jax.block_until_ready(once(params, keys, 0, state))
     outs, times = [], []
-    for k in keys:
+    for i in range(repeats):
         start = time.perf_counter()
-        outs.append(jax.block_until_ready(once(params, k, state)))
+        outs.append(jax.block_until_ready(once(params, keys, i, state)))
         times.append(time.perf_counter() - start)
-    values, grads = jax.tree_util.tree_map(lambda *xs: jnp.stack(xs), *outs)
+    values, grads = jax.tree_util.tree_map(lambda *xs: np.stack(xs), *outs)
+    seconds = sorted(times)[repeats // 2]
+    value, mean, variance, total, snr = _moments(values, grads)
+    evaluations = e.evaluations(params, num_samples)
+    return GradientStats(value, mean, variance, total, snr, evaluations, seconds)
+
+
+@jax.jit
+def _moments(
+    values: jax.Array, grads: PyTree
+) -> tuple[jax.Array, PyTree, PyTree, jax.Array, jax.Array]:
+    """The first five entries of `GradientStats`, from all repetitions."""
     tree_map, leaves = jax.tree_util.tree_map, jax.tree_util.tree_leaves
     mean = tree_map(lambda g: jnp.mean(g, axis=0), grads)
     variance = tree_map(lambda g: jnp.var(g, axis=0, ddof=1), grads)
@@ -120,12 +132,4 @@ def stats_of(
     signal = sum((jnp.sum(jnp.square(m)).astype(zero.dtype) for m in leaves(mean)), zero)
     total = sum((jnp.sum(v).astype(zero.dtype) for v in leaves(variance)), zero)
     snr = jnp.where(total > 0, jnp.sqrt(signal / jnp.where(total > 0, total, 1)), jnp.inf)
-    return GradientStats(
-        jnp.mean(values),
-        mean,
-        variance,
-        total,
-        snr,
-        e.evaluations(params, num_samples),
-        sorted(times)[len(times) // 2],
-    )
+    return jnp.mean(values), mean, variance, total, snr

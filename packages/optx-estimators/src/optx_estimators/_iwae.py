@@ -67,10 +67,11 @@ def iwae_from_noise(
       Array(True, dtype=bool)
     """
     problem = Problem(log_joint, guide_fn, with_params, "iwae")
-    dist, at_rest = problem.dist(params), problem.dist(fixed(params))
+    rest = fixed(params)
+    dist, at_rest = problem.dist(params), problem.dist(rest)
     K = jax.tree_util.tree_leaves(noise)[0].shape[0]
 
-    def log_weights(z: Any, q: Any) -> jax.Array:
+    def log_weights(z: Any, q: Any, params: PyTree) -> jax.Array:
         joint = problem.values(z, params)
         return joint - jax.vmap(q.event_log_prob)(z).astype(joint.dtype)
 
@@ -81,22 +82,15 @@ def iwae_from_noise(
         refuse_discrete("iwae", dist, problem, params)
         z = jax.vmap(dist.transform)(noise)
         if gradient == "pathwise":
-            return bound(log_weights(z, dist))
+            return bound(log_weights(z, dist, params))
         held = fixed(z)
-        frozen = Problem(problem.f, problem.dist_fn, with_params, "iwae")
-        rest = fixed(params)
-
-        def at_rest_weights(z: Any) -> jax.Array:
-            joint = frozen.values(z, rest)
-            return joint - jax.vmap(at_rest.event_log_prob)(z).astype(joint.dtype)
-
-        log_w, pull = jax.vjp(at_rest_weights, held)
+        log_w, pull = jax.vjp(lambda z: log_weights(z, at_rest, rest), held)
         (slope,) = pull(jnp.square(jax.nn.softmax(log_w)))
-        return attach('iwae(gradient="dregs")', bound(log_weights(held, at_rest)), z, slope)
+        return attach('iwae(gradient="dregs")', bound(log_weights(held, at_rest, params)), z, slope)
 
     z = problem.samples(params, noise)
     log_q = jax.vmap(dist.event_log_prob)(z)
-    log_w = log_weights(z, dist)
+    log_w = log_weights(z, dist, params)
     value = bound(log_w)
     if gradient == "score":
         return value * magic_box(jnp.sum(log_q).astype(value.dtype))

@@ -28,20 +28,11 @@ class LocationScale(Distribution):
     """loc + scale·z with z from the family."""
 
     name: ClassVar[str]
+    shaped_as: ClassVar[str] = "loc"
     symmetric: ClassVar[bool] = True
 
     def __init__(self, loc: Any = 0.0, scale: Any = 1.0) -> None:
         self.loc, self.scale = real(self.name, loc=loc, scale=scale)
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        """The shape of one sample."""
-        return self.loc.shape
-
-    @property
-    def dtype(self) -> Any:
-        """The dtype of the parameters."""
-        return self.loc.dtype
 
     def transform(self, z: jax.Array) -> jax.Array:
         """One sample from one base noise."""
@@ -225,9 +216,6 @@ class StudentT(LocationScale):
         return jax.lax.stop_gradient(
             jax.random.t(key, df[None], (n, *self.event_shape), self.dtype)
         )
-
-    def base_from_uniform(self, u: jax.Array) -> Any:
-        return Distribution.base_from_uniform(self, u)
 
     def transform(self, z: jax.Array) -> jax.Array:
         df = undifferentiable(

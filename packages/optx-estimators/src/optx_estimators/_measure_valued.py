@@ -47,7 +47,7 @@ class MeasureValued(Method):
     def _check(self, dist: Distribution) -> None:
         if not _is_known(dist):
             raise UnsupportedDistributionError(
-                f"measure_valued has no rule for {type(getattr(dist, 'dist', dist)).__name__}; it knows "
+                f"measure_valued has no rule for {dist.family}; it knows "
                 "Normal, Laplace, StudentT, Cauchy, Logistic, Bernoulli, Categorical, Poisson, "
                 "Exponential, Gamma (rate) and Weibull (scale), here or from distrax, TFP and NumPyro"
             )

@@ -17,6 +17,7 @@ from optx_core import PyTree, Recorded
 from optx_estimators._distribution import Distribution
 from optx_estimators._errors import EstimatorError, UnsupportedDistributionError
 from optx_estimators._noise import Noise
+from optx_estimators._opaque import Opaque
 from optx_estimators._problem import Problem
 
 _WORTH_A_LOOP = 2**16
@@ -40,6 +41,7 @@ class Method(Recorded):
     Attributes:
       unbiased: whether the gradient's expectation is the true gradient.
       unit: how many rows of noise interact; None where all do.
+      needs_independent_rows: whether a noise that ties rows together would make it biased.
     """
 
     unbiased: ClassVar[bool] = True
@@ -98,10 +100,10 @@ def draw_base(dist: Distribution, key: jax.Array, n: int, noise: Noise) -> Any:
     """Base noise of n samples of a distribution."""
     if noise.plain:
         return _draw_once(dist, key, n)
-    if type(dist).__name__ == "Opaque":
+    if isinstance(dist, Opaque):
         raise UnsupportedDistributionError(
-            f"{noise!r} needs a distribution with a known inverse; {type(dist.dist).__name__} "  # type: ignore[attr-defined]
-            "is known by its sampler only. Use noise=iid() or one of this package's families"
+            f"{noise!r} needs a distribution with a known inverse; {dist.family} is known by its "
+            "sampler only. Use noise=iid() or one of this package's families"
         )
     u = noise.uniforms(key, n, math.prod(dist.base_shape), dist.dtype)
     return jax.vmap(dist.base_from_uniform)(u.reshape(n, *dist.base_shape))
@@ -123,5 +125,4 @@ def need(method: Method, dist: Distribution, *kinds: type[Distribution]) -> None
     """Refuses distributions that are none of the kinds."""
     if not isinstance(dist, kinds):
         names = " or ".join(kind.__name__ for kind in kinds)
-        got = type(getattr(dist, "dist", dist)).__name__
-        raise UnsupportedDistributionError(f"{method.name} needs {names}, not {got}")
+        raise UnsupportedDistributionError(f"{method.name} needs {names}, not {dist.family}")

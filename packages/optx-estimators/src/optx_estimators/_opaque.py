@@ -56,6 +56,10 @@ class Opaque(Distribution):
         self.dist = dist
 
     @property
+    def family(self) -> str:
+        return type(self.dist).__name__
+
+    @property
     def base_shape(self) -> tuple[int, ...]:
         return ()
 

@@ -6,7 +6,7 @@ Weibull:     x = scale·e^(1/concentration)
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -27,18 +27,10 @@ class Exponential(Distribution):
       Array(-2., dtype=float32)
     """
 
+    shaped_as: ClassVar[str] = "rate"
+
     def __init__(self, rate: Any) -> None:
         (self.rate,) = real("Exponential", rate=rate)
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        """The shape of one sample."""
-        return self.rate.shape
-
-    @property
-    def dtype(self) -> Any:
-        """The dtype of the parameters."""
-        return self.rate.dtype
 
     def base_from_uniform(self, u: jax.Array) -> jax.Array:
         """E = −log(1 − u)."""
@@ -71,18 +63,10 @@ class Weibull(Distribution):
       Array(-2., dtype=float32)
     """
 
+    shaped_as: ClassVar[str] = "scale"
+
     def __init__(self, scale: Any, concentration: Any) -> None:
         self.scale, self.concentration = real("Weibull", scale=scale, concentration=concentration)
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        """The shape of one sample."""
-        return self.scale.shape
-
-    @property
-    def dtype(self) -> Any:
-        """The dtype of the parameters."""
-        return self.scale.dtype
 
     def base_from_uniform(self, u: jax.Array) -> jax.Array:
         """E = −log(1 − u)."""

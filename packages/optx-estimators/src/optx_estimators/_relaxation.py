@@ -38,9 +38,8 @@ def check_relaxable(where: str, dist: Distribution) -> Relaxable:
             "OneHotCategorical, and a function of one-hot rows"
         )
     if not isinstance(dist, Bernoulli | OneHotCategorical):
-        got = type(getattr(dist, "dist", dist)).__name__
         raise UnsupportedDistributionError(
-            f"{where} needs Bernoulli or OneHotCategorical, not {got}"
+            f"{where} needs Bernoulli or OneHotCategorical, not {dist.family}"
         )
     return dist
 
