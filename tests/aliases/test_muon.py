@@ -134,6 +134,42 @@ def test_leaves_of_one_shape_get_what_each_gets_alone():
         np.testing.assert_allclose(together["stack"][k], alone, atol=2e-5)
 
 
+def test_many_leaves_of_one_shape_are_differentiated_and_mapped_as_a_few_are(x64):
+    leaves = [x.astype(jnp.float64) for x in matrices(29, (4, 3))]
+    tx = scale_by_muon(ns_steps=3)
+
+    def update(leaves):
+        return tx.update(leaves, tx.init(leaves))[0]
+
+    def alone(x):
+        return tx.update(x, tx.init(x))[0]
+
+    for made, x in zip(update(leaves), leaves, strict=True):
+        np.testing.assert_allclose(made, alone(x), rtol=1e-9)
+    total = jax.jit(jax.grad(lambda leaves: sum(jnp.sum(jnp.sin(x)) for x in update(leaves))))
+    expected = jax.grad(lambda x: jnp.sum(jnp.sin(alone(x))))
+    for made, x in zip(total(leaves), leaves, strict=True):
+        np.testing.assert_allclose(made, expected(x), rtol=1e-7, atol=1e-12)
+    _, tangents = jax.jvp(update, (leaves,), (leaves,))
+    assert (
+        max(float(jnp.max(jnp.abs(x))) for x in tangents) < 1e-6
+    )  # of their size they know nothing
+    mapped = jax.vmap(update)([jnp.stack([x, 2 * x + 1]) for x in leaves])
+    for made, x in zip(mapped, leaves, strict=True):
+        np.testing.assert_allclose(made[1], alone(2 * x + 1), rtol=1e-7)
+
+
+def test_slices_of_a_stack_are_equal_kernels_on_the_cpu():
+    """A slice at a known offset is compiled by itself; those at unknown ones once for all."""
+    shape = jax.ShapeDtypeStruct((16, 16), jnp.float32)
+    tx = scale_by_muon()
+    params = {f"layer_{k}": shape for k in range(24)}
+    program = jax.jit(tx.update).lower(params, jax.eval_shape(tx.init, params)).compile()
+    text = program.as_text()
+    assert text.count(" slice(") < 12
+    assert text.count(" dynamic-slice(") >= 24
+
+
 def test_a_convolution_is_a_matrix_from_all_its_inputs_to_its_outputs():
     g = matrices(1, (3, 3, 2, 5))[0]
     tx = scale_by_muon()
@@ -287,6 +323,7 @@ def on_eight_devices(kind):
         "conv": ((3, 3, 4, 8), PartitionSpec(None, None, "data", "model")),
         "stack": ((4, 8, 8), PartitionSpec(None, "data", None)),
         "bias": ((16,), PartitionSpec("model")),
+        **{f"layer_{k}": ((8, 4), PartitionSpec("data", "model")) for k in range(14)},
     }
     here = {
         name: jax.random.normal(jax.random.key(k), shape)

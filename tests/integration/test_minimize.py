@@ -1,5 +1,8 @@
 """`minimize` beside SciPy's L-BFGS-B: the same solutions, for at most half as many evaluations again."""
 
+import pathlib
+import runpy
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,6 +28,22 @@ def digits():
 
 
 ALL = {**PROBLEMS, "digits": digits(), "digits, half": (*digits()[:2], (-0.1, None), None)}
+
+
+EXAMPLE = pathlib.Path(__file__).resolve().parents[2] / "examples" / "minimize.py"
+
+
+def test_the_example_fits_within_its_bounds_and_says_why_it_stopped(capsys):
+    example = runpy.run_path(str(EXAMPLE))
+    example["main"]()
+    told = capsys.readouterr().out
+    rows = [line.split("│") for line in told.splitlines() if line.count("│") > 2]
+    assert [row[1].strip() for row in rows] == list(example["ways"]())
+    free, above, within, adam = rows
+    assert float(free[2]) < float(above[2]) < float(within[2])
+    assert float(free[2]) <= float(adam[2]) + 1e-4
+    assert int(above[4]) > int(free[4]) == 0
+    assert "VALUE: converged: the value changed by at most ftol" in told
 
 
 def by_scipy(fun, x0, bounds, dtype):

@@ -136,15 +136,8 @@ from optx_aliases._prodigy import (
 )
 from optx_aliases._quantize_state import QuantizeState, quantize_state
 from optx_aliases._radam import radam, scale_by_radam
-from optx_aliases._rmsprop import (
-    ScaleByRmsState,
-    ScaleByRmsWithCountState,
-    ScaleByRStdDevState,
-    ScaleByRStdDevWithCountState,
-    rmsprop,
-    scale_by_rms,
-    scale_by_stddev,
-)
+from optx_aliases._rms import ScaleByRmsState, ScaleByRmsWithCountState, scale_by_rms
+from optx_aliases._rmsprop import rmsprop
 from optx_aliases._rprop import ScaleByRpropState, rprop, scale_by_rprop
 from optx_aliases._sam import (
     NormalizeState,
@@ -179,6 +172,7 @@ from optx_aliases._sophia import (
     scale_by_sophia,
     sophia,
 )
+from optx_aliases._stddev import ScaleByRStdDevState, ScaleByRStdDevWithCountState, scale_by_stddev
 from optx_aliases._trust_ratio import scale_by_trust_ratio
 from optx_aliases._value_and_grad_from_state import value_and_grad_from_state
 from optx_aliases._yogi import scale_by_yogi, yogi

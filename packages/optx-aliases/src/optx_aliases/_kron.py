@@ -34,6 +34,7 @@ from optx_aliases._explicit_mesh import on_whole_arrays
 from optx_aliases._matrices import default_axes, from_stack, is_stack, to_stack
 from optx_aliases._matrix_slots import is_used, side_slot, slots_from, stack_of, unused_slot
 from optx_aliases._soap import check_interval
+from optx_aliases._triangular_fit import fitted, fitted_side, times_square
 from optx_core import (
     Decay,
     Flow,
@@ -77,59 +78,6 @@ class ScaleByKronState(NamedTuple):
     right: PyTree
 
 
-def _times(q: jax.Array, x: jax.Array) -> jax.Array:
-    """q·x of stacks, q dense or a diagonal."""
-    return q @ x if q.ndim == 3 else q[:, :, None] * x
-
-
-def _solved(q: jax.Array, x: jax.Array) -> jax.Array:
-    """q⁻ᵀ·x of stacks."""
-    if q.ndim == 2:
-        return x / q[:, :, None]
-    return lax.linalg.triangular_solve(q, x, left_side=True, lower=False, transpose_a=True)
-
-
-def _square(q: jax.Array, x: jax.Array) -> jax.Array:
-    """x·xᵀ of stacks, or its diagonal where q is one."""
-    return x @ jnp.swapaxes(x, 1, 2) if q.ndim == 3 else jnp.sum(x * x, axis=2)
-
-
-def _size(x: jax.Array) -> jax.Array:
-    """A lower bound of the largest eigenvalue of positive matrices (of diagonals: the largest)."""
-    if x.ndim == 2:
-        return jnp.max(x, axis=1, keepdims=True)
-    largest = jnp.max(jnp.abs(x), axis=(1, 2), keepdims=True)
-    x = x / jnp.where(largest > 0, largest, 1)
-    lengths = jnp.sum(x * x, axis=1)
-    chosen = jnp.argmax(lengths, axis=1)
-    column = jnp.take_along_axis(x, chosen[:, None, None], axis=2)
-    y = x @ column
-    unit = jnp.sqrt(jnp.sum(y * y, axis=1, keepdims=True))
-    y = x @ (y / jnp.where(unit > 0, unit, 1))
-    return largest * jnp.sqrt(jnp.sum(y * y, axis=1, keepdims=True))
-
-
-def _fitted(q: jax.Array, a: jax.Array, b: jax.Array, rate: jax.Array) -> jax.Array:
-    """One step of the fit of one side."""
-    ours, noise = _square(q, a), _square(q, b)
-    size = _size(ours + noise)
-    slope = (ours - noise) / jnp.where(size > 0, size, 1)
-    return q - rate * (jnp.triu(slope) @ q if q.ndim == 3 else slope * q)
-
-
-def _balanced(left: jax.Array, right: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The two factors with equal largest entries; their product stays."""
-
-    def largest(q: jax.Array) -> jax.Array:
-        return jnp.max(jnp.abs(q), axis=tuple(range(1, q.ndim)))
-
-    ratio = jnp.sqrt(largest(right) / largest(left))
-    return (
-        left * ratio.reshape(-1, *(1,) * (left.ndim - 1)),
-        right / ratio.reshape(-1, *(1,) * (right.ndim - 1)),
-    )
-
-
 @on_whole_arrays
 def _leaf(
     g: jax.Array,
@@ -165,23 +113,14 @@ def _leaf(
         drawn = jax.random.fold_in(jax.random.fold_in(key, count), index)
         V = jax.random.normal(drawn, m.shape, m.dtype)
         x, mu_rate = lax.stop_gradient(seen), lax.stop_gradient(rate)
-        A, B = _times(ql, x), _solved(ql, V)
-        if not matrix:
-            return _fitted(ql, A, B, mu_rate), qr
-        At = _times(qr, jnp.swapaxes(A, 1, 2))
-        Bt = _solved(qr, jnp.swapaxes(B, 1, 2))
-        A, B = jnp.swapaxes(At, 1, 2), jnp.swapaxes(Bt, 1, 2)
-        return _balanced(_fitted(ql, A, B, mu_rate), _fitted(qr, At, Bt, mu_rate))
+        return fitted(ql, qr, x, V, mu_rate) if matrix else (fitted_side(ql, x, V, mu_rate), qr)
 
     # A zero gradient tells nothing; fitted to it, Q would only grow.
     due = ((count - 1) % precondition_frequency == 0) & jnp.any(seen != 0)
     left, right = run_if(due, fit, (left, right))
-    u = _times(left, m)
-    u = _times(jnp.swapaxes(left, 1, 2), u) if left.ndim == 3 else _times(left, u)
+    u = times_square(left, m)
     if matrix:
-        u = _times(right, jnp.swapaxes(u, 1, 2))
-        u = _times(jnp.swapaxes(right, 1, 2), u) if right.ndim == 3 else _times(right, u)
-        u = jnp.swapaxes(u, 1, 2)
+        u = jnp.swapaxes(times_square(right, jnp.swapaxes(u, 1, 2)), 1, 2)
     mean = jnp.mean(u * u)
     rms = jnp.where(mean > 0, jnp.sqrt(jnp.where(mean > 0, mean, 1)), 0)
     u = u * jnp.where(rms > clip, clip / jnp.where(rms > 0, rms, 1), 1)

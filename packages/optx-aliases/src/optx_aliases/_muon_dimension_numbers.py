@@ -46,19 +46,28 @@ def axes_of_leaves(where: str, dims: Any, updates: PyTree) -> list[Axes | None]:
         given = broadcast_dims(where, dims, updates, is_dims)
     axes: list[Axes | None] = []
     for (path, x), dim in zip(pairs, given, strict=True):
-        if tree.is_placeholder(x) or not jnp.issubdtype(jnp.result_type(x), jnp.inexact):
+        if tree.is_placeholder(x) or not jnp.issubdtype(_dtype(x), jnp.inexact):
             axes.append(None)
-            continue
-        name = f"{where}: the leaf{jax.tree_util.keystr(path)}"
-        if jnp.ndim(x) < 2:
-            raise ValueError(
-                f"{name} of shape {jnp.shape(x)} is no matrix. Use muon, which gives it to Adam, or "
-                "leave it out with optx_core.masked"
-            )
-        if dims is not None and dim is None:
-            raise ValueError(
-                f"{name} has no dimension numbers. Leave it out with optx_core.masked, or use muon"
-            )
-        own = default_axes(jnp.ndim(x)) if dim is None else axes_of(name, jnp.ndim(x), dim)
-        axes.append(own)
+        elif dims is None and jnp.ndim(x) >= 2:
+            axes.append(default_axes(jnp.ndim(x)))
+        else:
+            name = f"{where}: the leaf{jax.tree_util.keystr(path)}"
+            axes.append(_told(name, jnp.shape(x), dim))
     return axes
+
+
+def _told(name: str, shape: tuple[int, ...], dim: Any) -> Axes:
+    if len(shape) < 2:
+        raise ValueError(
+            f"{name} of shape {shape} is no matrix. Use muon, which gives it to Adam, or "
+            "leave it out with optx_core.masked"
+        )
+    if dim is None:
+        raise ValueError(
+            f"{name} has no dimension numbers. Leave it out with optx_core.masked, or use muon"
+        )
+    return axes_of(name, len(shape), dim)
+
+
+def _dtype(x: Any) -> Any:
+    return x.dtype if hasattr(x, "dtype") else jnp.result_type(x)

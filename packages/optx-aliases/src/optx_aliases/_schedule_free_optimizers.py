@@ -20,7 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from optx_aliases._rmsprop import ScaleByRmsWithCountState
+from optx_aliases._rms import ScaleByRmsWithCountState
 from optx_aliases._schedule_free import schedule_free
 from optx_aliases._sgd import sgd
 from optx_aliases._weight_decay import decayed

@@ -32,8 +32,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from optx_aliases._explicit_mesh import on_whole_arrays
+from optx_aliases._grafting import check_graft, of_length, simple_step
 from optx_aliases._matrices import default_axes, from_stack, is_stack, matrix_shape, to_stack
 from optx_aliases._matrix_slots import is_used, side_slot, slots_from, unused_slot
+from optx_aliases._ridged_root import ridged_root
 from optx_aliases._soap import adjoint, check_interval, rotate
 from optx_core import (
     Decay,
@@ -49,9 +51,7 @@ from optx_core import (
     chain,
     check_number,
     decay_of,
-    global_norm,
     leafwise,
-    matrix_inverse_pth_root,
     recorded,
     run_if,
     safe_increment,
@@ -60,8 +60,6 @@ from optx_core import (
     tree,
     zero_count,
 )
-
-GRAFTS = ("adam", "rmsprop", "adagrad", "sgd", None)
 
 
 class ScaleByShampooState(NamedTuple):
@@ -84,31 +82,6 @@ class ScaleByShampooState(NamedTuple):
     right: PyTree
     left_root: PyTree
     right_root: PyTree
-
-
-def _root(statistic: jax.Array, old: jax.Array, p: int, matrix_eps: jax.Array) -> jax.Array:
-    """(statistic + matrix_eps·λ·I)^(−1/p) of one matrix; the old one where it does not converge."""
-    size = jnp.max(jnp.diagonal(statistic).real)
-    usable = (size > 0) & jnp.isfinite(size)
-    unit = jnp.where(usable, size, 1)
-    eye = jnp.eye(len(statistic), dtype=statistic.dtype)
-    plain = jnp.where(usable, statistic / unit.astype(statistic.dtype), eye)
-    tolerance = 1e-6 if unit.dtype.itemsize == 4 else 1e-13
-    root, error = matrix_inverse_pth_root(
-        _as_real(plain), p, ridge_epsilon=matrix_eps, error_tolerance=tolerance
-    )
-    good = usable & (error < 0.1) & jnp.all(jnp.isfinite(root))
-    if jnp.iscomplexobj(old):
-        n = len(old)
-        root = lax.complex(root[:n, :n], root[n:, :n])
-    return jnp.where(good, root * (unit ** (-1.0 / p)).astype(old.dtype), old)
-
-
-def _as_real(x: jax.Array) -> jax.Array:
-    """A complex matrix A + iB as the real one [[A, −B], [B, A]], whose roots are laid out the same."""
-    if not jnp.iscomplexobj(x):
-        return x
-    return jnp.block([[x.real, -x.imag], [x.imag, x.real]])
 
 
 @on_whole_arrays
@@ -135,16 +108,7 @@ def _leaf(
     mu = b1.value * mu + b1.complement * g
     m = mu / bias_correction(b1, count)
     sides = is_used(left) + is_used(right)
-    if graft != "sgd" and (graft is not None or not sides):
-        share = 1.0 if graft in ("adagrad", None) else new
-        kept = 1.0 if graft in ("adagrad", None) else b2.value
-        nu = kept * nu + share * tree.abs_squared(g)
-        summed = graft != "adam"
-        # Where b2 is 1 the squares are summed, and a sum needs no correction.
-        corrected = jnp.where(b2.complement > 0, bias_correction(b2, count), 1)
-        simple = m / (jnp.sqrt(nu if summed else nu / corrected) + eps)
-    else:
-        simple = m
+    simple, nu = simple_step(graft, g, m, nu, b2, new, eps, count, rooted=sides > 0)
     if not sides:
         return simple, mu, nu, left, right, left_root, right_root
     axes = default_axes(g.ndim)
@@ -158,7 +122,7 @@ def _leaf(
 
     def roots(old: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         return tuple(
-            jax.vmap(lambda s, q: _root(s, q, p, lax.stop_gradient(ridge)))(s, q)
+            jax.vmap(lambda s, q: ridged_root(s, q, p, lax.stop_gradient(ridge)))(s, q)
             if is_used(s)
             else q
             for s, q in zip(*lax.stop_gradient(((left, right), old)), strict=True)
@@ -168,8 +132,7 @@ def _leaf(
     made = run_if(due, roots, (left_root, right_root))
     u = from_stack(rotate(to_stack(m, axes), *made), g.shape, axes)
     if graft is not None:
-        wanted, size = global_norm(simple), global_norm(u)
-        u = u * jnp.where(size > 0, wanted / jnp.where(size > 0, size, 1), 0)
+        u = of_length(u, simple)
     return u, mu, nu, left, right, *made
 
 
@@ -222,10 +185,7 @@ def scale_by_shampoo(
     check_number("scale_by_shampoo", low=0, high=1, b2=b2)
     check_number("scale_by_shampoo", low=0, eps=eps, matrix_eps=matrix_eps)
     check_interval("scale_by_shampoo", precondition_frequency, max_precond_dim)
-    if graft not in GRAFTS:
-        raise ValueError(
-            f"scale_by_shampoo: graft must be one of {', '.join(map(repr, GRAFTS))}, not {graft!r}"
-        )
+    check_graft("scale_by_shampoo", graft)
 
     def init(params: Params) -> ScaleByShampooState:
         def sides(side: int, identity: bool) -> PyTree:

@@ -7,16 +7,22 @@ inside.
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from optx_aliases._explicit_mesh import explicit_sharding, laid, typed_spec, whole
 from optx_aliases._matrices import PLAIN, Axes, from_stack, matrix_shape, to_stack
+
+PARTS_PER_CALL = 12
 
 
 def map_stacks(
@@ -60,7 +66,9 @@ def _map_group(
         made = function(_joined(tables).reshape(-1, rows, columns)).reshape(-1, columns)
         return [
             from_stack(part, x.shape, own)
-            for part, x, own in zip(_parted(made, tables), arrays, axes, strict=True)
+            for part, x, own in zip(
+                _parted(made, tuple(map(len, tables))), arrays, axes, strict=True
+            )
         ]
     # Plain matrices are stacked as they lie, split or not; others in one piece.
     plain = all(own == PLAIN for own in axes)
@@ -69,7 +77,9 @@ def _map_group(
     made = _on_all_devices(function, _joined(stacks), typed.mesh)
     return [
         laid(from_stack(part, x.shape, own), x)
-        for part, x, own in zip(_parted(made, stacks), arrays, axes, strict=True)
+        for part, x, own in zip(
+            lax.split(made, [len(x) for x in stacks]), arrays, axes, strict=True
+        )
     ]
 
 
@@ -119,8 +129,53 @@ def _to_table(x: jax.Array, axes: Axes) -> jax.Array:
 
 
 def _joined(parts: list[jax.Array]) -> jax.Array:
-    return parts[0] if len(parts) == 1 else jax.lax.concatenate(parts, 0)
+    return parts[0] if len(parts) == 1 else lax.concatenate(parts, 0)
 
 
-def _parted(made: jax.Array, parts: list[jax.Array]) -> list[jax.Array]:
-    return [made] if len(parts) == 1 else list(jax.lax.split(made, [len(x) for x in parts]))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _parted(made: jax.Array, sizes: tuple[int, ...]) -> list[jax.Array]:
+    """The parts of a stack.
+
+    A slice at a known offset is a kernel of its own for XLA:CPU, which takes 20 ms to compile; equal
+    kernels are compiled once. So there the offsets of many equal parts are unknown to it.
+    """
+    if len(sizes) == 1:
+        return [made]
+    if len(sizes) < PARTS_PER_CALL or len(set(sizes)) > 1:
+        return list(lax.split(made, sizes))
+    parts: list[jax.Array] = []
+    while len(parts) < len(sizes):
+        offsets = _offsets(np.uint32(len(parts) * sizes[0]), np.uint32(sizes[0]))
+        parts += _slices(made, offsets[: len(sizes) - len(parts)], size=sizes[0])
+    return parts
+
+
+@_parted.defjvp
+def _parted_jvp(
+    sizes: tuple[int, ...], primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[list[jax.Array], list[jax.Array]]:
+    return _parted(*primals, sizes), list(lax.split(*tangents, sizes))
+
+
+@functools.partial(jax.jit, static_argnames="size")
+def _slices(made: jax.Array, offsets: list[jax.Array], *, size: int) -> list[jax.Array]:
+    rest = (np.uint32(0),) * (made.ndim - 1)
+    return [lax.dynamic_slice(made, (at, *rest), (size, *made.shape[1:])) for at in offsets]
+
+
+@jax.jit
+def _offsets(start: jax.Array, size: jax.Array) -> list[jax.Array]:
+    """start, start + size, ...: on the CPU counted in a loop, which XLA does not look through."""
+
+    def plain(start: jax.Array, size: jax.Array) -> list[jax.Array]:
+        return list(itertools.accumulate([start] + [size] * (PARTS_PER_CALL - 1), lax.add))
+
+    def counted(start: jax.Array, size: jax.Array) -> list[jax.Array]:
+        last = lax.add(start, lax.mul(size, np.uint32(PARTS_PER_CALL - 1)))
+        return lax.while_loop(
+            lambda offsets: lax.lt(offsets[-1], last),
+            lambda offsets: [*offsets[1:], lax.add(offsets[-1], size)],
+            [start] * PARTS_PER_CALL,
+        )
+
+    return lax.platform_dependent(start, size, cpu=counted, default=plain)

@@ -1,0 +1,91 @@
+"""One step of the fit of triangular factors, so that they whiten what they are given.
+
+A = Q_L·x·Q_Rᵀ,   B = Q_L⁻ᵀ·V·Q_R⁻¹,   V of standard normal entries
+Q_L ← Q_L − μ·triu(A·Aᵀ − B·Bᵀ)·Q_L / (‖A·Aᵀ + B·Bᵀ‖)
+Q_R ← Q_R − μ·triu(Aᵀ·A − Bᵀ·B)·Q_R / (‖Aᵀ·A + Bᵀ·B‖)
+
+Stacks of matrices, (batch, rows, columns). A factor is upper triangular, (batch, n, n), or a diagonal,
+(batch, n), where triu is the diagonal. ‖·‖ is the largest eigenvalue, bounded from below.
+
+Reference: Li, "Stochastic Hessian Fittings with Lie Groups", 2024, table I.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+def fitted(
+    left: jax.Array, right: jax.Array, x: jax.Array, V: jax.Array, rate: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Both factors after one step of size `rate`, balanced: with equal largest entries."""
+    A, B = _times(left, x), _solved(left, V)
+    At = _times(right, jnp.swapaxes(A, 1, 2))
+    Bt = _solved(right, jnp.swapaxes(B, 1, 2))
+    A, B = jnp.swapaxes(At, 1, 2), jnp.swapaxes(Bt, 1, 2)
+    return _balanced(_stepped(left, A, B, rate), _stepped(right, At, Bt, rate))
+
+
+def fitted_side(q: jax.Array, x: jax.Array, V: jax.Array, rate: jax.Array) -> jax.Array:
+    """The same of the rows' factor alone."""
+    return _stepped(q, _times(q, x), _solved(q, V), rate)
+
+
+def times_square(q: jax.Array, x: jax.Array) -> jax.Array:
+    """qᵀ·q·x of stacks."""
+    y = _times(q, x)
+    return _times(jnp.swapaxes(q, 1, 2), y) if q.ndim == 3 else _times(q, y)
+
+
+def _times(q: jax.Array, x: jax.Array) -> jax.Array:
+    """q·x of stacks, q dense or a diagonal."""
+    return q @ x if q.ndim == 3 else q[:, :, None] * x
+
+
+def _solved(q: jax.Array, x: jax.Array) -> jax.Array:
+    """q⁻ᵀ·x of stacks."""
+    if q.ndim == 2:
+        return x / q[:, :, None]
+    return lax.linalg.triangular_solve(q, x, left_side=True, lower=False, transpose_a=True)
+
+
+def _square(q: jax.Array, x: jax.Array) -> jax.Array:
+    """x·xᵀ of stacks, or its diagonal where q is one."""
+    return x @ jnp.swapaxes(x, 1, 2) if q.ndim == 3 else jnp.sum(x * x, axis=2)
+
+
+def _size(x: jax.Array) -> jax.Array:
+    """A lower bound of the largest eigenvalue of positive matrices (of diagonals: the largest)."""
+    if x.ndim == 2:
+        return jnp.max(x, axis=1, keepdims=True)
+    largest = jnp.max(jnp.abs(x), axis=(1, 2), keepdims=True)
+    x = x / jnp.where(largest > 0, largest, 1)
+    lengths = jnp.sum(x * x, axis=1)
+    chosen = jnp.argmax(lengths, axis=1)
+    column = jnp.take_along_axis(x, chosen[:, None, None], axis=2)
+    y = x @ column
+    unit = jnp.sqrt(jnp.sum(y * y, axis=1, keepdims=True))
+    y = x @ (y / jnp.where(unit > 0, unit, 1))
+    return largest * jnp.sqrt(jnp.sum(y * y, axis=1, keepdims=True))
+
+
+def _stepped(q: jax.Array, a: jax.Array, b: jax.Array, rate: jax.Array) -> jax.Array:
+    ours, noise = _square(q, a), _square(q, b)
+    size = _size(ours + noise)
+    slope = (ours - noise) / jnp.where(size > 0, size, 1)
+    return q - rate * (jnp.triu(slope) @ q if q.ndim == 3 else slope * q)
+
+
+def _balanced(left: jax.Array, right: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The two factors with equal largest entries; their product stays."""
+
+    def largest(q: jax.Array) -> jax.Array:
+        return jnp.max(jnp.abs(q), axis=tuple(range(1, q.ndim)))
+
+    ratio = jnp.sqrt(largest(right) / largest(left))
+    return (
+        left * ratio.reshape(-1, *(1,) * (left.ndim - 1)),
+        right / ratio.reshape(-1, *(1,) * (right.ndim - 1)),
+    )
