@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
+from optx_core import run_if
 from optx_losses._linear_map import linear_map
 from optx_losses._row_losses import LOG_NORMALIZER, row_losses
 from optx_losses._rows import Plan, logits, split
@@ -114,11 +115,9 @@ def _back(static: Any, given: Any, g: jax.Array) -> Any:
     counts = rest[-1]
     low = jnp.min(jnp.where(counts, g, jnp.inf))
     high = jnp.max(jnp.where(counts, g, -jnp.inf))
-    return lax.cond(
-        (low == high) & jnp.isfinite(high),
-        lambda: jax.tree.map(lambda unit: unit * high, units),
-        lambda: _again(static, some, rest, g),
-    )
+    same = (low == high) & jnp.isfinite(high)
+    scaled = jax.tree.map(lambda unit: unit * high, units)
+    return run_if(~same, lambda _: _again(static, some, rest, g), scaled)
 
 
 @_back.defjvp
