@@ -1,4 +1,4 @@
-"""Settings every test runs under: strict promotion of dtypes and ranks, and bounded memory."""
+"""Settings every test runs under: strict promotion of dtypes and ranks, quick compilation, bounded memory."""
 
 import itertools
 import os
@@ -6,6 +6,9 @@ import pathlib
 import sys
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Most of the time goes into compiling small programs. LLVM's optimizations are left out: they change
+# neither the program that XLA makes, its bytes and its buffers, nor what is promised of the numbers.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jax
 import pytest
