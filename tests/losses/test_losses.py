@@ -447,6 +447,32 @@ INTEGER_LABELS = [
 ]
 
 
+IGNORING = [
+    name
+    for name in [*INTEGER_LABELS, "linear_softmax_cross_entropy"]
+    if "ignore_index" in inspect.signature(getattr(L, name)).parameters
+]
+
+
+@pytest.mark.parametrize("ignored", [-100, 1, 2**31 - 1])
+@pytest.mark.parametrize("name", IGNORING)
+def test_an_ignored_label_gives_0_and_no_gradient_whether_or_not_in_range(name, ignored):
+    (x, *between, y), kwargs = cast(ROWS[name][0], jnp.float32), ROWS[name][1]
+    y = jnp.where(y == 1, 0, y).at[2].set(ignored)
+
+    def loss(x, y):
+        return getattr(L, name)(x, *between, y, **kwargs, ignore_index=ignored)
+
+    value, pull = jax.vjp(lambda x: loss(x, y), x)
+    (slope,) = pull(jnp.ones_like(value))
+    assert value[2] == 0
+    np.testing.assert_array_equal(slope[2], 0)
+    others = np.arange(len(y)) != 2
+    alone, pull = jax.vjp(lambda x: loss(x, y[others]), x[others])
+    np.testing.assert_allclose(value[others], alone, rtol=1e-6)
+    np.testing.assert_allclose(slope[others], pull(jnp.ones_like(alone))[0], rtol=1e-5, atol=1e-7)
+
+
 @pytest.mark.parametrize("name", [*INTEGER_LABELS, "linear_softmax_cross_entropy"])
 def test_the_number_of_no_class_gives_nan_and_to_no_other_example(name):
     args, kwargs = cast(ROWS[name][0], jnp.float32), ROWS[name][1]

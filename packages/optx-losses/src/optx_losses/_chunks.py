@@ -25,7 +25,7 @@ from jax.custom_derivatives import SymbolicZero
 from optx_core import run_if
 from optx_losses._linear_map import linear_map
 from optx_losses._row_losses import LOG_NORMALIZER, row_losses
-from optx_losses._rows import Plan, logits, split
+from optx_losses._rows import Plan, joined, logits, split
 from optx_losses._unit_gradients import unit_gradients
 
 
@@ -45,7 +45,7 @@ def recomputed(
     policy = jax.checkpoint_policies.save_only_these_names(LOG_NORMALIZER)
     chunk_loss = jax.checkpoint(chunk_loss, policy=policy, prevent_cse=False)
     loss = lax.scan(lambda _, chunk: (None, chunk_loss(*chunk)), None, chunks)[1]
-    return loss.reshape(-1)[: f.shape[0]]
+    return joined(loss, f.shape[0])
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -105,6 +105,9 @@ def _forward(static: Any, given: Any, d_some: Any) -> jax.Array:
 
 
 def _again(static: Any, some: Any, rest: Any, g: jax.Array) -> Any:
+    plan, moving = static
+    # Smaller chunks: the memory that is set aside for this, mostly in vain, is not to be the most.
+    static = plan._replace(size=max(1, plan.size // 4)), moving
     return jax.vjp(lambda some: _losses(static, some, rest), some)[1](g)[0]
 
 

@@ -108,10 +108,11 @@ def label_rules(
     loss: jax.Array, y: jax.Array, known: jax.Array, ignore_index: int | None
 ) -> jax.Array:
     """NaN for labels of no class, 0 for those to ignore."""
-    loss = loss * jnp.where(known, 1, jnp.nan).astype(loss.dtype)
-    if ignore_index is None:
-        return loss
-    return jnp.where(y == ignore_index, 0, loss)
+    if ignore_index is not None:
+        ignored = y == ignore_index
+        loss = jnp.where(ignored, 0, loss)
+        known = known | ignored  # a gradient of 0 times NaN would be NaN
+    return loss * jnp.where(known, 1, jnp.nan).astype(loss.dtype)
 
 
 def integer_inputs(

@@ -21,7 +21,7 @@ from optx_core import Scalar, check_number
 from optx_losses._chunks import recomputed, with_unit_gradients
 from optx_losses._inputs import as_floats, as_integers, has_shape
 from optx_losses._integer_labels import label_rules
-from optx_losses._rows import Plan
+from optx_losses._rows import Plan, is_split
 
 _CHUNKS = 4  # by default, of the rows
 _LEAST_LOGITS = 2**20  # and not less than so many, 4 MiB
@@ -63,7 +63,8 @@ def linear_softmax_cross_entropy(
       recompute: whether to compute the logits again going back, four matrix products in all. If not,
         the gradients are made going forward, three products, and multiplied going back; where the
         cotangents of the rows are not all equal (looked at when running) the logits are computed
-        again after all. Under `vmap` both are done, and `recompute=True` is the faster.
+        again after all. Under `vmap` both are done, and `recompute=True` is the faster. Features or
+        weights that are split over the Explicit axes of a mesh are always taken this way.
       precision: of the matrix products, as for `jax.numpy.matmul`.
 
     Returns:
@@ -111,6 +112,8 @@ def linear_softmax_cross_entropy(
     counts = jnp.ones(rows, bool) if ignore_index is None else (y != ignore_index).reshape(rows)
     plan = Plan(_chunk_size(name, chunk_size, rows, classes), smooth, precision)
     f = f.reshape(rows, f.shape[-1])
+    # On Explicit axes jax decides how the gradients of what is split are summed over the devices.
+    recompute = recompute or is_split(f) or is_split(w)
     chunked = recomputed if recompute else with_unit_gradients
     loss = chunked(plan, f, w, b, (share, z, cap), right, counts)
     return label_rules(loss.reshape(y.shape), y, known, ignore_index)

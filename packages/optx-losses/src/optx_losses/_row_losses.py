@@ -17,6 +17,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.custom_derivatives import SymbolicZero
 
 from optx_losses._log_softmax import centred
+from optx_losses._rows import is_split
 
 LOG_NORMALIZER = "optx_losses.log_normalizer"
 """The name of L for `jax.checkpoint_policies.save_only_these_names`."""
@@ -101,6 +102,9 @@ def log_normalizer(x: jax.Array) -> jax.Array:
 
 def at(x: jax.Array, right: jax.Array) -> jax.Array:
     """The logits of the right classes."""
+    if is_split(x, 1):  # no gather across devices
+        is_right = jnp.arange(x.shape[1], dtype=jnp.int32)[None, :] == right[:, None]
+        return jnp.sum(jnp.where(is_right, x, 0), axis=1)
     return jnp.take_along_axis(x, right[:, None], axis=1, mode="promise_in_bounds")[:, 0]
 
 

@@ -34,15 +34,32 @@ def logits(plan: Plan, f: jax.Array, w: jax.Array, b: Any, cap: Any) -> jax.Arra
 
 
 def split(size: int, f: jax.Array, right: jax.Array, counts: jax.Array) -> Any:
-    """The rows in chunks of `size` or a few less, the last filled up; None for a single chunk."""
+    """The rows in chunks of `size` or a few less, the last filled up; None for a single chunk.
+
+    Chunk i of k takes the rows i, i + k, i + 2·k, ...: of rows split over devices, some of each.
+    """
     rows = f.shape[0]
     chunks = -(-rows // size)
     if chunks == 1:
         return None
     size = -(-rows // chunks)
     spare = chunks * size - rows
-    return (
-        jnp.pad(f, ((0, spare), (0, 0))).reshape(chunks, size, f.shape[1]),
-        jnp.pad(right, (0, spare)).reshape(chunks, size),
-        jnp.pad(counts, (0, spare)).reshape(chunks, size),
-    )
+
+    def cut(x: jax.Array) -> jax.Array:
+        if spare:
+            x = jnp.pad(x, ((0, spare), *[(0, 0)] * (x.ndim - 1)))
+        return x.reshape(size, chunks, *x.shape[1:]).swapaxes(0, 1)
+
+    return cut(f), cut(right), cut(counts)
+
+
+def joined(x: jax.Array, rows: int) -> jax.Array:
+    """The chunks' results, one for each row."""
+    x = x.swapaxes(0, 1).reshape(-1, *x.shape[2:])
+    return x if len(x) == rows else x[:rows]
+
+
+def is_split(x: jax.Array, axis: int | None = None) -> bool:
+    """Whether an array's type says that it, or one axis of it, is split over devices."""
+    spec = jax.typeof(x).sharding.spec
+    return any(part is not None for part in (spec if axis is None else spec[axis : axis + 1]))

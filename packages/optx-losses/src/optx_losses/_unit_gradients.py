@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from optx_losses._row_losses import at, even_shares, losses_of, mean, row_slopes, there_count
-from optx_losses._rows import Plan, logits, split
+from optx_losses._rows import Plan, joined, logits, split
 
 _CPU_BLOCKS = 8
 _LEAST_CLASSES = 1024  # in a block
@@ -78,8 +78,8 @@ def unit_gradients(
         (dw, db), (loss, df) = chunk(zeros, (f, right, counts))
     else:
         (dw, db), (loss, df) = lax.scan(chunk, zeros, chunks)
-        loss = loss.reshape(-1)[: f.shape[0]]
-        df = df.reshape(-1, f.shape[1])[: f.shape[0]] if of_f else None
+        loss = joined(loss, f.shape[0])
+        df = joined(df, f.shape[0]) if of_f else None
     return loss, tuple(d for moves, d in zip(moving, (df, dw, db), strict=True) if moves)
 
 
