@@ -34,26 +34,23 @@ def linear_map(
       like: an array.
     """
     leaves, tree = jax.tree.flatten((given, x))
-    fixed = len(jax.tree.leaves(given))
-    (y,) = _primitive.bind(like, *leaves, forward=forward, back=back, tree=tree, fixed=fixed)
+    (y,) = _primitive.bind(like, *leaves, forward=forward, back=back, tree=tree)
     return y
 
 
-def _run(like: Any, *leaves: Any, forward: Any, back: Any, tree: Any, fixed: int) -> list[Any]:
-    del like, back, fixed
+def _run(like: Any, *leaves: Any, forward: Any, back: Any, tree: Any) -> list[Any]:
+    del like, back
     return [forward(*jax.tree.unflatten(tree, leaves))]
 
 
-def _transpose(
-    y: Any, like: Any, *leaves: Any, forward: Any, back: Any, tree: Any, fixed: int
-) -> list[Any]:
-    del forward
+def _transpose(y: Any, like: Any, *leaves: Any, forward: Any, back: Any, tree: Any) -> list[Any]:
+    del like, forward
     if isinstance(y[0], ad.Zero):
         return [None] * (1 + len(leaves))
     blank = [None if ad.is_undefined_primal(leaf) else leaf for leaf in leaves]
     given, _ = jax.tree.unflatten(tree, blank)
-    del like
-    return [None] * (1 + fixed) + jax.tree.leaves(back(given, y[0]))
+    of_x = jax.tree.leaves(back(given, y[0]))
+    return [None] * (1 + len(leaves) - len(of_x)) + of_x
 
 
 def _jvp(primals: Any, tangents: Any, **params: Any) -> Any:

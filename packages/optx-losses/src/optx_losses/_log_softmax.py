@@ -20,11 +20,16 @@ def centred(
     """
     if mask is not None:
         x = jnp.where(mask, x, -jnp.inf)
-    m = lax.stop_gradient(jnp.max(x, axis=axes, keepdims=True, initial=-jnp.inf))
-    m = jnp.where(jnp.isfinite(m), m, 0)
+    m = finite_max(x, axes)
     x = x - m
     total = jnp.sum(jnp.exp(x), axis=axes, keepdims=True)
     return x, jnp.log(jnp.where(total == 0, 1, total)), m
+
+
+def finite_max(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+    """M with the axes kept, 0 where it is not finite; no gradient goes through it."""
+    m = lax.stop_gradient(jnp.max(x, axis=axes, keepdims=True, initial=-jnp.inf))
+    return jnp.where(jnp.isfinite(m), m, 0)
 
 
 def log_softmax(x: jax.Array, axes: tuple[int, ...], mask: jax.Array | None = None) -> jax.Array:

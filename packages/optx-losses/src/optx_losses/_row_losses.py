@@ -45,21 +45,18 @@ def _row_losses_jvp(smooth: bool, primals: Any, tangents: Any) -> tuple[jax.Arra
     x, right, share, z = primals
     dx, _, dshare, dz = tangents
     log_z = checkpoint_name(log_normalizer(x), LOG_NORMALIZER)
-    loss = log_z - at(x, right)
+    x_right, x_mean = at(x, right), mean(x) if smooth else None
+    loss = losses_of(log_z, x_right, x_mean, share, z)
     tangent = jnp.zeros_like(loss)
-    if smooth:
-        even = log_z - mean(x)
-        if not isinstance(dshare, SymbolicZero):
-            tangent = tangent + (even - loss) * dshare
-        loss = (1 - share) * loss + share * even
+    if x_mean is not None and not isinstance(dshare, SymbolicZero):
+        tangent = tangent + (x_right - x_mean) * dshare
     if not isinstance(dz, SymbolicZero):
         tangent = tangent + log_z**2 * dz
-    loss = loss + z * log_z**2
     if isinstance(dx, SymbolicZero):
         return loss, tangent
     even = even_shares(x, share, there_count(x)) if smooth else None
-    is_right = jnp.arange(x.shape[1], dtype=jnp.int32)[None, :] == right[:, None]
-    slope = row_slopes(jnp.exp(x - log_z[:, None]), log_z, is_right, share, z, even)
+    p = jnp.exp(x - log_z[:, None])
+    slope = row_slopes(p, log_z, is_class(_numbers(x), right), share, z, even)
     return loss, tangent + jnp.sum(slope * dx, axis=1)
 
 
@@ -103,9 +100,17 @@ def log_normalizer(x: jax.Array) -> jax.Array:
 def at(x: jax.Array, right: jax.Array) -> jax.Array:
     """The logits of the right classes."""
     if is_split(x, 1):  # no gather across devices
-        is_right = jnp.arange(x.shape[1], dtype=jnp.int32)[None, :] == right[:, None]
-        return jnp.sum(jnp.where(is_right, x, 0), axis=1)
+        return jnp.sum(jnp.where(is_class(_numbers(x), right), x, 0), axis=1)
     return jnp.take_along_axis(x, right[:, None], axis=1, mode="promise_in_bounds")[:, 0]
+
+
+def is_class(numbers: jax.Array, right: jax.Array) -> jax.Array:
+    """[c = y] of each row, for the classes of these numbers."""
+    return numbers[None, :] == right[:, None]
+
+
+def _numbers(x: jax.Array) -> jax.Array:
+    return jnp.arange(x.shape[1], dtype=jnp.int32)
 
 
 def mean(x: jax.Array) -> jax.Array:

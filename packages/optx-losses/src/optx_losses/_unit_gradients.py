@@ -17,7 +17,16 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from optx_losses._row_losses import at, even_shares, losses_of, mean, row_slopes, there_count
+from optx_losses._log_softmax import finite_max
+from optx_losses._row_losses import (
+    at,
+    even_shares,
+    is_class,
+    losses_of,
+    mean,
+    row_slopes,
+    there_count,
+)
 from optx_losses._rows import Plan, joined, logits, split
 
 _CPU_BLOCKS = 8
@@ -33,7 +42,7 @@ class _Rows(NamedTuple):
       counts: whether a row counts.
       held: e, or x where the slopes need it: with smoothing or a bound on x.
       log_z: L.
-      total: Σ e.
+      total: Σ e, None where x is held.
       there: how many classes are there, None without smoothing.
     """
 
@@ -42,7 +51,7 @@ class _Rows(NamedTuple):
     counts: jax.Array
     held: jax.Array
     log_z: jax.Array
-    total: jax.Array
+    total: jax.Array | None
     there: jax.Array | None
 
 
@@ -88,8 +97,7 @@ def _hold(
 ) -> tuple[jax.Array, _Rows]:
     share, z, cap = numbers
     x_right = at(x, right)
-    m = lax.stop_gradient(jnp.max(x, axis=1))
-    m = jnp.where(jnp.isfinite(m), m, 0)
+    m = finite_max(x, (1,))[:, 0]
     # After x_right has been read, so that e can be written over x. (NaN is the row's value anyway.)
     m = jnp.where(jnp.isnan(x_right), lax.stop_gradient(x_right), m)
     e = jnp.exp(x - m[:, None])
@@ -98,8 +106,10 @@ def _hold(
     log_z = jnp.log(total) + m
     loss = losses_of(log_z, x_right, mean(x) if plan.smooth else None, share, z)
     there = there_count(x) if plan.smooth else None
-    held = e if there is None and cap is None else x
-    return jnp.where(counts, loss, 0), _Rows(f, right, counts, held, log_z, total, there)
+    loss = jnp.where(counts, loss, 0)
+    if there is None and cap is None:
+        return loss, _Rows(f, right, counts, e, log_z, total, there)
+    return loss, _Rows(f, right, counts, x, log_z, None, there)
 
 
 def _add(plan: Plan, numbers: Any, rows: _Rows, w: jax.Array, blocks: int, sums: Any) -> Any:
@@ -133,13 +143,12 @@ def _slopes(plan: Plan, numbers: Any, rows: _Rows, first: Any, numbered: jax.Arr
     """Dloss/dx for the classes `numbered`, which begin with `first`."""
     share, z, cap = numbers
     some = lax.dynamic_slice_in_dim(rows.held, first, numbered.size, axis=1)
-    if rows.there is None and cap is None:
-        p, even = some * (1 / rows.total)[:, None], None
-    else:
+    if rows.total is None:
         p = jnp.exp(some - rows.log_z[:, None])
-        even = even_shares(some, share, rows.there) if rows.there is not None else None
-    is_right = numbered[None, :] == rows.right[:, None]
-    slope = row_slopes(p, rows.log_z, is_right, share, z, even)
+    else:
+        p = some * (1 / rows.total)[:, None]
+    even = None if rows.there is None else even_shares(some, share, rows.there)
+    slope = row_slopes(p, rows.log_z, is_class(numbered, rows.right), share, z, even)
     if cap is not None:
         there = some > -jnp.inf
         slope = slope * jnp.where(there, 1 - (jnp.where(there, some, 0) / cap) ** 2, 0)
