@@ -1,11 +1,10 @@
 """The optimizers against optax, torch.optim and the bytes that must move.
 
-python -m benchmarks.aliases [steps] [leaves] [state] [ahead]; without names all of them.
+python -m benchmarks.aliases [steps] [leaves] [state]; without names all of them.
 """
 
 from __future__ import annotations
 
-import functools
 import itertools
 import sys
 import time
@@ -163,44 +162,7 @@ def state_bytes(console: Console) -> None:
     console.print(table)
 
 
-def ahead_of_time(console: Console) -> None:
-    """Bytes and temporaries of the same steps compiled for a GPU and a TPU that need not be there."""
-    for platform, name, kwargs in (
-        ("cuda", "H100", {}),
-        ("tpu", "v5e:2x2", {"chips_per_host_bounds": (2, 2, 1)}),
-    ):
-        try:
-            device = _topology(platform, name, **kwargs).devices[0]
-        except Exception as error:  # noqa: BLE001 (whatever a missing plugin raises)
-            console.print(
-                f"{platform}: not compiled for, {type(error).__name__}: {str(error)[:100]}"
-            )
-            continue
-        table = Table("optimizer", "bytes / floor", "optax's", title=f"Compiled for {name}")
-        sharding = jax.sharding.SingleDeviceSharding(device)
-        params = {"w": jax.ShapeDtypeStruct((1024, 1024), jnp.float32, sharding=sharding)}
-        for row, (make, _, floor) in ROWS.items():
-            moved = []
-            for aliases, module in ((optx_aliases, optx_core), (optax, optax)):
-                tx = make(aliases)
-                state = jax.tree.map(
-                    lambda x, s=sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
-                    jax.eval_shape(tx.init, params),
-                )
-                program = step_of(tx, module).lower(params, state, params).compile()
-                moved.append(bytes_accessed(program) / 2**20 / floor)
-            table.add_row(row, *(f"{x:.2f}" for x in moved))
-        console.print(table)
-
-
-@functools.cache
-def _topology(platform: str, name: str, **kwargs: Any) -> Any:
-    from jax.experimental import topologies
-
-    return topologies.get_topology_desc(name, platform, **kwargs)
-
-
-PARTS = {"steps": steps, "leaves": many_leaves, "state": state_bytes, "ahead": ahead_of_time}
+PARTS = {"steps": steps, "leaves": many_leaves, "state": state_bytes}
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from optimizer_rows import ROWS
+from optimizer_rows import ROWS, compiled_step
 
 import optx_aliases
 import optx_core
@@ -126,25 +126,11 @@ def test_the_state_has_the_same_names_shapes_and_dtypes(name):
     assert repr(plain(ours)) == repr(plain(theirs))
 
 
-def compiled(tx, module, row):
-    """One donated step, update and apply, on a matrix."""
-    params = {"w": jax.ShapeDtypeStruct((1024, 1024), jnp.float32)}
-
-    def step(params, state, grads):
-        given = {} if row.extra_args is None else row.extra_args(params, grads)
-        update = optax.with_extra_args_support(tx).update if module is optax else tx.update
-        updates, state = update(grads, state, params, **given)
-        return module.apply_updates(params, updates), state
-
-    state = jax.eval_shape(tx.init, params)
-    return jax.jit(step, donate_argnums=(0, 1)).lower(params, state, params).compile()
-
-
 @pytest.mark.parametrize("name", [name for name in SHARED if ROWS[name].beats_optax])
 def test_a_compiled_step_moves_no_more_bytes_than_optax_and_where_promised_far_less(name):
     row = ROWS[name]
     ours, theirs = (
-        compiled(tx, module, row).cost_analysis()["bytes accessed"] / 2**20
+        compiled_step(tx, row, module).cost_analysis()["bytes accessed"] / 2**20
         for tx, module in ((row.make(), optx_core), (of_optax(name), optax))
     )
     assert ours <= 1.001 * row.beats_optax * theirs, (ours, theirs, ours / theirs)
@@ -153,7 +139,7 @@ def test_a_compiled_step_moves_no_more_bytes_than_optax_and_where_promised_far_l
 def test_clipped_adam_moves_fewer_bytes_and_holds_no_copy():
     row = ROWS["adam"]
     ours, theirs = (
-        compiled(module.chain(module.clip_by_global_norm(1.0), tx), module, row)
+        compiled_step(module.chain(module.clip_by_global_norm(1.0), tx), row, module)
         for tx, module in ((row.make(), optx_core), (of_optax("adam"), optax))
     )
     # 44 against 60 a parameter; XLA counts the branch that is taken where a norm overflows as well.

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from optimizer_rows import NO_OPTIMIZERS, ROWS, Row
+from optimizer_rows import NO_OPTIMIZERS, ROWS, Row, compiled_step
 
 import optx_aliases
 from optx_core import LeafStep, apply_updates, call_of, leafwise, recorded
@@ -215,18 +215,6 @@ def problems(name):
         loss, part = PROBLEMS[problem]
         first, best = float(loss(START)), np.where(np.isnan(losses), np.inf, losses).min()
         assert best < part * first, (problem, first, dict(zip(rates, losses, strict=True)))
-
-
-def compiled_step(tx, row, apply=apply_updates, shape=(1024, 1024)):
-    """One donated step, update and apply, on one matrix."""
-    params = {"w": jax.ShapeDtypeStruct(shape, jnp.float32)}
-
-    def step(params, state, grads):
-        updates, state = tx.update(grads, state, params, **extra(row, params, grads))
-        return apply(params, updates), state
-
-    state = jax.eval_shape(tx.init, params)
-    return jax.jit(step, donate_argnums=(0, 1)).lower(params, state, params).compile()
 
 
 def bytes_moved(name):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from optx_aliases import adam, adamw, quantize_state, sgd
+from optx_aliases import _blocks, adam, adamw, quantize_state, sgd
 from optx_core import apply_updates, chain, clip_by_global_norm, state_sharding, trace, tree
 
 SHAPES = [(64, 64), (784, 10), (100, 2, 3), (257,), (300,), (3, 3, 8, 130), (1, 4096), (4099,)]
@@ -276,3 +276,15 @@ def on_eight_devices(kind):
 if __name__ == "__main__":
     for one in (AxisType.Auto, AxisType.Explicit):
         on_eight_devices(one)
+
+
+@pytest.mark.parametrize("shape", [(16, 512), (2, 8, 1024), (8, 300), (12, 512), (512,), (3, 3, 4)])
+def test_blocks_cut_as_a_tpu_lays_them_out_are_the_same_blocks(shape):
+    counts, padding, split = _blocks._blocked(shape)
+    x = jnp.pad(jax.random.normal(jax.random.key(0), shape), padding)
+    for scale in (_blocks._largest(x, split), _blocks._largest_by_tiles(x, split)):
+        assert scale.shape == counts
+        np.testing.assert_array_equal(scale, _blocks._largest(-x, split))
+    wide = _blocks._widened_by_product(scale, split)
+    np.testing.assert_array_equal(wide, _blocks._widened(scale, split))
+    assert (_blocks._tiles(split) is not None) == (shape in [(16, 512), (2, 8, 1024)])

@@ -1,6 +1,7 @@
 """The table of all optimizers: a row for each, by its name and, after a comma, its options."""
 
 from optimizer_rows import beyond, classic, contributed, matrices, searched
+from optimizer_rows._compiled import compiled_step
 from optimizer_rows._row import Row
 
 ROWS: dict[str, Row] = {
@@ -24,4 +25,4 @@ NO_OPTIMIZERS: set[str] = {
     "value_and_grad_from_state",
 }
 
-__all__ = ["NO_OPTIMIZERS", "ROWS", "Row"]
+__all__ = ["NO_OPTIMIZERS", "ROWS", "Row", "compiled_step"]

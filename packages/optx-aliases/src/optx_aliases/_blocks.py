@@ -72,11 +72,14 @@ def encode(x: jax.Array, kind: str, salt: jax.Array) -> tuple[jax.Array, jax.Arr
     real = at_least_float32(x.dtype)
     x = x.astype(real)
     counts, padding, split = _blocked(x.shape)
-    size = jnp.abs(x)
-    padded = size if not any(after for _, after in padding) else jnp.pad(size, padding)
+    padded = x if not any(after for _, after in padding) else jnp.pad(x, padding)
     sharding = explicit_sharding(x)
     if sharding is None:
-        scale = jnp.max(padded.reshape(split), axis=tuple(range(1, len(split), 2)))
+        scale = lax.platform_dependent(
+            padded,
+            tpu=functools.partial(_largest_by_tiles, split=split),
+            default=functools.partial(_largest, split=split),
+        )
     else:
         fine = _layout_of_blocks(x, counts)
         halves = [part for name in fine for part in (name, None)]
@@ -85,9 +88,9 @@ def encode(x: jax.Array, kind: str, salt: jax.Array) -> tuple[jax.Array, jax.Arr
             split,
             out_sharding=NamedSharding(sharding.mesh, PartitionSpec(*halves)),
         )
-        scale = jnp.max(pieces, axis=tuple(range(1, len(split), 2)))
+        scale = jnp.max(jnp.abs(pieces), axis=tuple(range(1, len(split), 2)))
     whole = _spread(scale, x)
-    part = size / jnp.where(whole > 0, whole, 1)
+    part = jnp.abs(x) / jnp.where(whole > 0, whole, 1)
     levels = 255 if kind == "root4" else 127
     power = {"root4": 4, "root2": 2, "linear": 1}[kind]
     root = part if power == 1 else jnp.sqrt(part) if power == 2 else jnp.sqrt(jnp.sqrt(part))
@@ -130,11 +133,14 @@ def _spread(scale: jax.Array, like: jax.Array) -> jax.Array:
     """The scale of its block for each entry."""
     _, _, split = _blocked(like.shape)
     sharding = explicit_sharding(like)
-    wide = jnp.expand_dims(scale, tuple(range(1, len(split), 2)))
     if sharding is None:
-        wide = jnp.broadcast_to(wide, split)
-        wide = wide.reshape([a * b for a, b in zip(split[::2], split[1::2], strict=True)])
+        wide = lax.platform_dependent(
+            scale,
+            tpu=functools.partial(_widened_by_product, split=split),
+            default=functools.partial(_widened, split=split),
+        )
         return wide[tuple(slice(n) for n in like.shape)]
+    wide = jnp.expand_dims(scale, tuple(range(1, len(split), 2)))
     fine = _layout_of_blocks(like, scale.shape)
     halves = [part for name in fine for part in (name, None)]
     wide = jnp.broadcast_to(
@@ -149,6 +155,53 @@ def _spread(scale: jax.Array, like: jax.Array) -> jax.Array:
         whole = NamedSharding(sharding.mesh, PartitionSpec())
         wide = jax.sharding.reshard(wide, whole)[tuple(slice(n) for n in like.shape)]
     return jax.sharding.reshard(wide, sharding)
+
+
+def _largest(x: jax.Array, split: list[int]) -> jax.Array:
+    """The largest absolute value in each block."""
+    return jnp.max(jnp.abs(x.reshape(split)), axis=tuple(range(1, len(split), 2)))
+
+
+def _widened(scale: jax.Array, split: list[int]) -> jax.Array:
+    """For each entry what there is for its block."""
+    wide = jnp.expand_dims(scale, tuple(range(1, len(split), 2)))
+    whole = [a * b for a, b in zip(split[::2], split[1::2], strict=True)]
+    return jnp.broadcast_to(wide, split).reshape(whole)
+
+
+def _tiles(split: list[int]) -> tuple[int, ...] | None:
+    """The leading axes, then rows by 8 and the last axis by blocks, where a TPU lays out so; else None.
+
+    A TPU keeps a matrix in tiles of 8 rows by 128 columns. To cut its rows alone would move every
+    entry; cut with 8 rows at a time, they stay where they are.
+    """
+    if len(split) < 4:
+        return None
+    *counts, rows, blocks = split[::2]
+    *others, width = split[1::2]
+    if any(size > 1 for size in others) or rows % 8 or width % 128:
+        return None
+    return (*counts, rows // 8, 8, blocks, width)
+
+
+def _largest_by_tiles(x: jax.Array, split: list[int]) -> jax.Array:
+    tiles = _tiles(split)
+    if tiles is None:
+        return _largest(x, split)
+    pieces = jnp.swapaxes(x.reshape(tiles), -3, -2)
+    # Of absolute values XLA would make an array of their own.
+    largest = jnp.maximum(jnp.max(pieces, axis=-1), -jnp.min(pieces, axis=-1))
+    return jnp.swapaxes(largest, -2, -1).reshape(split[::2])
+
+
+def _widened_by_product(scale: jax.Array, split: list[int]) -> jax.Array:
+    """The same as a product with zeros and ones, which a TPU computes as it goes."""
+    if _tiles(split) is None:
+        return _widened(scale, split)
+    blocks, width = split[-2:]
+    column = jnp.arange(blocks * width, dtype=jnp.int32) // width
+    its_own = (column[None, :] == jnp.arange(blocks, dtype=jnp.int32)[:, None]).astype(scale.dtype)
+    return jnp.dot(scale, its_own, precision=lax.Precision.HIGHEST)
 
 
 def _layout_of_blocks(x: jax.Array, counts: tuple[int, ...]) -> list[Any]:

@@ -48,6 +48,7 @@ from optx_core import (
     need_params,
     recorded,
     safe_increment,
+    schedulable,
     tree,
     zero_count,
 )
@@ -95,12 +96,13 @@ def _adamw_leaf(
 
 
 @recorded
+@schedulable("betas", "eps", "weight_decay")
 def dadapt_adamw(
     learning_rate: ScalarOrSchedule = 1.0,
-    betas: tuple[Scalar, Scalar] = (0.9, 0.999),
-    eps: Scalar = 1e-8,
+    betas: tuple[ScalarOrSchedule, ScalarOrSchedule] = (0.9, 0.999),
+    eps: ScalarOrSchedule = 1e-8,
     estim_lr0: Scalar = 1e-6,
-    weight_decay: Scalar = 0.0,
+    weight_decay: ScalarOrSchedule = 0.0,
     mask: PyTree | Callable[[Params], PyTree] | None = None,
 ) -> GradientTransformationExtraArgs:
     """AdamW with D-Adaptation (Defazio and Mishchenko, 2023).
@@ -108,11 +110,12 @@ def dadapt_adamw(
     Args:
       learning_rate: a factor of the estimated learning rate, a scalar or a schedule: leave its peak
         at 1.
-      betas: the decays of the mean and of the mean square, each in [0, 1).
-      eps: added to the root, against division by zero; greater than 0.
+      betas: the decays of the mean and of the mean square, each in [0, 1), or a
+        schedule.
+      eps: added to the root, against division by zero; greater than 0, or a schedule.
       estim_lr0: d at the start, greater than 0; too small costs a few steps, too large is never
         corrected.
-      weight_decay: decoupled weight decay, a scalar at least 0, multiplied by λ.
+      weight_decay: decoupled weight decay, a scalar at least 0, or a schedule, multiplied by λ.
       mask: which leaves decay, as for `optx_core.masked`; all by default.
 
     Returns:
@@ -133,6 +136,8 @@ def dadapt_adamw(
       >>> bool(state.estim_lr > 1e-3)
       True
     """
+    b1: Any
+    b2: Any
     b1, b2 = betas
     check_number("dadapt_adamw", low=0, below=1, b1=b1, b2=b2)
     check_number("dadapt_adamw", low=0, weight_decay=weight_decay)

@@ -48,6 +48,7 @@ from optx_core import (
     need_params,
     recorded,
     safe_increment,
+    schedulable,
     tree,
     zero_count,
 )
@@ -89,8 +90,12 @@ def _sgd_leaf(
     return momentum.complement * (p0 - p - s), s, sums
 
 
+@schedulable("momentum", "growth_rate")
 def _sgd_steps(
-    learning_rate: ScalarOrSchedule, momentum: Scalar, estim_lr0: Scalar, growth_rate: Scalar
+    learning_rate: ScalarOrSchedule,
+    momentum: ScalarOrSchedule,
+    estim_lr0: Scalar,
+    growth_rate: ScalarOrSchedule,
 ) -> GradientTransformationExtraArgs:
     def init(params: Params) -> DAdaptSGDState:
         real = real_dtype_of(params)
@@ -138,9 +143,9 @@ def _sgd_steps(
 @recorded
 def dadapt_sgd(
     learning_rate: ScalarOrSchedule = 1.0,
-    momentum: Scalar = 0.0,
+    momentum: ScalarOrSchedule = 0.0,
     estim_lr0: Scalar = 1e-6,
-    growth_rate: Scalar = float("inf"),
+    growth_rate: ScalarOrSchedule = float("inf"),
     weight_decay: ScalarOrSchedule = 0.0,
     mask: PyTree | Callable[[Params], PyTree] | None = None,
 ) -> GradientTransformationExtraArgs:
@@ -149,9 +154,10 @@ def dadapt_sgd(
     Args:
       learning_rate: a factor of the estimated learning rate, a scalar or a schedule: leave its peak
         at 1.
-      momentum: in [0, 1); the parameters are an average of the iterates.
+      momentum: in [0, 1), or a schedule; the parameters are an average of the iterates.
       estim_lr0: d at the start, greater than 0.
-      growth_rate: the largest factor by which d grows in a step, at least 1; 1.02 is a kind of warmup.
+      growth_rate: the largest factor by which d grows in a step, at least 1, or a schedule; 1.02 is a
+        kind of warmup.
       weight_decay: λ in g + λ·p, a scalar at least 0, or a schedule.
       mask: which leaves decay, as for `optx_core.masked`; all by default.
 

@@ -37,6 +37,7 @@ from optx_core import (
     need_params,
     recorded,
     scale_by_learning_rate,
+    schedulable,
 )
 
 InitStep = tuple[Literal["distance", "learning_rate", "heuristic"], Scalar]
@@ -83,8 +84,9 @@ def _scaled(g: jax.Array, *, rate: jax.Array) -> jax.Array:
 
 
 @recorded
+@schedulable("eps")
 def scale_by_dog(
-    init_step: InitStep = ("heuristic", 1e-6), eps: Scalar = 1e-8
+    init_step: InitStep = ("heuristic", 1e-6), eps: ScalarOrSchedule = 1e-8
 ) -> GradientTransformationExtraArgs:
     """Multiplies gradients by the distance covered over the root of the sum of their squared norms.
 
@@ -92,7 +94,7 @@ def scale_by_dog(
       init_step: how the first step is chosen, a pair: ("distance", r) gives r itself;
         ("heuristic", a) gives r = a·(1 + ‖p₀‖), the paper's, with a = 1e-6 (1e-4 with batch
         normalization); ("learning_rate", lr) gives the learning rate of the first step.
-      eps: added under the root, greater than 0.
+      eps: added under the root, greater than 0, or a schedule.
 
     Returns:
       A transformation with a `DoGState`; `update` needs the parameters.
@@ -148,7 +150,7 @@ def scale_by_dog(
 def dog(
     learning_rate: ScalarOrSchedule = 1.0,
     init_step: InitStep = ("heuristic", 1e-6),
-    eps: Scalar = 1e-8,
+    eps: ScalarOrSchedule = 1e-8,
     weight_decay: ScalarOrSchedule | None = None,
     mask: PyTree | Callable[[Params], PyTree] | None = None,
 ) -> GradientTransformationExtraArgs:
@@ -159,7 +161,7 @@ def dog(
     Args:
       learning_rate: a factor of the step, a scalar or a schedule: leave its peak at 1.
       init_step: how the first step is chosen, as for `scale_by_dog`.
-      eps: added under the root, greater than 0.
+      eps: added under the root, greater than 0, or a schedule.
       weight_decay: λ in g + λ·p, a scalar at least 0, or a schedule; None for none.
       mask: which leaves decay, as for `optx_core.masked`; all by default.
 
@@ -185,14 +187,15 @@ def dog(
 
 
 @recorded
+@schedulable("eps")
 def scale_by_dowg(
-    init_estim_sq_dist: Scalar | None = None, eps: Scalar = 1e-4
+    init_estim_sq_dist: Scalar | None = None, eps: ScalarOrSchedule = 1e-4
 ) -> GradientTransformationExtraArgs:
     """Multiplies gradients by the squared distance over the root of their weighted squared norms.
 
     Args:
       init_estim_sq_dist: r² at the start, greater than 0; `eps` by default.
-      eps: added to the root, greater than 0.
+      eps: added to the root, greater than 0, or a schedule.
 
     Returns:
       A transformation with a `DoWGState`; `update` needs the parameters.
@@ -234,7 +237,7 @@ def scale_by_dowg(
 def dowg(
     learning_rate: ScalarOrSchedule = 1.0,
     init_estim_sq_dist: Scalar | None = None,
-    eps: Scalar = 1e-4,
+    eps: ScalarOrSchedule = 1e-4,
     weight_decay: ScalarOrSchedule | None = None,
     mask: PyTree | Callable[[Params], PyTree] | None = None,
 ) -> GradientTransformationExtraArgs:
@@ -243,7 +246,7 @@ def dowg(
     Args:
       learning_rate: a factor of the step, a scalar or a schedule: leave its peak at 1.
       init_estim_sq_dist: r² at the start, greater than 0; `eps` by default.
-      eps: added to the root, greater than 0.
+      eps: added to the root, greater than 0, or a schedule.
       weight_decay: λ in g + λ·p, a scalar at least 0, or a schedule; None for none.
       mask: which leaves decay, as for `optx_core.masked`; all by default.
 

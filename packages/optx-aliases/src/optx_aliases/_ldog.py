@@ -63,10 +63,10 @@ def _leaf(
 
 
 @recorded
-@schedulable("global_scale")
+@schedulable("eps", "global_scale")
 def scale_by_distance_over_gradients(
     reps_rel: Scalar = 1e-6,
-    eps: Scalar = 1e-8,
+    eps: ScalarOrSchedule = 1e-8,
     param_dtype: Any = jnp.float32,
     global_scale: ScalarOrSchedule = 1.0,
 ) -> GradientTransformationExtraArgs:
@@ -75,7 +75,7 @@ def scale_by_distance_over_gradients(
     Args:
       reps_rel: how far the first step goes, relative to 1 + ‖p₀‖; 1e-4 with batch normalization,
         otherwise 1e-6.
-      eps: added under the root, greater than 0.
+      eps: added under the root, greater than 0, or a schedule.
       param_dtype: dtype of `init_params`; None for the parameters', at least float32.
       global_scale: a factor, its sign included: −1 to descend with nothing behind; a scalar, or a
         schedule.

@@ -3,7 +3,7 @@
 u is the update of the optimizer inside, Δ the sum of its updates, both with the sign of a gradient
 (p = p₀ − S·Δ with S = Σ s); n = num_betas copies with βᵢ = 1 − 10⁻ⁱ run side by side:
 
-h = ⟨g + weight_decay·S·‖g‖/(‖p‖ + eps)·p, Δ⟩
+h = ⟨g + weight_decay·S·‖g‖/(‖q‖ + eps)·q, Δ⟩     (q: p where it decays, else 0)
 r ← β·r + s·clip(h, −m, m)
 m ← max(β·m, |h| + eps)
 v ← β²·v + h²
@@ -18,6 +18,7 @@ Reference: Cutkosky, Defazio, Mehta, "Mechanic: A Learning Rate Tuner", 2023, al
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -32,6 +33,7 @@ from optx_aliases._whole_tree import (
     sum_of_squares,
     total,
     value_at,
+    where_masked,
 )
 from optx_core import (
     Flow,
@@ -41,12 +43,14 @@ from optx_core import (
     Params,
     PyTree,
     Scalar,
+    ScalarOrSchedule,
     check_number,
     check_transformation_like,
     leafwise,
     need_params,
     recorded,
     safe_increment,
+    schedulable,
     with_extra_args_support,
     zero_count,
 )
@@ -75,11 +79,17 @@ class MechanicState(NamedTuple):
 
 
 def _products(
-    g: jax.Array, sums: jax.Array, p: jax.Array, x0: jax.Array, *, size: jax.Array
+    g: jax.Array,
+    sums: jax.Array,
+    p: jax.Array,
+    x0: jax.Array,
+    decays: jax.Array,
+    *,
+    size: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
     delta = (x0 - p) / size
-    parts = sum_of_squares(g), sum_of_squares(p), inner_product(g, delta), inner_product(p, delta)
-    return g, sums + jnp.stack(parts)
+    of_p = decays * sum_of_squares(p), decays * inner_product(p, delta)
+    return g, sums + jnp.stack([sum_of_squares(g), inner_product(g, delta), *of_p])
 
 
 def _leaf(
@@ -90,21 +100,25 @@ def _leaf(
 
 
 @recorded
+@schedulable("weight_decay", "eps")
 def mechanize(
     base_optimizer: Any,
-    weight_decay: Scalar = 1e-2,
-    eps: Scalar = 1e-8,
+    weight_decay: ScalarOrSchedule = 1e-2,
+    eps: ScalarOrSchedule = 1e-8,
     s_init: Scalar = 1e-6,
     num_betas: int = 6,
+    mask: PyTree | Callable[[Params], PyTree] | None = None,
 ) -> GradientTransformationExtraArgs:
     """Mechanic (Cutkosky, Defazio and Mehta, 2023): tunes the learning rate of any optimizer.
 
     Args:
       base_optimizer: the optimizer, its learning rate at 1 or a schedule with its peak at 1.
-      weight_decay: λ, which keeps the factor from growing without bound; a scalar at least 0.
-      eps: against division by zero, greater than 0.
+      weight_decay: λ, which keeps the factor from growing without bound; a scalar at least 0, or a
+        schedule.
+      eps: against division by zero, greater than 0, or a schedule.
       s_init: the factor at the start, greater than 0.
       num_betas: n, the number of copies, a positive int.
+      mask: which leaves decay, as for `optx_core.masked`; all by default.
 
     Returns:
       A transformation with a `MechanicState`; `update` needs the parameters, and hands extra arguments
@@ -152,8 +166,9 @@ def mechanize(
         beta = jnp.asarray(1 - 0.1 ** np.arange(1, num_betas + 1)).astype(real)
         factor = jnp.sum(state.s)
         size = factor + small
-        gg, pp, gd, pd = total(
-            flow, _products, params, state.x0, size=4, real=real, operands={"size": size}
+        decays = where_masked(mask, params, jnp.ones((), real), flow.trail)
+        gg, gd, pp, pd = total(
+            flow, _products, params, state.x0, decays, size=4, real=real, operands={"size": size}
         )
         h = gd + decay * factor * root(gg) / (root(pp) + small) * pd
         r = beta * state.r + jnp.clip(h, -state.m, state.m) * state.s

@@ -1,10 +1,13 @@
 """MoMo: a step size from a model of the loss, made of the averages of past losses and gradients.
 
 With averages over the past f of the loss, d of the gradient g, γ of ⟨g, p⟩ (decay beta; all of the
-first step at the first step), a lower bound lb of the loss and λ the weight decay:
+first step at the first step), a lower bound lb of the loss, λ the weight decay and ω = 1 / (1 + lr·λ):
 
-τ = min(lr, max((1 + lr·λ)·(f − lb − γ) + ⟨d, p⟩, 0) / ‖d‖²)
-p ← (p − τ·d) / (1 + lr·λ)
+τ = min(lr, max(f − lb − γ + ω·⟨d, p⟩, 0) / (ω·‖d‖²))
+p ← ω·(p − τ·d)
+
+Arrays that a mask leaves out have λ = 0: the paper's model, of the loss and of λ/2·‖p‖² over those that
+decay, then gives the same τ with ω inside the two sums, array by array.
 
 With `adapt_lower_bound` the bound is estimated too: where the model lies below it, it is halved towards
 that before the step; after it, lb = max(f + ⟨d, p⟩ − γ − τ·‖d‖²/2, lower_bound).
@@ -18,6 +21,7 @@ Reference: Schaipp, Ohana, Eickenberg, Defazio, Gower, "MoMo: Momentum Models fo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -31,6 +35,7 @@ from optx_aliases._whole_tree import (
     real_dtype_of,
     sum_of_squares,
     value_at,
+    where_masked,
     zero_sums,
 )
 from optx_core import (
@@ -40,13 +45,13 @@ from optx_core import (
     LeafStep,
     Params,
     PyTree,
-    Scalar,
     ScalarOrSchedule,
     check_number,
     leafwise,
     need_params,
     recorded,
     safe_increment,
+    schedulable,
     tree,
     zero_count,
 )
@@ -77,40 +82,47 @@ class Model(NamedTuple):
     gamma: jax.Array
     product: jax.Array  # ⟨d, p⟩
     square: jax.Array  # ‖d‖² in the metric
+    shrunk_product: jax.Array  # Σ ω·⟨d, p⟩
+    shrunk_square: jax.Array  # Σ ω·‖d‖²
     lr: jax.Array
-    decayed: jax.Array  # 1 + lr·λ
     correction: jax.Array  # c
     lower_bound: jax.Array
 
 
 def step_size(model: Model, lb: jax.Array, adapt: bool) -> tuple[jax.Array, jax.Array]:
     """τ and the next lower bound."""
-    known = model.decayed * (model.barf - model.gamma) + model.product
+    c, known = model.correction, model.barf - model.gamma + model.shrunk_product
     if adapt:
-        scale = model.correction * model.decayed
-        halved = jnp.maximum(known / (2 * scale), model.lower_bound)
-        lb = jnp.where(known < scale * lb, halved, lb)
-    room = known - model.decayed * model.correction * lb
-    limit = quotient(jnp.maximum(room, 0), model.square)
-    tau = jnp.minimum(model.lr / model.correction, limit)
+        halved = jnp.maximum(known / (2 * c), model.lower_bound)
+        lb = jnp.where(known < c * lb, halved, lb)
+    limit = quotient(jnp.maximum(known - c * lb, 0), model.shrunk_square)
+    tau = jnp.minimum(model.lr / c, limit)
     if adapt:
         reached = model.barf + model.product - model.gamma - tau * model.square / 2
-        lb = jnp.maximum(reached / model.correction, model.lower_bound)
+        lb = jnp.maximum(reached / c, model.lower_bound)
     return tau, lb
 
 
+def sums_of(
+    g: jax.Array, d: jax.Array, p: jax.Array, square: jax.Array, decay: jax.Array
+) -> jax.Array:
+    """What one array adds to ⟨g, p⟩, and to the model's product and square, plain and shrunk."""
+    product, omega = inner_product(d, p), 1 / (1 + decay)
+    return jnp.stack([inner_product(g, p), product, square, omega * product, omega * square])
+
+
 def _measure(
-    g: jax.Array, d: jax.Array, sums: jax.Array, p: jax.Array, *, beta: Decay
+    g: jax.Array, d: jax.Array, sums: jax.Array, p: jax.Array, decay: jax.Array, *, beta: Decay
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     d = beta.value * d + beta.complement * g
-    return g, d, sums + jnp.stack([inner_product(g, p), inner_product(d, p), sum_of_squares(d)])
+    return g, d, sums + sums_of(g, d, p, sum_of_squares(d), decay)
 
 
 def _step(
-    g: jax.Array, d: jax.Array, p: jax.Array, *, tau: jax.Array, decayed: jax.Array
+    g: jax.Array, d: jax.Array, p: jax.Array, decay: jax.Array, *, tau: jax.Array
 ) -> jax.Array:
     del g
-    return -(tau * d + (decayed - 1) * p) / decayed
+    return -(tau * d + decay * p) / (1 + decay)
 
 
 def loss_value(where: str, value: Any, real: Any) -> jax.Array:
@@ -120,21 +132,24 @@ def loss_value(where: str, value: Any, real: Any) -> jax.Array:
 
 
 @recorded
+@schedulable("beta", "lower_bound", "weight_decay")
 def momo(
     learning_rate: ScalarOrSchedule = 1.0,
-    beta: Scalar = 0.9,
-    lower_bound: Scalar = 0.0,
-    weight_decay: Scalar = 0.0,
+    beta: ScalarOrSchedule = 0.9,
+    lower_bound: ScalarOrSchedule = 0.0,
+    weight_decay: ScalarOrSchedule = 0.0,
     adapt_lower_bound: bool = False,
+    mask: PyTree | Callable[[Params], PyTree] | None = None,
 ) -> GradientTransformationExtraArgs:
     """MoMo (Schaipp et al., 2023): SGD with momentum that chooses its step by the loss.
 
     Args:
       learning_rate: the largest step size, a scalar or a schedule.
-      beta: decay of the averages, in [0, 1).
-      lower_bound: a number that the loss is known not to fall below.
-      weight_decay: λ, a scalar at least 0.
+      beta: decay of the averages, in [0, 1), or a schedule.
+      lower_bound: a number that the loss is known not to fall below, or a schedule.
+      weight_decay: λ, a scalar at least 0, or a schedule.
       adapt_lower_bound: whether to estimate the bound; it is then not below `lower_bound`.
+      mask: which leaves decay, as for `optx_core.masked`; all by default.
 
     Returns:
       A transformation with a `MomoState`; `update` needs the parameters and the loss, `value=loss`.
@@ -168,33 +183,35 @@ def momo(
         f = loss_value(flow.trail, value, real)
         first, decay = state.count == 0, decay_as(beta, real)
         decay = Decay(jnp.where(first, 0, decay.value), jnp.where(first, 1, decay.complement))
+        lr = value_at(learning_rate, state.count, real)
+        decays = where_masked(mask, params, lr * value_at(weight_decay, lr, real), flow.trail)
         measure = LeafStep(
             _measure,
             slots=(state.exp_avg,),
-            reduced=(zero_sums(flow, real, 3),),
-            reads=(params,),
+            reduced=(zero_sums(flow, real, 5),),
+            reads=(params, decays),
             close=lambda *renewed: renewed,
             operands={"beta": decay},
         )
         d, sums = flow.push(measure)()
-        gp, dp, dd = add_up(sums, real, 3)
-        lr = value_at(learning_rate, state.count, real)
+        gp, dp, dd, shrunk_dp, shrunk_dd = add_up(sums, real, 5)
         model = Model(
             decay.value * state.barf + decay.complement * f,
             decay.value * state.gamma + decay.complement * gp,
             dp,
             dd,
+            shrunk_dp,
+            shrunk_dd,
             lr,
-            1 + lr * value_at(weight_decay, lr, real),
             jnp.ones((), real),
             value_at(lower_bound, lr, real),
         )
         tau, lb = step_size(model, state.lb, adapt_lower_bound)
         return LeafStep(
             _step,
-            reads=(d, params),
+            reads=(d, params, decays),
             close=lambda: MomoState(d, model.barf, model.gamma, lb, safe_increment(state.count)),
-            operands={"tau": tau, "decayed": model.decayed},
+            operands={"tau": tau},
         )
 
     return leafwise(step, init)

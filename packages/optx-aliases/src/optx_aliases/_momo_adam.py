@@ -3,8 +3,8 @@
 As `momo`, with Adam's metric D = √(v / (1 − b2ᵗ)) + eps, averages that start from zero, and
 c = 1 − b1ᵗ:
 
-τ = min(lr/c, max((1 + lr·λ)·(f − c·lb − γ) + ⟨d, p⟩, 0) / ⟨d, d/D⟩)
-p ← (p − τ·d/D) / (1 + lr·λ)
+τ = min(lr/c, max(f − c·lb − γ + ω·⟨d, p⟩, 0) / (ω·⟨d, d/D⟩))
+p ← ω·(p − τ·d/D)
 
 With `adapt_lower_bound`, after the step lb = max((f + ⟨d, p⟩ − γ − τ·⟨d, d/D⟩/2) / c, lower_bound).
 
@@ -14,18 +14,19 @@ Reference: Schaipp, Ohana, Eickenberg, Defazio, Gower, "MoMo: Momentum Models fo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from optx_aliases._momo import Model, loss_value, step_size
+from optx_aliases._momo import Model, loss_value, step_size, sums_of
 from optx_aliases._whole_tree import (
     add_up,
     decay_as,
-    inner_product,
     real_dtype_of,
     value_at,
+    where_masked,
     zero_sums,
 )
 from optx_core import (
@@ -35,7 +36,6 @@ from optx_core import (
     LeafStep,
     Params,
     PyTree,
-    Scalar,
     ScalarOrSchedule,
     bias_correction,
     check_number,
@@ -43,6 +43,7 @@ from optx_core import (
     need_params,
     recorded,
     safe_increment,
+    schedulable,
     tree,
     zero_count,
 )
@@ -74,6 +75,7 @@ def _measure(
     v: jax.Array,
     sums: jax.Array,
     p: jax.Array,
+    decay: jax.Array,
     *,
     b1: Decay,
     b2: Decay,
@@ -83,7 +85,7 @@ def _measure(
     d = b1.value * d + b1.complement * g
     v = b2.value * v + b2.complement * tree.abs_squared(g)
     square = jnp.sum(tree.abs_squared(d) / (eps + jnp.sqrt(v / correction)))
-    return g, d, v, sums + jnp.stack([inner_product(g, p), inner_product(d, p), square])
+    return g, d, v, sums + sums_of(g, d, p, square, decay)
 
 
 def _step(
@@ -91,37 +93,40 @@ def _step(
     d: jax.Array,
     v: jax.Array,
     p: jax.Array,
+    decay: jax.Array,
     *,
     tau: jax.Array,
-    decayed: jax.Array,
     eps: jax.Array,
     correction: jax.Array,
 ) -> jax.Array:
     del g
     scaled = d / (eps + jnp.sqrt(v / correction))
-    return -(tau * scaled + (decayed - 1) * p) / decayed
+    return -(tau * scaled + decay * p) / (1 + decay)
 
 
 @recorded
+@schedulable("b1", "b2", "eps", "lower_bound", "weight_decay")
 def momo_adam(
     learning_rate: ScalarOrSchedule = 1e-2,
-    b1: Scalar = 0.9,
-    b2: Scalar = 0.999,
-    eps: Scalar = 1e-8,
-    lower_bound: Scalar = 0.0,
-    weight_decay: Scalar = 0.0,
+    b1: ScalarOrSchedule = 0.9,
+    b2: ScalarOrSchedule = 0.999,
+    eps: ScalarOrSchedule = 1e-8,
+    lower_bound: ScalarOrSchedule = 0.0,
+    weight_decay: ScalarOrSchedule = 0.0,
     adapt_lower_bound: bool = False,
+    mask: PyTree | Callable[[Params], PyTree] | None = None,
 ) -> GradientTransformationExtraArgs:
     """MoMo-Adam (Schaipp et al., 2023): Adam that shortens its step by the loss.
 
     Args:
       learning_rate: the largest step size, a scalar or a schedule.
-      b1: decay of the averages of loss and gradient, in [0, 1).
-      b2: decay of the mean square, in [0, 1).
-      eps: added to the root, against division by zero; greater than 0.
-      lower_bound: a number that the loss is known not to fall below.
-      weight_decay: λ, a scalar at least 0.
+      b1: decay of the averages of loss and gradient, in [0, 1), or a schedule.
+      b2: decay of the mean square, in [0, 1), or a schedule.
+      eps: added to the root, against division by zero; greater than 0, or a schedule.
+      lower_bound: a number that the loss is known not to fall below, or a schedule.
+      weight_decay: λ, a scalar at least 0, or a schedule.
       adapt_lower_bound: whether to estimate the bound; it is then not below `lower_bound`.
+      mask: which leaves decay, as for `optx_core.masked`; all by default.
 
     Returns:
       A transformation with a `MomoAdamState`; `update` needs the parameters and the loss, `value=loss`.
@@ -165,33 +170,35 @@ def momo_adam(
             "eps": value_at(eps, count, real),
             "correction": bias_correction(decay2, count),
         }
+        lr = value_at(learning_rate, state.count, real)
+        decays = where_masked(mask, params, lr * value_at(weight_decay, lr, real), flow.trail)
         measure = LeafStep(
             _measure,
             slots=(state.exp_avg, state.exp_avg_sq),
-            reduced=(zero_sums(flow, real, 3),),
-            reads=(params,),
+            reduced=(zero_sums(flow, real, 5),),
+            reads=(params, decays),
             close=lambda *renewed: renewed,
             operands={"b1": decay, "b2": decay2, **metric},
         )
         d, v, sums = flow.push(measure)()
-        gp, dp, dd = add_up(sums, real, 3)
-        lr = value_at(learning_rate, state.count, real)
+        gp, dp, dd, shrunk_dp, shrunk_dd = add_up(sums, real, 5)
         model = Model(
             decay.value * state.barf + decay.complement * f,
             decay.value * state.gamma + decay.complement * gp,
             dp,
             dd,
+            shrunk_dp,
+            shrunk_dd,
             lr,
-            1 + lr * value_at(weight_decay, lr, real),
             bias_correction(decay, count),
             value_at(lower_bound, lr, real),
         )
         tau, lb = step_size(model, state.lb, adapt_lower_bound)
         return LeafStep(
             _step,
-            reads=(d, v, params),
+            reads=(d, v, params, decays),
             close=lambda: MomoAdamState(d, v, model.barf, model.gamma, lb, count),
-            operands={"tau": tau, "decayed": model.decayed, **metric},
+            operands={"tau": tau, **metric},
         )
 
     return leafwise(step, init)

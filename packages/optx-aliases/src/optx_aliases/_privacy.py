@@ -32,6 +32,7 @@ from optx_core import (
     real_dtype,
     recorded,
     scale_by_learning_rate,
+    schedulable,
     trace,
     tree,
     wrapping,
@@ -49,9 +50,10 @@ class DifferentiallyPrivateAggregateState(NamedTuple):
 
 
 @recorded
+@schedulable("l2_norm_clip", "noise_multiplier")
 def differentially_private_aggregate(
-    l2_norm_clip: Scalar,
-    noise_multiplier: Scalar,
+    l2_norm_clip: ScalarOrSchedule,
+    noise_multiplier: ScalarOrSchedule,
     key: jax.Array | int | None = None,
     *,
     seed: int | None = None,
@@ -63,8 +65,8 @@ def differentially_private_aggregate(
     beforehand, and put nothing before it that mixes examples.
 
     Args:
-      l2_norm_clip: C, the largest norm of one example's gradient, greater than 0.
-      noise_multiplier: the noise's standard deviation over C, a scalar at least 0.
+      l2_norm_clip: C, the largest norm of one example's gradient, greater than 0, or a schedule.
+      noise_multiplier: the noise's standard deviation over C, a scalar at least 0, or a schedule.
       key: a key of `jax.random`, or a seed.
       seed: a seed, in place of `key`.
 
@@ -89,6 +91,8 @@ def differentially_private_aggregate(
     check_number(where, above=0, l2_norm_clip=l2_norm_clip)
     check_number(where, low=0, noise_multiplier=noise_multiplier)
     start = seed if key is None else key
+    clip: Any = l2_norm_clip  # schedules have been evaluated
+    multiplier: Any = noise_multiplier
 
     def init(params: Params) -> DifferentiallyPrivateAggregateState:
         del params
@@ -105,11 +109,11 @@ def differentially_private_aggregate(
         given: list[Any] = jax.tree.leaves(updates)
         structure: Any = jax.tree.structure(updates)
         wide = [jnp.asarray(g).astype(tree.slot_dtype(g)) for g in given]
-        totals, _ = per_example_global_norm_clip(wide, l2_norm_clip)
+        totals, _ = per_example_global_norm_clip(wide, clip)
         now, later = jax.random.split(state.rng_key)
         keys = jax.random.split(now, max(len(totals), 1))
         made = [
-            _noised(total, k, l2_norm_clip, noise_multiplier, g)
+            _noised(total, k, clip, multiplier, g)
             for total, k, g in zip(totals, keys, given, strict=False)
         ]
         return structure.unflatten(made), DifferentiallyPrivateAggregateState(later)
@@ -131,8 +135,8 @@ def _noised(
 @recorded
 def dpsgd(
     learning_rate: ScalarOrSchedule,
-    l2_norm_clip: Scalar,
-    noise_multiplier: Scalar,
+    l2_norm_clip: ScalarOrSchedule,
+    noise_multiplier: ScalarOrSchedule,
     seed: jax.Array | int,
     momentum: ScalarOrSchedule | None = None,
     nesterov: bool = False,
@@ -141,8 +145,9 @@ def dpsgd(
 
     Args:
       learning_rate: a scalar, or a schedule.
-      l2_norm_clip: the largest norm of one example's gradient, greater than 0.
-      noise_multiplier: the noise's standard deviation over `l2_norm_clip`, a scalar at least 0.
+      l2_norm_clip: the largest norm of one example's gradient, greater than 0, or a schedule.
+      noise_multiplier: the noise's standard deviation over `l2_norm_clip`, a scalar at least 0, or a
+        schedule.
       seed: a seed, or a key of `jax.random`.
       momentum: as for `sgd`; None for none.
       nesterov: whether to use Nesterov's momentum.

@@ -50,6 +50,7 @@ from optx_core import (
     need_params,
     recorded,
     safe_increment,
+    schedulable,
     tree,
     zero_count,
 )
@@ -114,14 +115,15 @@ def _step(
 
 
 @recorded
+@schedulable("betas", "beta3", "eps", "estim_lr_coef", "weight_decay")
 def prodigy(
     learning_rate: ScalarOrSchedule = 1.0,
-    betas: tuple[Scalar, Scalar] = (0.9, 0.999),
-    beta3: Scalar | None = None,
-    eps: Scalar = 1e-8,
+    betas: tuple[ScalarOrSchedule, ScalarOrSchedule] = (0.9, 0.999),
+    beta3: ScalarOrSchedule | None = None,
+    eps: ScalarOrSchedule = 1e-8,
     estim_lr0: Scalar = 1e-6,
-    estim_lr_coef: Scalar = 1.0,
-    weight_decay: Scalar = 0.0,
+    estim_lr_coef: ScalarOrSchedule = 1.0,
+    weight_decay: ScalarOrSchedule = 0.0,
     safeguard_warmup: bool = False,
     mask: PyTree | Callable[[Params], PyTree] | None = None,
 ) -> GradientTransformationExtraArgs:
@@ -130,12 +132,14 @@ def prodigy(
     Args:
       learning_rate: a factor of the estimated learning rate, a scalar or a schedule: leave its peak
         at 1.
-      betas: b1 and b2, the decays of the mean and of the mean square, each in [0, 1).
-      beta3: b3, the decay of the sums, in [0, 1); √b2 by default.
-      eps: added to the root, times d; greater than 0.
+      betas: b1 and b2, the decays of the mean and of the mean square, each in [0, 1), or
+        a schedule.
+      beta3: b3, the decay of the sums, in [0, 1), or a schedule; √b2 by default.
+      eps: added to the root, times d; greater than 0, or a schedule.
       estim_lr0: d₀, the estimate at the start, greater than 0.
-      estim_lr_coef: a factor of the estimate, greater than 0; the one to change if any (0.5 to 2).
-      weight_decay: decoupled weight decay, a scalar at least 0, multiplied by λ.
+      estim_lr_coef: a factor of the estimate, greater than 0; the one to change if any (0.5 to 2);
+        a scalar, or a schedule.
+      weight_decay: decoupled weight decay, a scalar at least 0, or a schedule, multiplied by λ.
       safeguard_warmup: whether a small scheduled learning rate is kept out of the denominator of the
         estimate, so that it does not grow in a warmup.
       mask: which leaves decay, as for `optx_core.masked`; all by default.
@@ -158,6 +162,8 @@ def prodigy(
       >>> bool(state.estim_lr > 1e-4)
       True
     """
+    b1: Any
+    b2: Any
     b1, b2 = betas
     b3 = b2**0.5 if beta3 is None else beta3
     check_number("prodigy", low=0, below=1, b1=b1, b2=b2, beta3=b3)

@@ -6,8 +6,10 @@ z ← z + u                          (the iterates)
 x ← (1 − c)·x + c·z                (their average, to evaluate at)
 y ← b1·x + (1 − b1)·z              (where gradients are taken: the parameters)
 
-x is not stored: x = (y − (1 − b1)·z) / b1. Put together, y moves by c·(z − y) + (1 − b1)·(1 − c)·u with the
-new z, in which nothing is divided by b1.
+x is not stored: x = (y − (1 − b1)·z) / b1, with the b1 that y was made with. Put together, with the new z
+and m = b1 / (the last b1) − 1, which is 0 as long as b1 stays the same, y moves by
+
+(c − m·(1 − c))·(z − y) + (1 − c)·(1 − b1 + m)·u
 
 There is one count: at the update that follows t others the schedules, of the weights and of the optimizer
 inside, are evaluated at t. (optax weighs by the learning rate of the step to come.)
@@ -23,26 +25,24 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from optx_aliases._whole_tree import copy_of, quotient, real_dtype_of, value_at
+from optx_aliases._whole_tree import copy_of, decay_as, quotient, real_dtype_of, value_at
 from optx_core import (
-    Decay,
     Flow,
     GradientTransformationExtraArgs,
     LeafStep,
     OptState,
     Params,
     PyTree,
-    Scalar,
     ScalarOrSchedule,
     check_number,
     check_transformation_like,
-    decay_of,
     leafwise,
     need_params,
     recorded,
     safe_increment,
     tree,
     with_extra_args_support,
+    zero_count,
 )
 
 
@@ -67,18 +67,18 @@ class ScheduleFreeState(NamedTuple):
 
 
 def _leaf(
-    u: jax.Array, z: jax.Array, p: jax.Array, *, b1: Decay, c: jax.Array
+    u: jax.Array, z: jax.Array, p: jax.Array, *, pull: jax.Array, push: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     z = z + u
-    return c * (z - p) + b1.complement * (1 - c) * u, z
+    return pull * (z - p) + push * u, z
 
 
 @recorded
 def schedule_free(
     base_optimizer: Any,
     learning_rate: ScalarOrSchedule,
-    b1: Scalar = 0.9,
-    weight_lr_power: Scalar = 2.0,
+    b1: ScalarOrSchedule = 0.9,
+    weight_lr_power: ScalarOrSchedule = 2.0,
     state_dtype: Any = None,
 ) -> GradientTransformationExtraArgs:
     """Schedule-free learning (Defazio et al., 2024) around any optimizer.
@@ -89,8 +89,8 @@ def schedule_free(
       base_optimizer: the optimizer of z, without momentum of its own, its learning rate included.
       learning_rate: the same learning rate, a scalar or a schedule (of a warmup; no decay), for the
         weights of the average.
-      b1: the weight of the average in y, in (0, 1]; it stands for momentum.
-      weight_lr_power: the power of the learning rate that iterates are weighed by.
+      b1: the weight of the average in y, in (0, 1], or a schedule; it stands for momentum.
+      weight_lr_power: the power of the learning rate that iterates are weighed by, or a schedule.
       state_dtype: dtype of `z`; by default the parameters', at least float32.
 
     Returns:
@@ -122,7 +122,7 @@ def schedule_free(
         real = real_dtype_of(params)
         zero = jnp.zeros((), real)
         return ScheduleFreeState(
-            zero + value_at(b1, zero, real),
+            zero + value_at(b1, zero_count(), real),
             jnp.zeros((), real),
             jnp.ones((), jnp.int32),
             jnp.zeros((), real),
@@ -135,18 +135,29 @@ def schedule_free(
     ) -> LeafStep:
         need_params(flow.trail, params)
         real = state.max_lr.dtype
-        max_lr = jnp.maximum(state.max_lr, value_at(learning_rate, state.step_count - 1, real))
-        weight = max_lr ** value_at(weight_lr_power, max_lr, real)
+        count = state.step_count - 1
+        max_lr = jnp.maximum(state.max_lr, value_at(learning_rate, count, real))
+        weight = max_lr ** value_at(weight_lr_power, count, real)
         weight_sum = state.weight_sum + weight
         finish = flow.through(inner, state.base_optimizer_state, params, **extra_args)
+        now = decay_as(value_at(b1, count), real)
+        c, moved = quotient(weight, weight_sum), now.value / state.b1 - 1
         return LeafStep(
             _leaf,
             slots=(state.z,),
             reads=(params,),
             close=lambda z: ScheduleFreeState(
-                state.b1, weight_sum, safe_increment(state.step_count), max_lr, finish(), z
+                jnp.asarray(now.value),
+                weight_sum,
+                safe_increment(state.step_count),
+                max_lr,
+                finish(),
+                z,
             ),
-            operands={"b1": decay_of(b1), "c": quotient(weight, weight_sum)},
+            operands={
+                "pull": c - moved * (1 - c),
+                "push": (1 - c) * (now.complement + moved),
+            },
         )
 
     return leafwise(step, init)

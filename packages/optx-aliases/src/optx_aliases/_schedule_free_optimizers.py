@@ -53,7 +53,7 @@ class _Warmup(Recorded):
     """lr·min((t + 1) / warmup_steps, 1), and RAdam's rectification where b2 is given."""
 
     def __init__(
-        self, learning_rate: ScalarOrSchedule, steps: int | None, b2: Scalar | None
+        self, learning_rate: ScalarOrSchedule, steps: int | None, b2: ScalarOrSchedule | None
     ) -> None:
         self.learning_rate, self.steps, self.b2 = learning_rate, steps, b2
 
@@ -62,7 +62,9 @@ class _Warmup(Recorded):
         if self.steps:
             done = (jnp.asarray(count) + 1).astype(rate.dtype) / self.steps
             rate = rate * jnp.minimum(done, 1)
-        return rate if self.b2 is None else rate * _rectification(self.b2, count, rate.dtype)
+        if self.b2 is None:
+            return rate
+        return rate * _rectification(value_at(self.b2, count), count, rate.dtype)
 
 
 def _rectification(b2: Scalar, count: Any, real: Any) -> jax.Array:
@@ -79,7 +81,7 @@ def _rectification(b2: Scalar, count: Any, real: Any) -> jax.Array:
 
 @recorded
 def _warmup(
-    learning_rate: ScalarOrSchedule, steps: int | None, b2: Scalar | None = None
+    learning_rate: ScalarOrSchedule, steps: int | None, b2: ScalarOrSchedule | None = None
 ) -> _Warmup:
     return _Warmup(learning_rate, steps, b2)
 
@@ -95,9 +97,9 @@ def _with_warmup(
 def schedule_free_sgd(
     learning_rate: ScalarOrSchedule = 1.0,
     warmup_steps: int | None = None,
-    b1: Scalar = 0.9,
+    b1: ScalarOrSchedule = 0.9,
     weight_decay: ScalarOrSchedule | None = None,
-    weight_lr_power: Scalar = 2.0,
+    weight_lr_power: ScalarOrSchedule = 2.0,
     state_dtype: Any = None,
     mask: PyTree | Callable[[Params], PyTree] | None = None,
 ) -> GradientTransformationExtraArgs:
@@ -106,9 +108,9 @@ def schedule_free_sgd(
     Args:
       learning_rate: a scalar, or a schedule.
       warmup_steps: the steps in which the learning rate grows linearly; None for none.
-      b1: the weight of the average in y, in (0, 1].
+      b1: the weight of the average in y, in (0, 1], or a schedule.
       weight_decay: λ in g + λ·y, a scalar at least 0, or a schedule; None for none.
-      weight_lr_power: the power of the learning rate that iterates are weighed by.
+      weight_lr_power: the power of the learning rate that iterates are weighed by, or a schedule.
       state_dtype: dtype of `z`; by default the parameters', at least float32.
       mask: which leaves decay, as for `optx_core.masked`; all by default.
 
@@ -132,11 +134,11 @@ def schedule_free_sgd(
 def schedule_free_adamw(
     learning_rate: ScalarOrSchedule = 0.0025,
     warmup_steps: int | None = None,
-    b1: Scalar = 0.9,
+    b1: ScalarOrSchedule = 0.9,
     b2: ScalarOrSchedule = 0.999,
     eps: ScalarOrSchedule = 1e-8,
     weight_decay: ScalarOrSchedule = 0.0,
-    weight_lr_power: Scalar = 2.0,
+    weight_lr_power: ScalarOrSchedule = 2.0,
     state_dtype: Any = None,
     mask: PyTree | Callable[[Params], PyTree] | None = None,
 ) -> GradientTransformationExtraArgs:
@@ -145,11 +147,11 @@ def schedule_free_adamw(
     Args:
       learning_rate: a scalar, or a schedule.
       warmup_steps: the steps in which the learning rate grows linearly; None for none.
-      b1: the weight of the average in y, in (0, 1].
+      b1: the weight of the average in y, in (0, 1], or a schedule.
       b2: decay of the mean square, in [0, 1), or a schedule.
       eps: added to the root, greater than 0.
       weight_decay: decoupled weight decay, taken at y: a scalar at least 0, or a schedule.
-      weight_lr_power: the power of the learning rate that iterates are weighed by.
+      weight_lr_power: the power of the learning rate that iterates are weighed by, or a schedule.
       state_dtype: dtype of `z`; by default the parameters', at least float32.
       mask: which leaves decay, as for `optx_core.masked`; all by default.
 
@@ -175,11 +177,11 @@ def schedule_free_adamw(
 @recorded
 def schedule_free_radam(
     learning_rate: ScalarOrSchedule = 0.0025,
-    b1: Scalar = 0.9,
-    b2: Scalar = 0.999,
+    b1: ScalarOrSchedule = 0.9,
+    b2: ScalarOrSchedule = 0.999,
     eps: ScalarOrSchedule = 1e-8,
     weight_decay: ScalarOrSchedule = 0.0,
-    weight_lr_power: Scalar = 2.0,
+    weight_lr_power: ScalarOrSchedule = 2.0,
     state_dtype: Any = None,
     mask: PyTree | Callable[[Params], PyTree] | None = None,
 ) -> GradientTransformationExtraArgs:
@@ -190,11 +192,11 @@ def schedule_free_radam(
 
     Args:
       learning_rate: a scalar, or a schedule.
-      b1: the weight of the average in y, in (0, 1].
-      b2: decay of the mean square, in (0.6, 1): below, RAdam never starts.
+      b1: the weight of the average in y, in (0, 1], or a schedule.
+      b2: decay of the mean square, in (0.6, 1), or a schedule: below, RAdam never starts.
       eps: added to the root, greater than 0.
       weight_decay: decoupled weight decay, taken at y: a scalar at least 0, or a schedule.
-      weight_lr_power: the power of the learning rate that iterates are weighed by.
+      weight_lr_power: the power of the learning rate that iterates are weighed by, or a schedule.
       state_dtype: dtype of `z`; by default the parameters', at least float32.
       mask: which leaves decay, as for `optx_core.masked`; all by default.
 

@@ -96,13 +96,13 @@ def _average(h: jax.Array, nu: jax.Array, *, b2: Decay) -> tuple[jax.Array, jax.
 
 
 @recorded
-@schedulable("b1", "b2", "eps", "gamma")
+@schedulable("b1", "b2", "eps", "gamma", "clip_threshold")
 def scale_by_sophia(
     b1: ScalarOrSchedule = 0.965,
     b2: ScalarOrSchedule = 0.99,
     eps: ScalarOrSchedule = 1e-8,
     gamma: ScalarOrSchedule = 0.01,
-    clip_threshold: Scalar | None = 1.0,
+    clip_threshold: ScalarOrSchedule | None = 1.0,
     update_interval: int = 10,
     hessian_diagonal_fn: Any = None,
     mu_dtype: Any = None,
@@ -118,7 +118,7 @@ def scale_by_sophia(
       eps: the least value to divide by, greater than 0.
       gamma: a factor of the diagonal, greater than 0, or a schedule; chosen so that 10 to 50 % of the
         entries are not clipped.
-      clip_threshold: the largest absolute entry, greater than 0; None for no bound.
+      clip_threshold: the largest absolute entry, greater than 0, or a schedule; None for no bound.
       update_interval: the number of steps between two estimates, a positive int.
       hessian_diagonal_fn: the estimator, a transformation whose
         `update(updates, state, params, **extra_args)` returns the diagonal; it runs only when it is
@@ -216,7 +216,7 @@ def sophia(
     weight_decay: ScalarOrSchedule = 1e-4,
     weight_decay_mask: PyTree | Callable[[Params], PyTree] | None = None,
     gamma: ScalarOrSchedule = 0.01,
-    clip_threshold: Scalar | None = 1.0,
+    clip_threshold: ScalarOrSchedule | None = 1.0,
     update_interval: int = 10,
     hessian_diagonal_fn: Any = None,
     mu_dtype: Any = None,
@@ -234,7 +234,8 @@ def sophia(
       weight_decay: decoupled weight decay, a scalar at least 0, or a schedule.
       weight_decay_mask: which leaves decay, as for `optx_core.masked`; all by default.
       gamma: a factor of the diagonal, greater than 0, or a schedule.
-      clip_threshold: the largest absolute entry of a step, greater than 0; None for no bound.
+      clip_threshold: the largest absolute entry of a step, greater than 0, or a schedule; None for no
+        bound.
       update_interval: the number of steps between two estimates, a positive int.
       hessian_diagonal_fn: the estimator of the diagonal, as for `scale_by_sophia`; required.
       mu_dtype: dtype of `mu`; by default the parameters', at least float32.

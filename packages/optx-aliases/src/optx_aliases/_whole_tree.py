@@ -17,7 +17,6 @@ from optx_core import (
     Flow,
     Params,
     PyTree,
-    Scalar,
     ScalarOrSchedule,
     at_least_float32,
     common_real_dtype,
@@ -41,6 +40,23 @@ def copy_of(params: Params, dtype: Any = None) -> PyTree:
         return jnp.copy(jnp.asarray(p)).astype(tree.slot_dtype(p, dtype))
 
     return jax.tree.map(leaf, params)
+
+
+def where_masked(
+    mask: PyTree | Callable[[Params], PyTree] | None, params: Params, number: jax.Array, where: str
+) -> PyTree:
+    """The number for each array of a mask, 0 for the others; without a mask for all."""
+    leaves, structure = tree.flatten(params)
+    flags = [True] * len(leaves)
+    if mask is not None:
+        flags = structure.flatten_up_to(tree.mask_like(mask, params, where))
+    zero = jnp.zeros_like(number)
+    return structure.unflatten(
+        [
+            leaf if tree.is_placeholder(leaf) else number if flag else zero
+            for leaf, flag in zip(leaves, flags, strict=True)
+        ]
+    )
 
 
 def zero_sums(flow: Flow, real: Any, size: int | None = None) -> PyTree:
@@ -107,7 +123,7 @@ def sum_of_squares(x: jax.Array) -> jax.Array:
     return jnp.sum(tree.abs_squared(x))
 
 
-def decay_as(value: Scalar, real: Any) -> Decay:
+def decay_as(value: Any, real: Any) -> Decay:
     """β and 1 − β as arrays, outside of leaf equations."""
     decay = decay_of(value)
     return Decay(jnp.asarray(decay.value).astype(real), jnp.asarray(decay.complement).astype(real))

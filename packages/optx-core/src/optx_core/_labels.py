@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey
 
 from optx_core._absent import flatten, is_placeholder
@@ -44,6 +45,37 @@ def spread(labels: PyTree | Callable[[PyTree], PyTree], tree: PyTree, where: str
     spread_out = [label for label, n in zip(given, counts, strict=True) for _ in range(n)]
     assert len(spread_out) == len(leaves)  # noqa: S101 (a prefix covers the tree)
     return structure.unflatten(spread_out)
+
+
+def mask_like(
+    mask: PyTree | Callable[[PyTree], PyTree], tree: PyTree, where: str = "mask_like"
+) -> PyTree:
+    """A mask as a tree of bools, one for each leaf of a tree.
+
+    Args:
+      mask: as for `masked`: a tree of bools with the structure of `tree`, a prefix of it, or a function
+        from the tree to one of these.
+      tree: the parameters.
+      where: the function to name in errors.
+
+    Returns:
+      A tree with the structure of `tree`; False at a None for which the mask has nothing.
+
+    Raises:
+      TypeError: if the mask holds something other than bools.
+      ValueError: if the mask does not fit the tree.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import tree
+      >>> tree.mask_like({"a": True, "b": False}, {"a": [jnp.ones(2), jnp.ones(3)], "b": jnp.ones(1)})
+      {'a': [True, True], 'b': False}
+    """
+    flags, structure = flatten(spread(mask, tree, where))
+    for flag in flags:
+        if not (isinstance(flag, bool | np.bool_) or is_placeholder(flag)):
+            raise TypeError(f"{where}: a mask holds True and False, not {flag!r}")
+    return structure.unflatten([flag is not None and bool(flag) for flag in flags])
 
 
 def keep_where(mask: PyTree, tree: PyTree) -> PyTree:

@@ -43,8 +43,8 @@ def schedulable(
     """Lets a function that makes a transformation take schedules for the named hyper-parameters.
 
     Args:
-      *names: parameters of the function that are numbers. A callable given for one is a schedule:
-        it takes the number of updates so far and returns the number.
+      *names: parameters of the function that are numbers, or tuples of numbers. A callable given
+        for a number is a schedule: it takes the number of updates so far and returns the number.
 
     Returns:
       A decorator, to be put under `recorded`. Without a schedule nothing changes; with one the
@@ -71,7 +71,7 @@ def schedulable(
         @functools.wraps(function)
         def make(*args: P.args, **kwargs: P.kwargs) -> GradientTransformationExtraArgs:
             arguments = signature.bind(*args, **kwargs).arguments
-            schedules = {name: arguments[name] for name in names if callable(arguments.get(name))}
+            schedules = {name: arguments[name] for name in names if _moves(arguments.get(name))}
             if not schedules:
                 return function(*args, **kwargs)
             return _scheduled(function, signature, arguments, schedules)
@@ -79,6 +79,16 @@ def schedulable(
         return make
 
     return decorate
+
+
+def _moves(number: Any) -> bool:
+    return callable(number) or (isinstance(number, tuple) and any(map(callable, number)))
+
+
+def _at(number: Any, count: jax.Array) -> Any:
+    if isinstance(number, tuple):
+        return tuple(_at(one, count) for one in number)
+    return evaluate(number, count) if callable(number) else number
 
 
 def evaluate(schedule: Callable[[Any], Any], count: jax.Array) -> jax.Array:
@@ -91,12 +101,12 @@ def _scheduled(
     function: Callable[..., GradientTransformationExtraArgs],
     signature: inspect.Signature,
     arguments: dict[str, Any],
-    schedules: dict[str, Callable[[Any], Any]],
+    schedules: dict[str, Any],
 ) -> GradientTransformationExtraArgs:
     def at(count: jax.Array) -> GradientTransformationExtraArgs:
         bound = inspect.BoundArguments(signature, dict(arguments))
         for name, schedule in schedules.items():
-            bound.arguments[name] = evaluate(schedule, count)
+            bound.arguments[name] = _at(schedule, count)
         return function(*bound.args, **bound.kwargs)
 
     def init(params: Params) -> ScheduledState:

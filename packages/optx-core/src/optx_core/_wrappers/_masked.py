@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from optx_core._absent import flatten, is_placeholder
 from optx_core._extra_args import check_transformation_like, with_extra_args_support
 from optx_core._flow import Flow
-from optx_core._labels import keep_where, spread
+from optx_core._labels import keep_where, mask_like
 from optx_core._recorded import recorded
 from optx_core._staged import staged
 from optx_core._types import GradientTransformationExtraArgs, OptState, Params, PyTree
@@ -61,12 +58,12 @@ def masked(
     inner = with_extra_args_support(inner)
 
     def init(params: Params) -> MaskedState:
-        return MaskedState(inner.init(keep_where(_flags(mask, params), params)))
+        return MaskedState(inner.init(keep_where(mask_like(mask, params, "masked"), params)))
 
     def stages(
         flow: Flow, state: MaskedState, params: Params = None, **extra_args: Any
     ) -> Callable[[], MaskedState]:
-        flags = _flags(mask, flow.skeleton if params is None else params)
+        flags = mask_like(mask, flow.skeleton if params is None else params, "masked")
         extra = extra_args
         if mask_compatible_extra_args:
             extra = {
@@ -79,12 +76,3 @@ def masked(
         return lambda: MaskedState(finish())
 
     return staged(init, stages)
-
-
-def _flags(mask: Any, tree: PyTree) -> PyTree:
-    spread_out = spread(mask, tree, "masked")
-    flags, structure = flatten(spread_out)
-    for flag in flags:
-        if not (isinstance(flag, bool | np.bool_) or is_placeholder(flag)):
-            raise TypeError(f"masked: a mask holds True and False, not {flag!r}")
-    return structure.unflatten([flag is not None and bool(flag) for flag in flags])

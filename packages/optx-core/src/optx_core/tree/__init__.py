@@ -6,6 +6,7 @@ None and masked nodes are "not here" and pass through everything. What `jax.tree
 
 from optx_core._absent import flatten, is_absent, is_placeholder
 from optx_core._dtypes import abs_squared
+from optx_core._labels import mask_like
 from optx_core._slots import slot_dtype, slots_like
 from optx_core._staged import map_leaves
 from optx_core.tree._arithmetic import add, add_scale, clip, conj, div, mul, real, scale, sub, where
@@ -57,6 +58,7 @@ __all__ = [
     "is_placeholder",
     "map_leaves",
     "map_params",
+    "mask_like",
     "max",
     "min",
     "mul",

@@ -1,0 +1,130 @@
+"""Bytes of every optimizer's step, compiled for a GPU and a TPU that need not be there.
+
+hatch run ahead:bench [cuda] [tpu] [names of optimizers]
+
+The environment has the plugins (Linux on x86-64). Where one is missing, its half says so and is left
+out. The table is the tests', `tests/aliases/optimizer_rows`.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+import warnings
+from typing import Any
+
+import jax
+import optax
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+import optx_core
+from benchmarks._timing import bytes_accessed, temporaries
+
+sys.path.append(str(pathlib.Path(__file__).parents[1] / "tests" / "aliases"))
+from optimizer_rows import ROWS, compiled_step
+
+# What XLA has to know of an H100 to compile for it: the data sheet's numbers.
+H100 = """
+gpu_device_info {
+  threads_per_block_limit: 1024
+  threads_per_warp: 32
+  shared_memory_per_block: 49152
+  shared_memory_per_core: 233472
+  threads_per_core_limit: 2048
+  core_count: 132
+  fpus_per_core: 128
+  block_dim_limit_x: 2147483647
+  block_dim_limit_y: 65535
+  block_dim_limit_z: 65535
+  memory_bandwidth: 3352320000000
+  l2_cache_size: 52428800
+  clock_rate_ghz: 1.98
+  device_memory_size: 84978434048
+  shared_memory_per_block_optin: 232448
+  cuda_compute_capability { major: 9 minor: 0 }
+  registers_per_core_limit: 65536
+  registers_per_block_limit: 65536
+}
+platform_name: "CUDA"
+dnn_version_info { major: 9 minor: 8 }
+device_description_str: "NVIDIA H100 80GB HBM3"
+"""
+SIDE = 8192  # of a matrix that no fast memory holds
+TARGETS: dict[str, tuple[str, dict[str, Any]]] = {
+    "cuda": ("H100", {"target_config": H100, "topology": "1x1x1"}),
+    "tpu": ("v5e:2x2", {"chips_per_host_bounds": (2, 2, 1)}),
+}
+
+
+def device_of(platform: str) -> Any:
+    """A device of the platform, described."""
+    from jax.experimental import topologies
+
+    name, kwargs = TARGETS[platform]
+    return topologies.get_topology_desc(name, platform, **kwargs).devices[0]
+
+
+def moved(program: Any) -> float:
+    """Bytes that a step reads and writes, a parameter."""
+    try:
+        return bytes_accessed(program) / SIDE**2
+    except (
+        TypeError
+    ):  # what is compiled for an absent GPU does not count itself; XLA counts the program
+        from jax._src.lib import xla_client
+
+        client = jax.devices("cpu")[0].client
+        (module,) = program.runtime_executable().hlo_modules()
+        return xla_client._xla.hlo_module_cost_analysis(client, module)["bytes accessed"] / SIDE**2
+
+
+def measured(name: str, device: Any) -> list[str]:
+    """The cells of a row: bytes and temporaries, ours and optax's, a parameter."""
+    row = ROWS[name]
+    pair: list[tuple[float, float] | None] = []
+    for make, module in ((row.make, optx_core), (row.optax and (lambda: row.optax(optax)), optax)):
+        if make is None:
+            pair.append(None)
+            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what optax deprecates is still to be compared with
+            program = compiled_step(make(), row, module, device, SIDE)
+        pair.append((moved(program), temporaries(program) / SIDE**2))
+    (ours, held), theirs = pair
+    floor = "-" if row.floor is None else f"{ours / row.floor:.2f}"
+    cells = [f"{ours:.1f}", floor, f"{held:.1f}"]
+    if theirs is None:
+        return [*cells, "-", "-", "-"]
+    return [*cells, f"{theirs[0]:.1f}", f"{theirs[1]:.1f}", f"{ours / theirs[0]:.2f}"]
+
+
+def main() -> None:
+    """Compiles the table for the platforms and the optimizers that are named, or for all."""
+    given = sys.argv[1:]
+    names = [name for name in given if name in ROWS] or list(ROWS)
+    console = Console(width=110)
+    for platform in [name for name in TARGETS if name in given] or TARGETS:
+        try:
+            device = device_of(platform)
+        except Exception as error:  # noqa: BLE001 (whatever a missing plugin raises)
+            reason = f"{type(error).__name__}: {str(error)[:100]}"
+            console.print(f"{platform}: not compiled for, {reason}")
+            continue
+        table = Table(
+            "optimizer", "bytes", "x floor", "temporaries", "optax's bytes", "temporaries", "ratio",
+            title=f"Compiled for {TARGETS[platform][0]}, a parameter: jax {jax.__version__}",
+        )  # fmt: skip
+        for name in track(names, f"compiling for {platform}", console=console):
+            jax.clear_caches()
+            try:
+                cells = measured(name, device)
+            except Exception as error:  # noqa: BLE001 (a compiler that cannot is a figure as well)
+                cells = [f"{type(error).__name__}: {str(error)[:60]}"]
+            table.add_row(name, *cells)
+        console.print(table)
+
+
+if __name__ == "__main__":
+    main()
