@@ -144,7 +144,7 @@ def test_clipped_adam_moves_fewer_bytes_and_holds_no_copy():
     )
     # 44 against 60 a parameter; XLA counts the branch that is taken where a norm overflows as well.
     moved = [program.cost_analysis()["bytes accessed"] for program in (ours, theirs)]
-    assert moved[0] <= 0.87 * moved[1]
+    assert moved[0] <= 0.801 * moved[1]
     assert ours.memory_analysis().temp_size_in_bytes <= 0.05 * 2**22
 
 

@@ -11,6 +11,7 @@ from optx_core import (
     LeafStep,
     MaskedNode,
     TreeMismatchError,
+    _norms,
     add_decayed_weights,
     apply_updates,
     chain,
@@ -110,10 +111,33 @@ def test_a_leaf_of_many_is_clipped_by_the_norm_of_all():
         (jnp.array([jnp.nan, 1.0]), np.nan),
     ],
 )
-def test_the_global_norm_neither_overflows_nor_underflows(tree, expected):
-    norm = global_norm(tree)
-    assert norm.dtype == jnp.float32
-    np.testing.assert_allclose(norm, expected, rtol=1e-6)
+def test_the_global_norm_neither_overflows_nor_underflows(tree, expected, monkeypatch):
+    for norm in (global_norm(tree), jax.jit(lambda tree: global_norm(tree))(tree)):
+        assert norm.dtype == jnp.float32
+        np.testing.assert_allclose(norm, expected, rtol=1e-6)
+    monkeypatch.setattr(_norms, "_by_branch", _norms._at_once)  # what runs on accelerators
+    again = jax.jit(lambda tree: global_norm(tree))(tree)
+    np.testing.assert_allclose(again, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-140, 1.0, 1e140, 1e300])
+def test_the_global_norm_in_double_precision(size, x64):
+    x = jnp.asarray([3 * size, 4 * size])
+    for norm in (global_norm(x), jax.jit(_norms._at_once)([x])):
+        assert norm.dtype == jnp.float64
+        np.testing.assert_allclose(norm, 5 * size, rtol=1e-14)
+    np.testing.assert_allclose(jax.grad(global_norm)(x), [0.6, 0.8], rtol=1e-14)
+
+
+def test_the_global_norm_has_second_derivatives_and_complex_and_integer_leaves():
+    x = jnp.asarray([3.0, 4.0])
+    expected = (np.eye(2) - np.outer([0.6, 0.8], [0.6, 0.8])) / 5
+    np.testing.assert_allclose(jax.hessian(global_norm)(x), expected, atol=1e-6)
+    slope = jax.grad(global_norm)(jnp.asarray([3 - 4j]))
+    np.testing.assert_allclose(slope, [0.6 + 0.8j], rtol=1e-6)  # jax's conjugate of the direction
+    assert global_norm({"a": jnp.asarray([3, 0]), "b": jnp.asarray([4.0])}) == 5.0
+    many = jax.vmap(global_norm)(jnp.asarray([[3.0, 4.0], [3e30, 4e30], [0.0, 0.0]]))
+    np.testing.assert_allclose(many, [5.0, 5e30, 0.0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("x", [[0.0, 0.0], [3e-30, 4e-30], [3.0, 4.0], [3e30, 4e30]])

@@ -335,7 +335,7 @@ ROWS = {
         lambda: optx_aliases.dadapt_sgd(momentum=0.5, growth_rate=3.0),
         paper=lambda p, g: dadapt_sgd(p, g, momentum=0.5, growth=3.0),
         floor=28,
-        over_floor=2.58,  # two sums over the whole tree; the norm of the first gradient counts too
+        over_floor=2.01,  # two sums over the whole tree; the norm of the first gradient counts too
         copies=2.01,
         rates=(1.0,),
     ),
@@ -442,8 +442,8 @@ ROWS = {
         paper=normalized,
         optax=lambda o: o.contrib.normalize(),
         floor=12,
-        over_floor=2.0,  # the norm comes first; its second way, for overflow, counts but does not run
-        beats_optax=1.5,
+        over_floor=1.67,  # the norm comes first; its second way, for overflow, counts but does not run
+        beats_optax=1.25,
         not_for=PROBLEMS,  # it climbs
     ),
     "sam": Row(
@@ -454,7 +454,7 @@ ROWS = {
         optax=lambda o: with_grad_fn(
             o, o.contrib.sam(o.sgd(0.1), o.chain(o.contrib.normalize(), o.sgd(0.05)))
         ),
-        beats_optax=1.34,  # both optimizers' loops count; each call runs one of them
+        beats_optax=1.25,  # both optimizers' loops count; each call runs one of them
         not_for={"rosenbrock"},  # the steps of plain descent are too long for it
         evaluated=lambda state, params: state.cache,
     ),

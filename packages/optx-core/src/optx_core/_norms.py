@@ -2,26 +2,53 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from optx_core._absent import is_absent, is_placeholder
-from optx_core._dtypes import abs_squared, cast_to_compute, common_real_dtype, dtype_of, real_dtype
+from optx_core._dtypes import (
+    abs_squared,
+    cast_to_compute,
+    common_real_dtype,
+    dtype_of,
+    is_inexact,
+    real_dtype,
+)
 from optx_core._types import PyTree
 
-# Sums of squares are trusted between these, where no square can have been lost or have overflowed
-# in float32; outside, they are taken again of the scaled values.
-_SMALL, _LARGE = 1e-24, 1e37
+
+class _Range(NamedTuple):
+    """Where a sum of squares is trusted, and what to do outside.
+
+    Attributes:
+      small: above it no square can have been lost that counts,
+      large: and below it none can have overflowed.
+      unit: outside, squares are taken of entries times, or over, this.
+      least: is added to these, too small to change one that counts. Without it XLA would take the
+        square of x first, and multiply by that of the unit afterwards.
+    """
+
+    small: float
+    large: float
+    unit: float
+    least: float
+
+
+_RANGES = {
+    "float32": _Range(1e-24, 1e37, 2.0**84, 2.0**-100),
+    "float64": _Range(2.0**-900, 2.0**990, 2.0**560, 2.0**-700),
+}
 
 
 def global_norm(updates: PyTree) -> jax.Array:
     """The Euclidean norm √(Σ|x|²) of all numbers of a tree taken together.
 
     Computed in at least float32 and free of overflow and underflow: entries of 1e30 or 1e-30 are
-    no trouble. The gradient at zero is zero. The usual case reads each array once.
+    no trouble. The gradient at zero is zero. Each array is read once (on the CPU again where the squares
+    do not fit).
 
     Args:
       updates: a tree of arrays of any shapes; None and masked nodes count for nothing.
@@ -42,43 +69,59 @@ def global_norm(updates: PyTree) -> jax.Array:
         if not is_absent(x)
     ]
     real = common_real_dtype(*map(dtype_of, leaves))
-    leaves = [x for x in leaves if x.size]
-    if not leaves:
-        return jnp.zeros((), real)
-    total = _sum_of_squares(leaves, real)
-    trusted = (total > _SMALL) & (total < _LARGE)
-    return lax.cond(trusted, _plain_norm, _scaled_norm, total, leaves)
+    leaves = [
+        cast_to_compute(x if is_inexact(x) else x.astype(real), real) for x in leaves if x.size
+    ]
+    return _norm(leaves) if leaves else jnp.zeros((), real)
 
 
-def _sum_of_squares(leaves: list[jax.Array], real: jnp.dtype) -> jax.Array:
-    parts = [jnp.sum(abs_squared(cast_to_compute(x, real)), dtype=real) for x in leaves]
-    return jnp.sum(jnp.stack(parts))
+@jax.custom_jvp
+def _norm(leaves: list[jax.Array]) -> jax.Array:
+    return lax.platform_dependent(leaves, cpu=_by_branch, default=_at_once)
 
 
-def _plain_norm(total: jax.Array, leaves: list[jax.Array]) -> jax.Array:
-    del leaves
-    return _safe_sqrt(total)
+@_norm.defjvp
+def _norm_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    (leaves,), (moved,) = primals, tangents
+    norm = _norm(leaves)
+    unit = jnp.where(norm == 0, 1, norm)
+    parts = [
+        jnp.sum(jnp.real(jnp.conj(x / unit.astype(x.dtype)) * dx))
+        for x, dx in zip(leaves, moved, strict=True)
+    ]
+    return norm, jnp.sum(jnp.stack(parts))
 
 
-def _scaled_norm(total: jax.Array, leaves: list[jax.Array]) -> jax.Array:
-    # A unit for each array: one for all would be broadcast to memory by XLA.
-    return _norm_in_units(jnp.stack([_norm_in_units(x, total.dtype) for x in leaves]), total.dtype)
+def _by_branch(leaves: list[jax.Array]) -> jax.Array:
+    """One sum, and only where it is not trusted a second one: XLA:CPU reads the arrays for each."""
+    total = _sum_of_squares(leaves)
+    return lax.cond(_is_trusted(total), lambda t, _: jnp.sqrt(t), _again, total, leaves)
 
 
-def _norm_in_units(x: jax.Array, real: jnp.dtype) -> jax.Array:
-    """The norm of one array, its entries divided by the largest before they are squared."""
-    x = cast_to_compute(x, real)
-    parts = (x.real, x.imag) if jnp.iscomplexobj(x) else (x,)
-    largest = lax.stop_gradient(jnp.max(jnp.stack([jnp.max(jnp.abs(part)) for part in parts])))
-    unit = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
-    squares = [jnp.sum((part / unit) * (part / unit)) for part in parts]
-    return unit * _safe_sqrt(jnp.sum(jnp.stack(squares)))
+def _again(total: jax.Array, leaves: list[jax.Array]) -> jax.Array:
+    bounds = _RANGES[total.dtype.name]
+    unit = jnp.where(total >= bounds.large, bounds.unit, 1 / bounds.unit)
+    # Divided: a product XLA would square before it multiplies by it.
+    return jnp.sqrt(_sum_of_squares([x / unit.astype(x.dtype) for x in leaves])) * unit
 
 
-def _safe_sqrt(x: jax.Array) -> jax.Array:
-    """√x with the derivative 0 at 0."""
-    zero = x == 0
-    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, x)))
+def _at_once(leaves: list[jax.Array]) -> jax.Array:
+    """All sums in one pass, where a branch would cost more than they do."""
+    total = _sum_of_squares(leaves)
+    _, large, unit, least = _RANGES[total.dtype.name]
+    of_large = _sum_of_squares([x * (1 / unit) + least for x in leaves])
+    of_small = _sum_of_squares([x * unit + least for x in leaves])
+    other = jnp.where(total >= large, jnp.sqrt(of_large) * unit, jnp.sqrt(of_small) / unit)
+    return jnp.where(_is_trusted(total), jnp.sqrt(total), other)
+
+
+def _is_trusted(total: jax.Array) -> jax.Array:
+    bounds = _RANGES[total.dtype.name]
+    return (total > bounds.small) & (total < bounds.large)
+
+
+def _sum_of_squares(leaves: list[jax.Array]) -> jax.Array:
+    return jnp.sum(jnp.stack([jnp.sum(abs_squared(x)) for x in leaves]))
 
 
 def safe_norm(
