@@ -1,7 +1,5 @@
 """L-BFGS: its memory, pairs of no use, restarts, complex parameters, layouts on a mesh."""
 
-import os
-import subprocess
 import sys
 
 import jax
@@ -121,18 +119,8 @@ def test_memory_size_must_be_a_positive_int():
 
 
 @pytest.mark.parametrize("kind", ["Auto", "Explicit"])
-def test_on_eight_devices_the_memory_lies_as_the_parameters_do(kind):
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
-    made = subprocess.run(
-        [sys.executable, __file__, kind],
-        env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert made.returncode == 0, made.stderr[-4000:]
-    assert made.stdout.strip().endswith("ok")
+def test_on_eight_devices_the_memory_lies_as_the_parameters_do(kind, on_devices):
+    assert on_devices(__file__, kind).strip().endswith("ok")
 
 
 def on_eight_devices(kind):

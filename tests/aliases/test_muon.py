@@ -1,9 +1,5 @@
 """Muon: what is special to it."""
 
-import os
-import subprocess
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -298,20 +294,8 @@ def test_what_is_no_matrix_is_refused_by_name():
         muon(0.1, ns_coeffs="best")
 
 
-def test_matrices_on_eight_devices_are_shared_out_and_give_the_same_numbers():
-    made = subprocess.run(
-        [sys.executable, __file__],
-        env={
-            **os.environ,
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-            "JAX_PLATFORMS": "cpu",
-        },
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
-    assert made.returncode == 0, made.stderr[-4000:]
+def test_matrices_on_eight_devices_are_shared_out_and_give_the_same_numbers(on_devices):
+    on_devices(__file__)
 
 
 def on_eight_devices(kind):

@@ -4,10 +4,7 @@
 """
 
 import inspect
-import os
 import pathlib
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -251,22 +248,9 @@ def test_a_compiled_step_moves_little_more_than_it_must(name):
     bytes_moved(name)
 
 
-def eight_devices(part):
-    """Runs a part of `optimizers_on_eight_devices.py` in a process of its own."""
-    script = pathlib.Path(__file__).parent / "optimizers_on_eight_devices.py"
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
-    made = subprocess.run(
-        [sys.executable, str(script), part],
-        env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
-    assert made.returncode == 0, made.stderr[-4000:]
-    assert made.stdout.strip().endswith("ok")
+EIGHT_DEVICES = pathlib.Path(__file__).with_name("optimizers_on_eight_devices.py")
 
 
 @pytest.mark.parametrize("kind", ["Auto", "Explicit"])
-def test_the_state_lies_as_the_parameters_do(kind):
-    eight_devices(kind)
+def test_the_state_lies_as_the_parameters_do(kind, on_devices):
+    assert on_devices(EIGHT_DEVICES, kind).strip().endswith("ok")

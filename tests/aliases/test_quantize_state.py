@@ -1,8 +1,5 @@
 """8-bit states: how arrays are kept, and what is refused."""
 
-import os
-import subprocess
-import sys
 from typing import Any, NamedTuple
 
 import jax
@@ -221,20 +218,8 @@ def test_under_jit_and_vmap_a_step_is_the_same_and_a_code_it_leaves_the_same_or_
             assert distance.mean() < 0.2
 
 
-def test_codes_lie_on_eight_devices_as_the_parameters_do():
-    made = subprocess.run(
-        [sys.executable, __file__],
-        env={
-            **os.environ,
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-            "JAX_PLATFORMS": "cpu",
-        },
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
-    assert made.returncode == 0, made.stderr[-4000:]
+def test_codes_lie_on_eight_devices_as_the_parameters_do(on_devices):
+    on_devices(__file__)
 
 
 def on_eight_devices(kind):

@@ -1,10 +1,7 @@
 """The last layer and its cross entropy in chunks: the same numbers as all logits at once, in less memory."""
 
 import functools
-import os
 import pathlib
-import subprocess
-import sys
 
 import chex
 import jax
@@ -182,17 +179,8 @@ def test_gradients_can_be_batched_checkpointed_and_split_over_devices(recompute,
     same(jax.jit(split)(several), want)
 
 
-def test_on_eight_devices_the_gradients_are_the_same_however_things_lie():
-    script = pathlib.Path(__file__).with_name("last_layer_on_eight_devices.py")
-    flags = "--xla_force_host_platform_device_count=8"
-    made = subprocess.run(
-        [sys.executable, str(script)],
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert made.returncode == 0, made.stderr
+def test_on_eight_devices_the_gradients_are_the_same_however_things_lie(on_devices):
+    on_devices(pathlib.Path(__file__).with_name("last_layer_on_eight_devices.py"))
 
 
 @pytest.mark.parametrize(
