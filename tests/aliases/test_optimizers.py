@@ -228,6 +228,12 @@ def test_an_optimizer_keeps_every_promise(name):
     promises(name)
 
 
+@pytest.mark.parametrize("name", ["galore", "kron"])
+def test_promises_that_compare_numbers_are_kept_on_a_regular_matrix(name):
+    row, regular = ROWS[name], {"kernel": KERNEL["kernel"].reshape(16, 2)}
+    check_transformation(row.make(), regular, promises=(7, 8), **row.options)
+
+
 @pytest.mark.parametrize("name", PLAIN)
 def test_zero_gradients_then_a_large_one_move_leaves_of_every_kind_by_finite_amounts(name):
     leaves_of_every_kind(name)

@@ -7,7 +7,8 @@ import optx_aliases
 from optimizer_rows._row import Row
 
 # The kit's gradients of a matrix are of rank 3, where rounding decides what an orthogonalization does:
-# promises 7 and 8, which compare numbers, are checked on regular ones, in each one's own test file.
+# promises 7 and 8, which compare numbers, are checked on regular ones, in test_optimizers or a test file
+# of its own.
 SINGULAR = (1, 2, 3, 4, 5, 6)
 
 
