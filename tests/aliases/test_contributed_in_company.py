@@ -7,7 +7,7 @@ import pytest
 from optimizer_rows import contributed
 
 import optx_aliases
-from optx_core import apply_updates, chain, clip_by_global_norm, partition
+from optx_core import apply_updates, chain, clip_by_global_norm, partition, set_to_zero
 
 NAMES = (
     "prodigy",
@@ -61,3 +61,41 @@ def test_in_a_chain_it_sees_what_comes_before(name):
     np.testing.assert_allclose(updates["w"], expected["w"], rtol=1e-5)
     for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(other), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        optx_aliases.lbfgs,
+        lambda: chain(optx_aliases.sgd(1.0), optx_aliases.scale_by_backtracking_linesearch(15)),
+        lambda: optx_aliases.polyak_sgd(scaling=0.5),
+        lambda: optx_aliases.sam(
+            optx_aliases.sgd(0.1), optx_aliases.sgd(0.05), opaque_mode=True, sync_period=3
+        ),
+    ],
+    ids=["lbfgs", "backtracking", "polyak", "sam"],
+)
+def test_what_evaluates_the_loss_moves_its_part_with_the_others_as_they_are(make):
+    params = {"mine": jnp.asarray([1.0, 2.0]), "other": {"b": jnp.asarray([3.0]), "n": None}}
+
+    def loss(p):
+        return jnp.sum(p["mine"] ** 2) + jnp.sum((p["other"]["b"] - p["mine"][0] ** 2) ** 2)
+
+    def train(tx, params, loss):
+        def step(carry, _):
+            p, state = carry
+            value, grads = jax.value_and_grad(loss)(p)
+            given = {"value": value, "grad": grads, "value_fn": loss}
+            given["grad_fn"] = lambda p, _: jax.grad(loss)(p)
+            updates, state = tx.update(grads, state, p, **given)
+            return (apply_updates(p, updates), state), None
+
+        run = jax.jit(lambda p: jax.lax.scan(step, (p, tx.init(p)), length=5)[0][0])
+        return run(params)
+
+    parts = {"mine": make(), "rest": set_to_zero()}
+    together = train(partition(parts, {"mine": "mine", "other": "rest"}), params, loss)
+    alone = train(make(), params["mine"], lambda mine: loss({**params, "mine": mine}))
+    np.testing.assert_allclose(together["mine"], alone, rtol=1e-6)
+    assert np.abs(alone - params["mine"]).max() > 0.1
+    np.testing.assert_array_equal(together["other"]["b"], params["other"]["b"])
