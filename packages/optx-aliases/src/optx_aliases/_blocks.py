@@ -195,7 +195,10 @@ def _largest_by_tiles(x: jax.Array, split: list[int]) -> jax.Array:
 
 
 def _widened_by_product(scale: jax.Array, split: list[int]) -> jax.Array:
-    """The same as a product with zeros and ones, which a TPU computes as it goes."""
+    """The same as a product with zeros and ones, which a TPU computes as it goes.
+
+    A scale that is not finite makes its whole row NaN, not its block alone.
+    """
     if _tiles(split) is None:
         return _widened(scale, split)
     blocks, width = split[-2:]
