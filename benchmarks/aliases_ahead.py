@@ -72,9 +72,7 @@ def moved(program: Any) -> float:
     """Bytes that a step reads and writes, a parameter."""
     try:
         return bytes_accessed(program) / SIDE**2
-    except (
-        TypeError
-    ):  # what is compiled for an absent GPU does not count itself; XLA counts the program
+    except TypeError:  # a program for a GPU that is not there does not count itself
         from jax._src.lib import xla_client
 
         client = jax.devices("cpu")[0].client

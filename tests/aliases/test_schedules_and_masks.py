@@ -38,15 +38,15 @@ def loss(p):
     return sum(jax.tree.leaves(parts)) + 2.0
 
 
-def train(tx, steps=4, params=PARAMS):
+def train(tx, steps):
     def step(carry, _):
         p, state = carry
         value, grads = jax.value_and_grad(loss)(p)
         updates, state = tx.update(grads, state, p, value=value)
-        return (apply_updates(p, updates), state), p
+        return (apply_updates(p, updates), state), None
 
     run = jax.jit(lambda p: jax.lax.scan(step, (p, tx.init(p)), length=steps))
-    return run(params)[0]
+    return run(PARAMS)[0]
 
 
 def accepts_a_schedule(annotation):

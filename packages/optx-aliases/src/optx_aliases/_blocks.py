@@ -83,12 +83,8 @@ def encode(x: jax.Array, kind: str, salt: jax.Array) -> tuple[jax.Array, jax.Arr
     else:
         fine = _layout_of_blocks(x, counts)
         halves = [part for name in fine for part in (name, None)]
-        pieces = jnp.reshape(
-            jax.sharding.reshard(padded, NamedSharding(sharding.mesh, PartitionSpec(*fine))),
-            split,
-            out_sharding=NamedSharding(sharding.mesh, PartitionSpec(*halves)),
-        )
-        scale = jnp.max(jnp.abs(pieces), axis=tuple(range(1, len(split), 2)))
+        padded = jax.sharding.reshard(padded, NamedSharding(sharding.mesh, PartitionSpec(*fine)))
+        scale = _largest(padded, split, NamedSharding(sharding.mesh, PartitionSpec(*halves)))
     whole = _spread(scale, x)
     part = jnp.abs(x) / jnp.where(whole > 0, whole, 1)
     levels = 255 if kind == "root4" else 127
@@ -140,16 +136,13 @@ def _spread(scale: jax.Array, like: jax.Array) -> jax.Array:
             default=functools.partial(_widened, split=split),
         )
         return wide[tuple(slice(n) for n in like.shape)]
-    wide = jnp.expand_dims(scale, tuple(range(1, len(split), 2)))
     fine = _layout_of_blocks(like, scale.shape)
     halves = [part for name in fine for part in (name, None)]
-    wide = jnp.broadcast_to(
-        wide, split, out_sharding=NamedSharding(sharding.mesh, PartitionSpec(*halves))
-    )
-    wide = jnp.reshape(
-        wide,
-        [a * b for a, b in zip(split[::2], split[1::2], strict=True)],
-        out_sharding=NamedSharding(sharding.mesh, PartitionSpec(*fine)),
+    wide = _widened(
+        scale,
+        split,
+        NamedSharding(sharding.mesh, PartitionSpec(*halves)),
+        NamedSharding(sharding.mesh, PartitionSpec(*fine)),
     )
     if wide.shape != like.shape:
         whole = NamedSharding(sharding.mesh, PartitionSpec())
@@ -157,16 +150,23 @@ def _spread(scale: jax.Array, like: jax.Array) -> jax.Array:
     return jax.sharding.reshard(wide, sharding)
 
 
-def _largest(x: jax.Array, split: list[int]) -> jax.Array:
-    """The largest absolute value in each block."""
-    return jnp.max(jnp.abs(x.reshape(split)), axis=tuple(range(1, len(split), 2)))
+def _largest(x: jax.Array, split: list[int], cut: NamedSharding | None = None) -> jax.Array:
+    """The largest absolute value in each block; `cut` is the layout of the array in its blocks."""
+    pieces = jnp.reshape(x, split, out_sharding=cut)
+    return jnp.max(jnp.abs(pieces), axis=tuple(range(1, len(split), 2)))
 
 
-def _widened(scale: jax.Array, split: list[int]) -> jax.Array:
-    """For each entry what there is for its block."""
+def _widened(
+    scale: jax.Array,
+    split: list[int],
+    cut: NamedSharding | None = None,
+    whole: NamedSharding | None = None,
+) -> jax.Array:
+    """For each entry what there is for its block; `cut` and `whole` are layouts, in blocks and after."""
     wide = jnp.expand_dims(scale, tuple(range(1, len(split), 2)))
-    whole = [a * b for a, b in zip(split[::2], split[1::2], strict=True)]
-    return jnp.broadcast_to(wide, split).reshape(whole)
+    wide = jnp.broadcast_to(wide, split, out_sharding=cut)
+    shape = [a * b for a, b in zip(split[::2], split[1::2], strict=True)]
+    return jnp.reshape(wide, shape, out_sharding=whole)
 
 
 def _tiles(split: list[int]) -> tuple[int, ...] | None:
