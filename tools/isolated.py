@@ -107,7 +107,10 @@ def try_alone(
         constraints = place / "installed.txt"
         frozen = run("uv", "pip", "freeze", "--python", python)
         constraints.write_text("\n".join(li for li in frozen.splitlines() if "file:" not in li))
-        run(*install, "--constraint", constraints, *TEST_TOOLS)
+        kit = next(
+            wheels.glob("optx_testing-*.whl")
+        )  # a test tool too, once the package stands alone
+        run(*install, "--constraint", constraints, *TEST_TOOLS, kit)
         tests = place / "tests"
         tests.mkdir()
         shutil.copy(ROOT / "tests" / "conftest.py", tests)
@@ -150,8 +153,8 @@ def main() -> None:
     chosen = [path for path in everything if not args.packages or path.name in args.packages]
     with tempfile.TemporaryDirectory() as folder:
         wheels = pathlib.Path(folder)
-        core = ROOT / "packages" / "optx-core"
-        built = {path: build(path, wheels) for path in dict.fromkeys([core, *chosen])}
+        always = [ROOT / "packages" / name for name in ("optx-core", "optx-testing")]
+        built = {path: build(path, wheels) for path in dict.fromkeys([*always, *chosen])}
         for package in chosen:
             print(f"{package.name}{' (lowest)' if args.lowest else ''}")
             check_contents(package, built[package])

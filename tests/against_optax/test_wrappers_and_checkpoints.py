@@ -9,7 +9,7 @@ import pytest
 
 import optx_aliases
 import optx_core
-from optx_core.testing import check_transformation
+from optx_testing import check_transformation
 
 PARAMS = {"a": jnp.linspace(-1.0, 1.0, 8), "b": {"c": jnp.linspace(0.1, 2.0, 12).reshape(3, 4)}}
 

@@ -152,7 +152,7 @@ def test_the_noise_of_noisy_sgd_is_normal_and_differs_by_entry_leaf_and_step():
 
 
 def test_the_bits_of_noisy_sgd_are_those_of_threefry():
-    from optx_aliases._noisy_sgd import _threefry
+    from optx_aliases._elementwise.noisy_sgd import _threefry
 
     seed = jnp.asarray([0x13198A2E, 0x03707344], jnp.uint32)
     from jax.extend.random import threefry_2x32

@@ -8,7 +8,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from optx_aliases import MuonDimensionNumbers, muon, newton_schulz, scale_by_muon, scale_by_shape
 from optx_core import apply_updates, state_sharding
-from optx_core.testing import check_transformation
+from optx_testing import check_transformation
 
 REGULAR = {
     "kernel": jnp.linspace(-1.0, 1.0, 16, dtype=jnp.float32).reshape(8, 2),

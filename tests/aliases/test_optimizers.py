@@ -13,8 +13,9 @@ import pytest
 from optimizer_rows import NO_OPTIMIZERS, ROWS, Row, compiled_step
 
 import optx_aliases
-from optx_core import LeafStep, apply_updates, call_of, leafwise, recorded
-from optx_core.testing import check_transformation
+from optx_core import apply_updates
+from optx_core.build import LeafStep, call_of, leafwise, recorded
+from optx_testing import check_transformation
 
 KERNEL = {"kernel": jnp.linspace(-1.0, 1.0, 32, dtype=jnp.float32).reshape(8, 4)}
 PLAIN = [name for name in ROWS if "," not in name]  # without options

@@ -16,7 +16,7 @@ from optx_core import (
     named_chain,
     scale,
 )
-from optx_core.testing import check_transformation
+from optx_testing import check_transformation
 
 private = optx_aliases.differentially_private_aggregate
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from optx_aliases import _blocks, adam, adamw, quantize_state, sgd
+from optx_aliases import adam, adamw, quantize_state, sgd
+from optx_aliases._low_memory import blocks as _blocks
 from optx_core import apply_updates, chain, clip_by_global_norm, state_sharding, trace, tree
 
 SHAPES = [(64, 64), (784, 10), (100, 2, 3), (257,), (300,), (3, 3, 8, 130), (1, 4096), (4099,)]
@@ -128,7 +129,7 @@ def test_a_rule_may_name_a_field_or_the_path_to_a_leaf():
 
 
 def test_what_it_cannot_know_it_asks_for():
-    from optx_core import wrapping
+    from optx_core.build import wrapping
 
     class Odd(NamedTuple):
         memory: Any

@@ -7,7 +7,7 @@ import pytest
 
 import optx_aliases
 from optx_core import apply_updates, chain
-from optx_core.testing import check_transformation
+from optx_testing import check_transformation
 
 
 def loss(p):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from optx_aliases import adam, scale_by_adam, scale_by_soap, soap
-from optx_core.testing import check_transformation
+from optx_testing import check_transformation
 
 KERNEL = {"kernel": jnp.linspace(-1.0, 1.0, 16, dtype=jnp.float32).reshape(8, 2)}
 

@@ -10,7 +10,6 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from optx_core import (
-    LeafStep,
     apply_if_finite,
     apply_updates,
     chain,
@@ -18,7 +17,6 @@ from optx_core import (
     ema,
     global_norm,
     inject_hyperparams,
-    leafwise,
     masked,
     master_weights,
     monitor,
@@ -34,7 +32,8 @@ from optx_core import (
     zero1,
     zero_nans,
 )
-from optx_core.testing import check_transformation
+from optx_core.build import LeafStep, leafwise
+from optx_testing import check_transformation
 
 COMPILED = []
 jax.monitoring.register_event_duration_secs_listener(

@@ -11,7 +11,6 @@ import pytest
 
 from optx_core import (
     add_decayed_weights,
-    call_of,
     chain,
     clip_by_global_norm,
     ema,
@@ -24,6 +23,7 @@ from optx_core import (
     scale_by_schedule,
     trace,
 )
+from optx_core.build import call_of
 
 
 def halving(count):

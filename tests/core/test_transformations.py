@@ -8,10 +8,8 @@ import pytest
 from optx_core import (
     EmptyState,
     GradientTransformation,
-    LeafStep,
     MaskedNode,
     TreeMismatchError,
-    _norms,
     add_decayed_weights,
     apply_updates,
     chain,
@@ -21,21 +19,20 @@ from optx_core import (
     global_norm,
     identity,
     incremental_update,
-    leafwise,
     masked,
     named_chain,
     partition,
     periodic_update,
-    recorded,
     scale,
     scale_by_learning_rate,
     scale_by_schedule,
-    schedulable,
     set_to_zero,
     stateless,
     trace,
     with_extra_args_support,
 )
+from optx_core._engine import norms as _norms
+from optx_core.build import LeafStep, leafwise, recorded, schedulable
 
 
 def run(tx, grads, params=None, steps=1, **extra):

@@ -41,7 +41,7 @@ from optx_core import (
     zero1,
     zero_nans,
 )
-from optx_core.testing import check_transformation
+from optx_testing import check_transformation
 
 
 def matrices(params):

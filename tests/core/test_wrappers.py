@@ -18,7 +18,6 @@ from optx_core import (
     apply_every,
     apply_if_finite,
     apply_updates,
-    call_of,
     centralize,
     chain,
     clip_by_block_rms,
@@ -57,6 +56,7 @@ from optx_core import (
     with_ema,
     zero_nans,
 )
+from optx_core.build import call_of
 
 
 def optimizer():

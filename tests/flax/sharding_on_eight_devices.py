@@ -11,16 +11,15 @@ from jax.sharding import PartitionSpec as P
 
 from flax import nnx
 from optx_core import (
-    LeafStep,
     TreeMismatchError,
     chain,
     inject_hyperparams,
-    leafwise,
     scale_by_learning_rate,
     trace,
     with_ema,
     zero1_rule,
 )
+from optx_core.build import LeafStep, leafwise
 from optx_flax import (
     abstract_state,
     compile_step,

@@ -11,12 +11,7 @@ import pytest
 
 from flax import nnx
 from optx_aliases import adam, sgd
-from optx_core import (
-    chain,
-    clip_by_global_norm,
-    partition,
-    scale_by_learning_rate,
-)
+from optx_core import chain, clip_by_global_norm, partition, scale_by_learning_rate
 from optx_flax import label_params
 from optx_losses import squared_error
 

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import importlib.util
 import pathlib
 import re
 import sys
@@ -96,41 +97,71 @@ def test_a_package_has_its_papers_in_order(package):
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)
-def test_the_table_of_contents_is_sorted_and_complete(package):
+def test_every_name_of_the_public_surface_is_there_and_every_other_module_is_private(package):
     name = package.name.replace("-", "_")
-    for path in package.glob("src/**/__init__.py"):
-        if path.parent.name.startswith("_"):
-            continue
-        tree = ast.parse(path.read_text())
-        listed = next(
-            ast.literal_eval(node.value)
-            for node in tree.body
-            if isinstance(node, ast.Assign) and node.targets[0].id == "__all__"
-        )
-        assert sorted(set(listed)) == sorted(listed), f"{path}: a name twice"
-        assert listed == sorted(listed), f"{path}: __all__ is not sorted"
-        checked = [n for n in tree.body if isinstance(n, ast.If) and n.test.id == "TYPE_CHECKING"]
-        nodes = checked[0].body if checked else tree.body
-        imported = {
-            alias.asname or alias.name
-            for node in nodes
-            if isinstance(node, ast.ImportFrom)
-            for alias in node.names
-        }
-        assert imported == set(listed), f"{path}: {imported ^ set(listed)}"
-        if checked:  # what is imported late is where the checker thinks it is
-            seen = {
-                node.module.partition(".")[2]: tuple(alias.name for alias in node.names)
-                for node in nodes
-            }
-            seen.pop("")
-            assert seen == importlib.import_module(name)._CONTENTS
+    source = package / "src" / name
+    for path in source.glob("**/__init__.py"):
+        module = ".".join(path.parent.relative_to(package / "src").parts)
+        if "._" not in module:
+            loaded = importlib.import_module(module)
+            missing = [public for public in loaded.__all__ if not hasattr(loaded, public)]
+            assert not missing, f"{module} lists {missing}"
     public = {
-        str(path.relative_to(package / "src" / name))
-        for path in package.glob("src/**/*.py")
-        if not path.name.startswith("_")
+        str(path.relative_to(source))
+        for path in source.glob("**/*.py")
+        if not any(part.startswith("_") for part in path.relative_to(source).parts)
     }
     assert not public, f"public modules: {public}"
+
+
+def test_the_stubs_are_those_that_the_tool_writes():
+    spec = importlib.util.spec_from_file_location("write_stubs", ROOT / "tools/write_stubs.py")
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    written = tool.stubs()
+    assert set(written) == set(ROOT.glob("packages/*/src/**/__init__.pyi"))
+    for path, text in written.items():
+        assert path.read_text() == text, f"{path} is out of date: run python tools/write_stubs.py"
+
+
+# Inside a package, a folder imports from itself and from those before it.
+ORDER = {
+    "optx_core": [
+        "_contents",
+        "_protocol",
+        "_engine",
+        "tree",
+        "_training",
+        "_combinators",
+        "_transforms",
+        "_wrappers",
+        "_state",
+        "build",
+    ],
+    "optx_aliases": [
+        "_transforms",
+        "_elementwise",
+        "_layerwise",
+        "_matrix",
+        "_parameter_free",
+        "_low_memory",
+        "_line_search",
+        "_wrappers",
+        "_minimize",
+    ],
+}
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_imports_inside_a_package_go_one_way(name):
+    order = ORDER[name]
+    source = ROOT / "packages" / name.replace("_", "-") / "src" / name
+    for path in source.glob("*/**/*.py"):
+        here = order.index(path.relative_to(source).parts[0])
+        for module, _ in imports(path):
+            parts = module.split(".")
+            if parts[0] == name and len(parts) > 1 and parts[1] in order:
+                assert order.index(parts[1]) <= here, f"{path.relative_to(ROOT)} imports {module}"
 
 
 @pytest.mark.parametrize(

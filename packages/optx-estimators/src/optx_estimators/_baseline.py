@@ -16,7 +16,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from optx_core import PyTree, Recorded, recorded
+from optx_core import PyTree
+from optx_core.build import Recorded, recorded
 from optx_estimators._errors import EstimatorError
 from optx_estimators._method import Aux
 

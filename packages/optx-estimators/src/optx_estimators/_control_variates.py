@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from optx_core import check_number
+from optx_core.build import check_number
 from optx_estimators._errors import UnsupportedDistributionError
 from optx_estimators._location_scale import Normal
 from optx_estimators._multi_normal import multi_normal

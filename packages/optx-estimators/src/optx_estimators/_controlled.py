@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from optx_core import PyTree, check_number, recorded
+from optx_core import PyTree
+from optx_core.build import check_number, recorded
 from optx_estimators._attach import attach
 from optx_estimators._control_variates import ControlVariate, DeltaControlVariate
 from optx_estimators._distribution import Distribution

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from optx_core import common_real_dtype
+from optx_core.build import common_real_dtype
 from optx_estimators._errors import EstimatorError, UnsupportedDistributionError
 
 

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from optx_core import PyTree, recorded
+from optx_core import PyTree
+from optx_core.build import recorded
 from optx_estimators._discrete import Bernoulli, Categorical, OneHotCategorical
 from optx_estimators._distribution import Distribution
 from optx_estimators._errors import EstimatorError

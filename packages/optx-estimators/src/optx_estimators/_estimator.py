@@ -14,7 +14,8 @@ from typing import Any
 
 import jax
 
-from optx_core import PyTree, Recorded, recorded
+from optx_core import PyTree
+from optx_core.build import Recorded, recorded
 from optx_estimators._errors import CoupledRowsError, EstimatorError
 from optx_estimators._method import Method
 from optx_estimators._noise import Noise, iid

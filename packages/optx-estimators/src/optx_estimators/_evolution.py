@@ -25,7 +25,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.scipy import special
 
-from optx_core import PyTree, check_number, recorded
+from optx_core import PyTree
+from optx_core.build import check_number, recorded
 from optx_estimators._attach import attach, undifferentiable
 from optx_estimators._baseline import Baseline
 from optx_estimators._distribution import Distribution

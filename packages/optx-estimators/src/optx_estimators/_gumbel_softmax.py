@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from optx_core import PyTree, check_number, recorded
+from optx_core import PyTree
+from optx_core.build import check_number, recorded
 from optx_estimators._distribution import Distribution
 from optx_estimators._method import Aux, Method
 from optx_estimators._noise import Noise

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.scipy import special
 
-from optx_core import common_real_dtype
+from optx_core.build import common_real_dtype
 from optx_estimators._errors import SecondDerivativeError
 
 _TERMS = 20  # 1/20! is below the resolution of float64

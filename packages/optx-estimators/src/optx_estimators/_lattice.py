@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from optx_core import recorded
+from optx_core.build import recorded
 from optx_estimators._noise import Noise, open_unit
 
 _CANDIDATES = 128

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from optx_core import PyTree, apply_updates, recorded
+from optx_core import PyTree, apply_updates
+from optx_core.build import recorded
 from optx_estimators._baseline import Baseline
 from optx_estimators._method import Aux
 

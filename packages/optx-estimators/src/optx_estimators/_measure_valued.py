@@ -23,7 +23,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from optx_core import PyTree, recorded
+from optx_core import PyTree
+from optx_core.build import recorded
 from optx_estimators._attach import attach
 from optx_estimators._discrete import Bernoulli, OneHotCategorical
 from optx_estimators._distribution import Distribution

@@ -13,7 +13,8 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 from jax import lax
 
-from optx_core import PyTree, Recorded
+from optx_core import PyTree
+from optx_core.build import Recorded
 from optx_estimators._distribution import Distribution
 from optx_estimators._errors import EstimatorError, UnsupportedDistributionError
 from optx_estimators._noise import Noise

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy import special
 
-from optx_core import Recorded, recorded
+from optx_core.build import Recorded, recorded
 from optx_estimators._errors import EstimatorError
 
 

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from optx_core import PyTree, check_number, common_real_dtype, recorded, safe_increment, zero_count
+from optx_core import PyTree, safe_increment
+from optx_core.build import check_number, common_real_dtype, recorded, zero_count
 from optx_estimators._baseline import Baseline
 from optx_estimators._ema_baseline import ema_step
 from optx_estimators._errors import EstimatorError

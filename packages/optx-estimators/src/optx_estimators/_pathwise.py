@@ -18,7 +18,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from optx_core import PyTree, recorded
+from optx_core import PyTree
+from optx_core.build import recorded
 from optx_estimators._dependence import check_reparameterized
 from optx_estimators._distribution import Distribution
 from optx_estimators._errors import NotReparameterizedError

@@ -19,7 +19,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from optx_core import PyTree, check_number, common_real_dtype
+from optx_core import PyTree
+from optx_core.build import check_number, common_real_dtype
 from optx_estimators._baseline import Baseline
 from optx_estimators._errors import EstimatorError
 from optx_estimators._location_scale import Gumbel

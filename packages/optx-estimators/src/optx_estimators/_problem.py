@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from optx_core import PyTree, common_real_dtype
+from optx_core import PyTree
+from optx_core.build import common_real_dtype
 from optx_estimators._distribution import Distribution
 from optx_estimators._errors import EstimatorError
 from optx_estimators._foreign import as_event

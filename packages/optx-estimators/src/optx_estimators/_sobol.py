@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from optx_core import recorded
+from optx_core.build import recorded
 from optx_estimators._noise import Noise, open_unit
 from optx_estimators._sobol_table import INITIAL_NUMBERS
 

@@ -1,38 +1,22 @@
 """optx-flax: the bridge between optx and Flax NNX."""
 
-from optx_flax._checkpoints import RestoreReport, abstract_state, restore_into
-from optx_flax._compile_step import CompiledStep, compile_step
-from optx_flax._control import hyperparams, metrics, set_hyperparam
-from optx_flax._create_sharded import create_sharded
-from optx_flax._freeze import freeze
-from optx_flax._labels import label_params, mask
-from optx_flax._micro_batches import micro_value_and_grad
-from optx_flax._migrate import MigrationReport, migrate_opt_state
-from optx_flax._param_groups import param_groups
-from optx_flax._place_opt_state import place_opt_state
-from optx_flax._shard_state import shard_state
-from optx_flax._trainable import trainable
-from optx_flax._value_fn import value_fn
+from optx_core.build import table_of_contents
 
-__all__ = [
-    "CompiledStep",
-    "MigrationReport",
-    "RestoreReport",
-    "abstract_state",
-    "compile_step",
-    "create_sharded",
-    "freeze",
-    "hyperparams",
-    "label_params",
-    "mask",
-    "metrics",
-    "micro_value_and_grad",
-    "migrate_opt_state",
-    "param_groups",
-    "place_opt_state",
-    "restore_into",
-    "set_hyperparam",
-    "shard_state",
-    "trainable",
-    "value_fn",
-]
+__getattr__, __dir__, __all__ = table_of_contents(
+    __name__,
+    """
+    _checkpoints: RestoreReport abstract_state restore_into
+    _compile_step: CompiledStep compile_step
+    _control: hyperparams metrics set_hyperparam
+    _create_sharded: create_sharded
+    _freeze: freeze
+    _labels: label_params mask
+    _micro_batches: micro_value_and_grad
+    _migrate: MigrationReport migrate_opt_state
+    _param_groups: param_groups
+    _place_opt_state: place_opt_state
+    _shard_state: shard_state
+    _trainable: trainable
+    _value_fn: value_fn
+    """,
+)

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from flax import nnx
-from optx_core import at_least_float32, reshape_batch_axis, tree
+from optx_core import reshape_batch_axis, tree
+from optx_core.build import at_least_float32
 
 
 def micro_value_and_grad(

@@ -22,15 +22,11 @@ from optx_core import (
     PyTree,
     TreeMismatchError,
     Updates,
-    call_of,
-    check_transformation_like,
-    need_params,
-    recorded,
     state_sharding,
     tree,
     with_extra_args_support,
-    wrapping,
 )
+from optx_core.build import call_of, check_transformation_like, need_params, recorded, wrapping
 from optx_flax._layout import Layout, Rule, layout_of, trimmed
 from optx_flax._paths import flatten, is_variable, keys, leaves_with_paths, params_of, structure_of
 

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
-from optx_core import run_if
+from optx_core.build import run_if
 from optx_losses._linear_map import linear_map
 from optx_losses._row_losses import LOG_NORMALIZER, row_losses
 from optx_losses._rows import Plan, joined, logits, split

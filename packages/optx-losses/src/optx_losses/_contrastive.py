@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from optx_core import Scalar, check_number
+from optx_core import Scalar
+from optx_core.build import check_number
 from optx_losses._cosine import unit
 from optx_losses._inputs import as_floats, as_integers, as_mask, has_shape, keep, same_shape
 from optx_losses._log_softmax import log_softmax, log_sum_exp

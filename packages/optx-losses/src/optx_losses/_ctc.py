@@ -21,7 +21,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from optx_core import Scalar, check_number
+from optx_core import Scalar
+from optx_core.build import check_number
 from optx_losses._inputs import as_array, as_floats, as_integers, has_shape
 from optx_losses._log_softmax import log_softmax
 from optx_losses._rounding import not_negative

@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from optx_core import Scalar, check_number
+from optx_core import Scalar
+from optx_core.build import check_number
 from optx_losses._inputs import Axis, as_floats, as_mask, axes_of, has_shape, keep, same_shape
 from optx_losses._log_softmax import log_softmax
 from optx_losses._rounding import not_negative, power

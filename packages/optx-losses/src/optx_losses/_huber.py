@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from optx_core import Scalar, check_number
+from optx_core import Scalar
+from optx_core.build import check_number
 from optx_losses._squared import difference
 
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from optx_core import common_real_dtype
+from optx_core.build import common_real_dtype
 
 Axis: TypeAlias = int | Sequence[int] | None
 

@@ -18,7 +18,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from optx_core import Scalar, check_number
+from optx_core import Scalar
+from optx_core.build import check_number
 from optx_losses._inputs import Axis, as_floats, as_mask, axes_of, class_last, keep, same_shape
 from optx_losses._log_softmax import log_softmax, times_log
 

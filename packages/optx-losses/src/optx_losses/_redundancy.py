@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from optx_core import Scalar, check_number
+from optx_core import Scalar
+from optx_core.build import check_number
 from optx_losses._inputs import as_floats, as_mask, keep, same_shape
 
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from optx_core import check_number
+from optx_core.build import check_number
 
 
 def check_value(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from optx_core import Scalar, recorded
+from optx_core import Scalar
+from optx_core.build import recorded
 from optx_schedules._checks import check_value
 from optx_schedules._progress import real
 from optx_schedules._schedule import Schedule

@@ -11,7 +11,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from optx_core import Scalar, recorded
+from optx_core import Scalar
+from optx_core.build import recorded
 from optx_schedules._checks import check_value, whole
 from optx_schedules._progress import progress, real
 from optx_schedules._schedule import Schedule

@@ -16,7 +16,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from optx_core import Scalar, recorded
+from optx_core import Scalar
+from optx_core.build import recorded
 from optx_schedules._checks import check_value, whole
 from optx_schedules._progress import real, since
 from optx_schedules._schedule import Schedule

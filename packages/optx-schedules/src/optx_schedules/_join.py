@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from optx_core import recorded
+from optx_core.build import recorded
 from optx_schedules._checks import check_boundaries
 from optx_schedules._progress import clip_count, real, since
 from optx_schedules._schedule import Schedule, boundaries_of, check_schedule

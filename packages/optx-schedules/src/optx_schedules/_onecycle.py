@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from optx_core import Scalar, check_number, recorded
+from optx_core import Scalar
+from optx_core.build import check_number, recorded
 from optx_schedules._checks import check_value, whole
 from optx_schedules._piecewise import interpolate
 from optx_schedules._progress import real

@@ -14,7 +14,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from optx_core import Scalar, recorded
+from optx_core import Scalar
+from optx_core.build import recorded
 from optx_schedules._checks import check_scales, check_value
 from optx_schedules._cosine import cosine_weight
 from optx_schedules._progress import Progress, clip_count, progress, real

@@ -16,18 +16,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from optx_core import (
-    Flow,
-    GradientTransformationExtraArgs,
-    LeafStep,
-    Params,
-    Scalar,
-    check_number,
-    leafwise,
-    recorded,
-    safe_increment,
-    zero_count,
-)
+from optx_core import GradientTransformationExtraArgs, Params, Scalar, safe_increment
+from optx_core.build import Flow, LeafStep, check_number, leafwise, recorded, zero_count
 from optx_schedules._checks import whole
 from optx_schedules._progress import real
 

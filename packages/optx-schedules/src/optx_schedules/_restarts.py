@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from optx_core import Scalar, check_number, recorded
+from optx_core import Scalar
+from optx_core.build import check_number, recorded
 from optx_schedules._checks import check_value, whole
 from optx_schedules._cosine import cosine_weight
 from optx_schedules._join import join

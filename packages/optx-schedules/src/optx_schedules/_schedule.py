@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from optx_core import Recorded, call_of, recorded
+from optx_core.build import Recorded, call_of, recorded
 from optx_schedules._checks import check_value
 from optx_schedules._progress import as_count, real
 

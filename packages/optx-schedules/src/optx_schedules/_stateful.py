@@ -7,7 +7,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 
-from optx_core import safe_increment, zero_count
+from optx_core import safe_increment
+from optx_core.build import zero_count
 from optx_schedules._schedule import check_schedule
 
 

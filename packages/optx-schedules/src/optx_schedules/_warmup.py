@@ -11,7 +11,8 @@ from typing import Any
 
 import jax
 
-from optx_core import Scalar, recorded
+from optx_core import Scalar
+from optx_core.build import recorded
 from optx_schedules._checks import check_after, check_value, whole
 from optx_schedules._constant import constant_schedule
 from optx_schedules._cosine import cosine_tail

@@ -15,7 +15,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from optx_core import Scalar, recorded
+from optx_core import Scalar
+from optx_core.build import recorded
 from optx_schedules._checks import check_value, whole
 from optx_schedules._cosine import cosine_weight
 from optx_schedules._join import join

@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from optx_core import check_number
+from optx_core.build import check_number
 from optx_second_order._leaves import as_wide
 
 

@@ -23,14 +23,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from optx_core import (
-    GradientTransformationExtraArgs,
-    Params,
-    PyTree,
-    Updates,
-    need_params,
-    recorded,
-)
+from optx_core import GradientTransformationExtraArgs, Params, PyTree, Updates
+from optx_core.build import need_params, recorded
 from optx_second_order._batches import Batch
 from optx_second_order._estimate import hessian_diag_estimate
 from optx_second_order._ggn import GGNMethod, ggn_diag

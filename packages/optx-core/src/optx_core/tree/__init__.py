@@ -4,11 +4,11 @@ None and masked nodes are "not here" and pass through everything. What `jax.tree
 (`map`, `leaves`, `reduce`, `all`, ...) is not repeated.
 """
 
-from optx_core._absent import flatten, is_absent, is_placeholder
-from optx_core._dtypes import abs_squared
-from optx_core._labels import mask_like
-from optx_core._slots import slot_dtype, slots_like
-from optx_core._staged import map_leaves
+from optx_core._engine.labels import mask_like
+from optx_core._engine.slots import slot_dtype, slots_like
+from optx_core._engine.staged import map_leaves
+from optx_core._protocol.absent import flatten, is_absent, is_placeholder
+from optx_core._protocol.dtypes import abs_squared
 from optx_core.tree._arithmetic import add, add_scale, clip, conj, div, mul, real, scale, sub, where
 from optx_core.tree._making import (
     batch_shape,

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from optx_core._absent import TreeMismatchError
-from optx_core._types import PyTree, Scalar
+from optx_core._protocol.absent import TreeMismatchError
+from optx_core._protocol.types import PyTree, Scalar
 
 
 def add(tree_x: PyTree, tree_y: PyTree, *other_trees: PyTree) -> PyTree:

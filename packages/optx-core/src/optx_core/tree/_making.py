@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from optx_core._dtypes import is_inexact
-from optx_core._types import PyTree, Scalar
+from optx_core._protocol.dtypes import is_inexact
+from optx_core._protocol.types import PyTree, Scalar
 
 
 def zeros_like(tree: PyTree, dtype: Any = None) -> PyTree:

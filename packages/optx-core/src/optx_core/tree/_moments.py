@@ -7,11 +7,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from optx_core._dtypes import abs_squared
-from optx_core._numbers import Decay, decay_of
-from optx_core._numbers import bias_correction as _correction
-from optx_core._staged import map_leaves
-from optx_core._types import PyTree, Scalar
+from optx_core._engine.numbers import Decay, decay_of
+from optx_core._engine.numbers import bias_correction as _correction
+from optx_core._engine.staged import map_leaves
+from optx_core._protocol.dtypes import abs_squared
+from optx_core._protocol.types import PyTree, Scalar
 
 
 def update_moment(updates: PyTree, moments: PyTree, decay: Scalar, order: int) -> PyTree:

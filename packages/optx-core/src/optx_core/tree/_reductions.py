@@ -10,16 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from optx_core._absent import is_absent
-from optx_core._dtypes import (
+from optx_core._engine.norms import global_norm
+from optx_core._protocol.absent import is_absent
+from optx_core._protocol.dtypes import (
     abs_squared,
     at_least_float32,
     cast_to_compute,
     common_real_dtype,
     dtype_of,
 )
-from optx_core._norms import global_norm
-from optx_core._types import PyTree, Scalar
+from optx_core._protocol.types import PyTree, Scalar
 
 
 def sum(tree: PyTree) -> jax.Array:

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import tree_flatten_with_path
 
-from optx_core._dtypes import is_inexact
-from optx_core._labels import key_name
-from optx_core._types import PyTree
+from optx_core._engine.labels import key_name
+from optx_core._protocol.dtypes import is_inexact
+from optx_core._protocol.types import PyTree
 
 Path = tuple[Any, ...]
 Filtering = Callable[[Path, Any], bool]

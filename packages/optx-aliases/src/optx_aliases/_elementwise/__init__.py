@@ -1,0 +1,1 @@
+"""Optimizers that treat each entry by itself: one family to a file."""

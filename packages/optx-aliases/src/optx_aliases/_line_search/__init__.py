@@ -1,0 +1,1 @@
+"""Line searches, and the optimizers built on them."""

@@ -1,0 +1,209 @@
+"""The momentum of matrices, orthogonalized.
+
+m ← beta·m + (1 − beta)·g
+m̂ = beta·m / (1 − betaᵗ⁺¹) + (1 − beta)·g / (1 − betaᵗ)        (Nesterov's; otherwise m / (1 − betaᵗ))
+O = U·Vᵀ of the singular value decomposition m̂ = U·S·Vᵀ, nearly, by Newton–Schulz iteration
+O ← ⟨m̂, O⟩·O        (adaptive)
+
+Jordan's own code takes no bias correction; the iteration does not see it, as it normalizes, and
+`adaptive` does.
+
+References: Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024; Bernstein,
+Newhouse, "Old Optimizer, New Norm: An Anthology", 2024 (adaptive).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from optx_aliases._matrix.matrices import Axes
+from optx_aliases._matrix.muon_dimension_numbers import DimensionNumbers, axes_of_leaves
+from optx_aliases._matrix.newton_schulz import check_coefficients, newton_schulz
+from optx_aliases._matrix.stacks import map_stacks
+from optx_aliases._transforms.moments import corrected_mean
+from optx_core import (
+    GradientTransformationExtraArgs,
+    Params,
+    PyTree,
+    ScalarOrSchedule,
+    Updates,
+    safe_increment,
+    tree,
+)
+from optx_core.build import (
+    Decay,
+    at_least_float32,
+    check_number,
+    decay_of,
+    recorded,
+    schedulable,
+    wrapping,
+    zero_count,
+)
+
+Orthogonalize = Callable[[jax.Array], jax.Array]
+
+
+class MuonState(NamedTuple):
+    """State of `scale_by_muon`.
+
+    Attributes:
+      count: t, int32 scalar, the number of updates so far.
+      mu: m, a tree of the parameters' structure and shapes.
+      ns_coeffs: the iteration's coefficients, (3,) or (n, 3).
+    """
+
+    count: jax.Array  # type: ignore[assignment]  # a field, though tuples have count()
+    mu: PyTree
+    ns_coeffs: jax.Array
+
+
+def _momentum(
+    g: jax.Array, mu: jax.Array, *, beta: Decay, count: jax.Array, nesterov: bool
+) -> tuple[jax.Array, jax.Array]:
+    mu = beta.value * mu + beta.complement * g
+    return corrected_mean(mu, g, beta, count, nesterov), mu
+
+
+@functools.partial(jax.jit, static_argnames=("axes", "orthogonalize", "options", "adaptive"))
+def _orthogonal(
+    arrays: list[jax.Array],
+    ns_coeffs: jax.Array,
+    eps: jax.Array,
+    *,
+    axes: tuple[Axes, ...],
+    orthogonalize: Orthogonalize | None,
+    options: tuple[int, str, Any],
+    adaptive: bool,
+) -> list[jax.Array]:
+    """The orthogonalized arrays; one iteration for all matrices of one shape."""
+    steps, preconditioning, dtype = options
+
+    def function(stack: jax.Array) -> jax.Array:
+        narrow = stack if dtype is None else stack.astype(dtype)
+        if orthogonalize is None:
+            made = newton_schulz(narrow, ns_coeffs, steps, preconditioning, eps)
+        else:
+            made = orthogonalize(narrow)
+            if made.shape != stack.shape:
+                raise ValueError(
+                    f"scale_by_muon: orthogonalize turned {stack.shape} into {made.shape}"
+                )
+        return made.astype(stack.dtype)
+
+    made = map_stacks(function, arrays, axes)
+    if adaptive:
+        return [jnp.sum(jnp.conj(x) * o) * o for x, o in zip(arrays, made, strict=True)]
+    return made
+
+
+@recorded
+@schedulable("beta", "eps")
+def scale_by_muon(
+    ns_coeffs: Any = "standard",
+    ns_steps: int = 5,
+    beta: ScalarOrSchedule = 0.95,
+    eps: ScalarOrSchedule = 1e-8,
+    mu_dtype: Any = None,
+    *,
+    nesterov: bool = True,
+    adaptive: bool = False,
+    preconditioning: str = "frobenius",
+    weight_dimension_numbers: DimensionNumbers | None = None,
+    orthogonalize: Orthogonalize | None = None,
+    ns_dtype: Any = None,
+) -> GradientTransformationExtraArgs:
+    """Orthogonalizes the momentum of matrices, those of one shape in a single iteration.
+
+    Args:
+      ns_coeffs: the coefficients of the iteration, as for `newton_schulz`.
+      ns_steps: the number of its steps.
+      beta: decay of the momentum, in [0, 1), or a schedule.
+      eps: added to the norm that the matrices are divided by, or a schedule.
+      mu_dtype: dtype of `mu`; by default the parameters', at least float32.
+      nesterov: whether to use Nesterov's momentum.
+      adaptive: whether to multiply by the dual norm ⟨m̂, O⟩.
+      preconditioning: "frobenius", "spectral", "aol" or "schatten", as for `newton_schulz`.
+      weight_dimension_numbers: which axes are rows and columns: a `MuonDimensionNumbers` for all
+        leaves, a tree of them or a prefix of one, or a function from the parameters to that. By
+        default two axes are a matrix, three a stack of matrices (the first axis the batch), more a
+        convolution's kernel with its outputs last.
+      orthogonalize: your own function in place of the iteration, from a stack of matrices (n, rows,
+        columns) to one of the same shape; on a mesh zero matrices may fill the stack up.
+      ns_dtype: dtype of the iteration (bfloat16, say, as Jordan's code has it); by default that of
+        the momentum.
+
+    Returns:
+      A transformation with a `MuonState`. A zero gradient from the first step on gives zero updates.
+
+    Raises:
+      ValueError: if a number is out of its range; from `update`, if a leaf has fewer than two axes.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_aliases import scale_by_muon
+      >>> tx = scale_by_muon(ns_coeffs=(1.5, -0.5, 0.0), ns_steps=20)
+      >>> updates, _ = tx.update(jnp.array([[5.0, 0.0], [0.0, 0.1]]), tx.init(jnp.zeros((2, 2))))
+      >>> jnp.round(updates, 3)
+      Array([[1., 0.],
+             [0., 1.]], dtype=float32)
+    """
+    coefficients = check_coefficients("scale_by_muon", ns_coeffs, ns_steps, preconditioning)
+    check_number("scale_by_muon", low=0, below=1, beta=beta)
+    check_number("scale_by_muon", low=0, eps=eps)
+    options = (ns_steps, preconditioning, None if ns_dtype is None else jnp.dtype(ns_dtype))
+
+    def init(params: Params) -> MuonState:
+        axes_of_leaves("scale_by_muon", weight_dimension_numbers, params)
+        return MuonState(
+            zero_count(), tree.slots_like(params, mu_dtype), jnp.array(coefficients, copy=True)
+        )
+
+    def update(
+        updates: Updates, state: MuonState, params: Params = None, **_: Any
+    ) -> tuple[Updates, MuonState]:
+        del params
+        axes = axes_of_leaves("scale_by_muon", weight_dimension_numbers, updates)
+        count = safe_increment(state.count)
+        momentum, mu = tree.map_leaves(
+            _momentum,
+            _widened(updates),
+            state.mu,
+            name="scale_by_muon",
+            beta=decay_of(beta),
+            count=count,
+            nesterov=nesterov,
+        )
+        leaves, structure = tree.flatten(momentum)
+        present = [k for k, x in enumerate(leaves) if not tree.is_placeholder(x) and x.size]
+        made = _orthogonal(
+            [leaves[k] for k in present],
+            state.ns_coeffs,
+            jnp.asarray(eps),
+            axes=tuple(axes[k] for k in present),
+            orthogonalize=orthogonalize,
+            options=options,
+            adaptive=adaptive,
+        )
+        given = structure.flatten_up_to(updates)
+        for k, x in zip(present, made, strict=True):
+            leaves[k] = x if x.dtype == given[k].dtype else x.astype(given[k].dtype)
+        return structure.unflatten(leaves), MuonState(count, mu, state.ns_coeffs)
+
+    return wrapping(init, update)
+
+
+def _widened(updates: Updates) -> Updates:
+    def leaf(g: Any) -> Any:
+        if tree.is_placeholder(g):
+            return g
+        g = jnp.asarray(g)
+        wide = at_least_float32(g.dtype)
+        return g if g.dtype == wide else g.astype(wide)
+
+    return jax.tree.map(leaf, updates, is_leaf=tree.is_placeholder)

@@ -1,0 +1,256 @@
+"""L-BFGS-B: one step of the limited-memory quasi-Newton method within a box, on a vector.
+
+The Hessian is taken for B = θ·I − Wᵀ·M·W, with the last m steps s and gradient differences y in the rows
+of S and Y, and
+
+W = (Y; θ·S),   M⁻¹ = (−D, Lᵀ; L, θ·S·Sᵀ),   D = diag(s·y),   L = s·y of a later s with an earlier y
+
+1. The generalized Cauchy point: the first local minimizer of the model g·z + ½·zᵀBz along the path
+   x(t) = P(x − t·g), which bends where a variable meets its bound.
+2. The variables that are off their bounds there minimize the model among themselves (a system of
+   2m equations); the result is projected onto the box, or cut back to it where that would not descend.
+3. A strong Wolfe search along x̄ − x, never out of the box.
+
+All breakpoints of the path are looked at together: sums over the variables that still move are cumulative
+sums in the order of the breakpoints, so that a step is O(m·n) and a sort, without a loop over variables.
+
+References: Byrd, Lu, Nocedal, Zhu, "A Limited Memory Algorithm for Bound Constrained Optimization", 1995,
+equation 3.2, algorithm CP, section 5.1 (direct primal method); Morales, Nocedal, "Remark on Algorithm
+778", 2011 (projection of the subspace minimizer).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from optx_aliases._line_search.zoom import strong_wolfe, tolerances
+
+
+class Pairs(NamedTuple):
+    """The memory, oldest pair first.
+
+    Attributes:
+      s: steps, (m, n); rows of zeros for pairs that are not there.
+      y: differences of gradients, likewise.
+    """
+
+    s: jax.Array
+    y: jax.Array
+
+
+class BoxStep(NamedTuple):
+    """What one step came to.
+
+    Attributes:
+      x: the new point, (n,), within the box.
+      value: the function there.
+      grad: its gradient there, (n,).
+      pairs: the memory with the step's own pair.
+      evaluations: how often value and gradient were evaluated, int32.
+      failed: whether no lower point was found, and nothing moved; the memory is empty then.
+    """
+
+    x: jax.Array
+    value: jax.Array
+    grad: jax.Array
+    pairs: Pairs
+    evaluations: jax.Array
+    failed: jax.Array
+
+
+class _Model(NamedTuple):
+    w: jax.Array  # (2m, n)
+    m: jax.Array  # (2m, 2m)
+    theta: jax.Array
+
+
+def no_pairs(memory_size: int, x: jax.Array) -> Pairs:
+    """An empty memory."""
+    rows = jnp.broadcast_to(jnp.zeros_like(x), (memory_size, *x.shape))
+    return Pairs(rows, jnp.copy(rows))
+
+
+def box_step(
+    evaluate: Callable[[jax.Array], tuple[jax.Array, jax.Array]],
+    x: jax.Array,
+    value: jax.Array,
+    grad: jax.Array,
+    pairs: Pairs,
+    lower: jax.Array,
+    upper: jax.Array,
+    max_linesearch_steps: int = 20,
+) -> BoxStep:
+    """One step of L-BFGS-B.
+
+    Args:
+      evaluate: gives value and gradient at a point.
+      x: where it starts, (n,), within the box.
+      value: the function there.
+      grad: its gradient there, (n,).
+      pairs: the memory.
+      lower: the lower bounds, (n,), −inf for none.
+      upper: the upper bounds, (n,), inf for none.
+      max_linesearch_steps: the most evaluations.
+
+    Returns:
+      A `BoxStep`.
+    """
+    real = x.dtype
+    known = jnp.any(pairs.s != 0)
+    model = _model(pairs)
+    cauchy = _cauchy_point(model, x, grad, lower, upper)
+    target = _subspace_minimum(model, x, grad, cauchy, lower, upper)
+    direction = target - x
+    # Step 2 cannot but descend, up to rounding; then the Cauchy point does.
+    good = jnp.all(jnp.isfinite(direction)) & (jnp.sum(direction * grad) < 0)
+    target = jnp.where(good, target, cauchy)
+    direction = target - x
+    slope = jnp.sum(direction * grad)
+    room = jnp.where(direction > 0, upper - x, jnp.where(direction < 0, lower - x, jnp.inf))
+    longest = jnp.min(
+        jnp.where(direction == 0, jnp.inf, room / _nonzero(direction)), initial=jnp.inf
+    )
+    longest = jnp.maximum(longest, 1)
+    norm = jnp.sqrt(jnp.sum(direction * direction))
+    boxed = jnp.all(jnp.isfinite(lower) & jnp.isfinite(upper))
+    guess = jnp.where(known | boxed, 1, jnp.minimum(1 / _nonzero(norm), longest))
+
+    def point(step: jax.Array) -> jax.Array:
+        there = jnp.clip(x + step * direction, lower, upper)
+        return jnp.where(step == 1, target, there)
+
+    def at(step: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        there, gradient = evaluate(point(step))
+        return there, jnp.sum(gradient * direction), gradient
+
+    found = strong_wolfe(
+        at,
+        value,
+        slope,
+        grad,
+        guess.astype(real),
+        tolerances(
+            real,
+            max_steps=max_linesearch_steps,
+            max_step=longest,
+            tol=0.0,
+            increase_factor=2.0,
+            slope_rtol=1e-3,
+            curv_rtol=0.9,
+            approx_dec_rtol=1e-6,
+            precision=1e-5,
+        ),
+    )
+    failed = found.step == 0
+    new = jnp.where(failed, x, point(found.step))
+    return BoxStep(
+        new,
+        found.value,
+        found.grad,
+        _remember(pairs, new - x, found.grad - grad, failed),
+        found.num_steps,
+        failed,
+    )
+
+
+def _remember(pairs: Pairs, s: jax.Array, y: jax.Array, failed: jax.Array) -> Pairs:
+    """The memory with one more pair, if its curvature is of use; empty after a failure."""
+    sy, size = jnp.sum(s * y), jnp.sqrt(jnp.sum(s * s)) * jnp.sqrt(jnp.sum(y * y))
+    useful = (sy > jnp.finfo(s.dtype).eps * size) & jnp.isfinite(size)
+    useful = useful & (sy > jnp.finfo(s.dtype).tiny)
+
+    def renew(rows: jax.Array, new: jax.Array) -> jax.Array:
+        longer = jnp.concatenate([rows[1:], new[None]])
+        return jnp.where(failed, 0, jnp.where(useful, longer, rows))
+
+    return Pairs(renew(pairs.s, s), renew(pairs.y, y))
+
+
+def _model(pairs: Pairs) -> _Model:
+    s, y = pairs
+    real = s.dtype
+    sy, ss = _product(s, y.T), _product(s, s.T)
+    there = jnp.diag(ss) > 0
+    last_sy, last_yy = sy[-1, -1], jnp.sum(y[-1] * y[-1])
+    theta = jnp.where(there[-1], last_yy / _nonzero(last_sy), 1)
+    blank = jnp.where(there, 0, 1).astype(real)  # keeps the matrix regular; its rows of W are zero
+    d, lower = jnp.diag(jnp.diag(sy) + blank), jnp.tril(sy, -1)
+    block = jnp.block([[-d, lower.T], [lower, theta * ss + jnp.diag(blank)]])
+    return _Model(jnp.concatenate([y, theta * s]), jnp.linalg.inv(block), theta)
+
+
+def _cauchy_point(
+    model: _Model, x: jax.Array, g: jax.Array, lower: jax.Array, upper: jax.Array
+) -> jax.Array:
+    """The first local minimizer of the model along the projected gradient path."""
+    w, m, theta = model
+    bound = jnp.where(g < 0, upper, lower)
+    times = jnp.where(g == 0, jnp.inf, (x - bound) / _nonzero(g))  # when each meets its bound
+    d = jnp.where(times > 0, -g, 0)
+    order = jnp.argsort(times)
+    ends, d_sorted, w_sorted = times[order], d[order], w[:, order]
+    starts = jnp.concatenate([jnp.zeros(1, x.dtype), ends[:-1]])
+    lengths = jnp.where(jnp.isfinite(ends), ends - starts, 0)
+    # For each piece of the path: sums over the variables that still move on it ...
+    squares = _sums_from(d_sorted * d_sorted)
+    p = _sums_from(w_sorted * d_sorted[None])
+    # ... and W·(x(t) − x) where it begins.
+    steps = p * lengths[None]
+    c = jnp.cumsum(steps, axis=1) - steps
+    finite = jnp.isfinite(starts)
+    begin = jnp.where(finite, starts, 0)
+    mp = _product(m, p)
+    slope = -squares + theta * begin * squares - jnp.sum(mp * c, axis=0)
+    bend = theta * squares - jnp.sum(mp * p, axis=0)
+    bend = jnp.maximum(bend, jnp.finfo(x.dtype).eps * theta * squares)
+    turn = begin + jnp.maximum(-slope / _nonzero(bend), 0)
+    turn = jnp.where(slope >= 0, begin, turn)
+    stops = finite & ((slope >= 0) | (turn <= ends))
+    piece = jnp.argmax(stops)
+    latest = jnp.max(jnp.where(jnp.isfinite(ends), ends, 0), initial=0)
+    time = jnp.where(jnp.any(stops), turn[piece], latest)
+    moved = jnp.clip(x + jnp.where(jnp.isfinite(time), time, 0) * d, lower, upper)
+    return jnp.where(d == 0, x, jnp.where(times <= time, bound, moved))
+
+
+def _subspace_minimum(
+    model: _Model,
+    x: jax.Array,
+    g: jax.Array,
+    cauchy: jax.Array,
+    lower: jax.Array,
+    upper: jax.Array,
+) -> jax.Array:
+    """The model's minimizer over the variables that are off their bounds at the Cauchy point."""
+    w, m, theta = model
+    z = cauchy - x
+    free = (cauchy > lower) & (cauchy < upper)
+    r = g + theta * z - _product(_product(m, _product(w, z)), w)
+    r, w = jnp.where(free, r, 0), jnp.where(free[None], w, 0)
+    system = jnp.eye(m.shape[0], dtype=x.dtype) - _product(m, _product(w, w.T)) / theta
+    inner = jnp.linalg.solve(system, _product(m, _product(w, r)))
+    v = -(r + _product(inner, w) / theta) / theta
+    projected = jnp.clip(cauchy + v, lower, upper)
+    room = jnp.where(v > 0, upper - cauchy, jnp.where(v < 0, lower - cauchy, jnp.inf))
+    ratios = jnp.where(v == 0, jnp.inf, room / _nonzero(v))
+    share = jnp.minimum(jnp.min(ratios, initial=jnp.inf), 1)
+    cut = jnp.clip(cauchy + share * v, lower, upper)
+    descends = jnp.sum((projected - x) * g) < 0
+    return jnp.where(descends, projected, cut)
+
+
+def _product(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+
+
+def _sums_from(x: jax.Array) -> jax.Array:
+    """Sums of each entry and all behind it, along the last axis."""
+    return jnp.flip(jnp.cumsum(jnp.flip(x, -1), axis=-1), -1)
+
+
+def _nonzero(x: jax.Array) -> jax.Array:
+    return jnp.where(x == 0, 1, x)

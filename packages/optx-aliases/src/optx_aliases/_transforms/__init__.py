@@ -1,0 +1,1 @@
+"""Transformations and helpers that several optimizers share."""

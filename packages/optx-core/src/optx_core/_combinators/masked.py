@@ -1,0 +1,108 @@
+"""A transformation for some of the leaves."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from optx_core._engine.flow import Flow
+from optx_core._engine.labels import keep_where, mask_like
+from optx_core._engine.staged import staged
+from optx_core._protocol.absent import flatten
+from optx_core._protocol.extra_args import check_transformation_like, with_extra_args_support
+from optx_core._protocol.recorded import recorded
+from optx_core._protocol.types import GradientTransformationExtraArgs, OptState, Params, PyTree
+
+
+class MaskedState(NamedTuple):
+    """State of `masked`.
+
+    Attributes:
+      inner_state: the inner transformation's state, with masked nodes where nothing is kept.
+    """
+
+    inner_state: OptState
+
+
+@recorded
+def masked(
+    inner: Any,
+    mask: PyTree | Callable[[Params], PyTree],
+    *,
+    mask_compatible_extra_args: bool = False,
+) -> GradientTransformationExtraArgs:
+    """Applies a transformation to some leaves, and leaves the others as they are.
+
+    The inner transformation owns no state for the others and does no work for them.
+
+    Args:
+      inner: the transformation.
+      mask: a tree of bools with the structure of the parameters, a prefix of it, or a function from
+        the parameters to one of these; True where `inner` applies. It must not depend on values.
+      mask_compatible_extra_args: whether extra arguments with the structure of the updates are
+        masked too before `inner` sees them. `grad`, the gradient at hand, always is; and the functions
+        `value_fn`, `grad_fn` and `obj_fn` are called with all parameters, the others as they are now,
+        so that a line search, say, may have a part of them.
+
+    Returns:
+      A transformation; updates where the mask is False come back untouched.
+
+    Raises:
+      TypeError: if a mask holds something other than bools.
+      ValueError: if the mask does not fit the parameters.
+
+    Example:
+      >>> import jax
+      >>> from optx_core import add_decayed_weights, masked
+      >>> kernels = lambda params: jax.tree.map(lambda p: p.ndim > 1, params)
+      >>> tx = masked(add_decayed_weights(1e-4), kernels)
+    """
+    check_transformation_like("masked", inner)
+    inner = with_extra_args_support(inner)
+
+    def init(params: Params) -> MaskedState:
+        return MaskedState(inner.init(keep_where(mask_like(mask, params, "masked"), params)))
+
+    def stages(
+        flow: Flow, state: MaskedState, params: Params = None, **extra_args: Any
+    ) -> Callable[[], MaskedState]:
+        flags = mask_like(mask, flow.skeleton if params is None else params, "masked")
+        extra = {
+            name: keep_where(flags, value)
+            if (mask_compatible_extra_args or name == "grad") and flow.has_structure_of(value)
+            else value
+            for name, value in extra_args.items()
+        }
+        kept = None
+        if params is not None:
+            kept = keep_where(flags, params)
+            extra |= {
+                name: _of_a_part(function, flags, params, name == "grad_fn")
+                for name, function in extra_args.items()
+                if name in ("value_fn", "grad_fn", "obj_fn") and callable(function)
+            }
+        with flow.only(flags):
+            finish = flow.through(inner, state.inner_state, kept, **extra)
+        return lambda: MaskedState(finish())
+
+    return staged(init, stages)
+
+
+def _of_a_part(
+    function: Callable[..., Any], flags: PyTree, params: Params, gives_tree: bool
+) -> Callable[..., Any]:
+    """A function of all parameters as one of those whose flag is True; the others stay as they are."""
+    others, structure = flatten(params)
+    keep = structure.flatten_up_to(flags)
+
+    @functools.wraps(function)  # whose signature says which extra arguments it takes
+    def of_part(part: Params, *args: Any, **kwargs: Any) -> Any:
+        leaves = [
+            mine if flag else other
+            for mine, other, flag in zip(flatten(part)[0], others, keep, strict=True)
+        ]
+        made = function(structure.unflatten(leaves), *args, **kwargs)
+        return keep_where(flags, made) if gives_tree else made
+
+    return of_part

@@ -1,0 +1,75 @@
+"""The table of contents of a package: its public names, each imported when it is first used.
+
+A package's `__init__.py` holds one table, in which each public name is written once:
+
+    __getattr__, __dir__, __all__ = table_of_contents(__name__, '''
+        _huber: huber_loss
+        _squared: l2_loss squared_error
+    ''')
+
+`python tools/write_stubs.py` writes the `__init__.pyi` beside it, which type checkers and editors read.
+Importing a package so costs next to nothing, whatever it holds.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+
+def parse_contents(table: str) -> dict[str, str]:
+    """The module of each public name.
+
+    Args:
+      table: lines of the form `module: name name ...`. A line `.: name ...` lists public submodules.
+
+    Returns:
+      The module of each name, relative to the package.
+    """
+    home: dict[str, str] = {}
+    module = ""
+    for line in filter(None, map(str.strip, table.splitlines())):
+        left, colon, right = line.rpartition(":")
+        module = left if colon else module
+        for name in right.split():
+            if name in home:
+                raise ValueError(f"table_of_contents: {name} stands twice")
+            home[name] = module
+    return home
+
+
+def table_of_contents(
+    package: str, table: str
+) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """Makes the `__getattr__`, `__dir__` and `__all__` of a package from a table of its names.
+
+    Args:
+      package: the package's `__name__`.
+      table: lines of the form `module: name name ...`, modules relative to the distribution's top
+        package; a line without a colon continues the one above. `.: name ...` lists public submodules.
+
+    Returns:
+      The three functions and lists, to be assigned in the package's `__init__.py`.
+
+    Example:
+      >>> from optx_core.build import table_of_contents
+      >>> _, _, names = table_of_contents("optx_core", "_training.apply_updates: apply_updates")
+      >>> names
+      ['apply_updates']
+    """
+    home = parse_contents(table)
+    names = sorted(home)
+    top = package.partition(".")[0]
+
+    def getattr_(name: str) -> Any:
+        if name not in home:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        if home[name] == ".":
+            return import_module(f"{package}.{name}")
+        value = getattr(import_module(f"{top}.{home[name]}"), name)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    return getattr_, lambda: names, names

@@ -1,0 +1,1 @@
+"""How equations for one array become a transformation of trees. Imports the protocol."""

@@ -1,0 +1,152 @@
+"""Labels and masks on trees, whatever containers the two trees are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey
+
+from optx_core._protocol.absent import flatten, is_placeholder
+from optx_core._protocol.types import MaskedNode, PyTree
+
+PathKey = tuple[str, ...]
+
+
+def spread(labels: PyTree | Callable[[PyTree], PyTree], tree: PyTree, where: str) -> PyTree:
+    """Gives each leaf of a tree its label.
+
+    Args:
+      labels: a tree of labels with the structure of `tree`; a prefix of it, where one label serves
+        a whole subtree; the same in other containers (plain dicts for a Flax state, with or without
+        its Variables), matched by path; or a function from the tree to one of these.
+      tree: the tree of parameters, or updates.
+      where: the function to name in errors.
+
+    Returns:
+      A tree with the structure of `tree`, a label at each leaf and at each None.
+
+    Raises:
+      ValueError: if a leaf has no label, or a label no leaf; lists the paths.
+    """
+    leaves, structure = flatten(tree)
+    if not leaves:
+        return tree
+    if callable(labels):
+        labels = labels(tree)
+    given, prefix = flatten(labels)
+    try:
+        subtrees = prefix.flatten_up_to(tree)
+    except (ValueError, TypeError):
+        return structure.unflatten(_by_path(labels, tree, where))
+    counts = [len(flatten(subtree)[0]) for subtree in subtrees]
+    spread_out = [label for label, n in zip(given, counts, strict=True) for _ in range(n)]
+    assert len(spread_out) == len(leaves)  # noqa: S101 (a prefix covers the tree)
+    return structure.unflatten(spread_out)
+
+
+def mask_like(
+    mask: PyTree | Callable[[PyTree], PyTree], tree: PyTree, where: str = "mask_like"
+) -> PyTree:
+    """A mask as a tree of bools, one for each leaf of a tree.
+
+    Args:
+      mask: as for `masked`: a tree of bools with the structure of `tree`, a prefix of it, or a function
+        from the tree to one of these.
+      tree: the parameters.
+      where: the function to name in errors.
+
+    Returns:
+      A tree with the structure of `tree`; False at a None for which the mask has nothing.
+
+    Raises:
+      TypeError: if the mask holds something other than bools.
+      ValueError: if the mask does not fit the tree.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import tree
+      >>> tree.mask_like({"a": True, "b": False}, {"a": [jnp.ones(2), jnp.ones(3)], "b": jnp.ones(1)})
+      {'a': [True, True], 'b': False}
+    """
+    flags, structure = flatten(spread(mask, tree, where))
+    for flag in flags:
+        if not (isinstance(flag, bool | np.bool_) or is_placeholder(flag)):
+            raise TypeError(f"{where}: a mask holds True and False, not {flag!r}")
+    return structure.unflatten([flag is not None and bool(flag) for flag in flags])
+
+
+def keep_where(mask: PyTree, tree: PyTree) -> PyTree:
+    """The tree with a masked node wherever `mask`, a tree of bools of its structure, is not True."""
+    leaves, structure = flatten(tree)
+    flags = structure.flatten_up_to(mask)
+    return structure.unflatten(
+        [
+            leaf if flag is True or is_placeholder(leaf) else MaskedNode()
+            for leaf, flag in zip(leaves, flags, strict=True)
+        ]
+    )
+
+
+def plain_path(path: tuple[Any, ...]) -> PathKey:
+    """A path as the names a user sees; the attribute in which a Variable keeps its value is none."""
+    if path and path[-1] == GetAttrKey("value"):
+        path = path[:-1]
+    return tuple(map(key_name, path))
+
+
+def show_path(path: PathKey) -> str:
+    """A plain path as one string: `dense/kernel`."""
+    return "/".join(path) or "(the root)"
+
+
+def key_name(key: Any) -> str:
+    """The name of one step of a path, as a user sees it."""
+    match key:
+        case DictKey() | FlattenedIndexKey():
+            return str(key.key)
+        case GetAttrKey():
+            return key.name
+        case SequenceKey():
+            return str(key.idx)
+    return str(key)
+
+
+def _by_path(labels: PyTree, tree: PyTree, where: str) -> list[Any]:
+    def with_paths(some: PyTree) -> list[tuple[PathKey, Any]]:
+        pairs, _ = jax.tree_util.tree_flatten_with_path(some, is_leaf=is_placeholder)
+        return [(plain_path(path), leaf) for path, leaf in pairs]
+
+    known = dict(with_paths(labels))
+    found: list[Any] = []
+    missing: list[str] = []
+    used: set[PathKey] = set()
+    for path, leaf in with_paths(tree):
+        prefix = next((path[:n] for n in range(len(path), -1, -1) if path[:n] in known), None)
+        if prefix is None:
+            if not is_placeholder(leaf):
+                missing.append(show_path(path))
+            found.append(None)
+            continue
+        used.add(prefix)
+        found.append(known[prefix])
+    unused = [
+        show_path(path)
+        for path, label in known.items()
+        if path not in used and not is_placeholder(label)
+    ]
+    if missing or unused:
+        parts = []
+        if missing:
+            parts.append(f"no label for {_listed(missing)}")
+        if unused:
+            parts.append(f"no parameter for the label at {_listed(unused)}")
+        raise ValueError(f"{where}: the labels do not fit the parameters: {'; '.join(parts)}")
+    return found
+
+
+def _listed(names: list[str], most: int = 5) -> str:
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,175 @@
+"""Transformations that treat each array by itself, written as the equations for one array.
+
+    def leaf(g, mu, nu, *, b1, b2, count): ...      # jnp mathematics, the paper's letters
+        return update, mu, nu
+
+`leafwise` lifts such equations to trees. A `LeafStep` says, for one call of update, which trees the
+leaf reads and renews and with which numbers. Steps do not run at once: they wait in a `Flow`, and
+when somebody needs the updates, all waiting steps run as *one* function of one leaf. So a chain
+of AdamW's three parts is a single pass over each array, and clipping by the global norm is a scalar
+handed on to the steps behind it, not a clipped copy of the gradients.
+
+The lifting also keeps the promises that every transformation makes:
+
+- None, masked nodes and float0 are "not here": they pass through, and what belongs to them stays.
+- Structures and shapes are checked once, before anything is computed; errors name the path.
+- Arrays reach the equations in at least float32 (float64 where one of them is that wide); the
+  update goes back to the gradient's dtype, each slot to its own.
+- Python floats are operands, not constants: another learning rate is not another program. They
+  are held in double precision until the leaf's dtype is known.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from optx_core._protocol.dtypes import cast_to_compute, common_real_dtype, dtype_of
+from optx_core._protocol.types import EmptyState, OptState, PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class LeafStep:
+    """One call of a leafwise transformation: its equations, and the trees they apply to.
+
+    Attributes:
+      leaf: `leaf(g, *slots, *reduced, *reads, **operands)`, which returns the update, or a tuple of
+        the update, the renewed slots and the renewed reduced slots. Arrays in, arrays out. Write it
+        at the top level of a module: compiled programs are kept under the function itself.
+      slots: trees of arrays of the parameters' shapes that the leaf renews (`mu`, `nu`).
+      reduced: the same with shapes of their own (row sums, one norm for each array, memories).
+      reads: trees of arrays that the leaf only reads, of the parameters' structure; a leaf's
+        argument named `p` must also have the parameter's shape.
+      close: makes the new state from the renewed slots and the renewed reduced slots.
+      operands: the leaf's keyword arguments: numbers, arrays, tuples of them. Floats and arrays are
+        operands of the compiled program; bool, int, str, None and functions are part of it.
+    """
+
+    leaf: Callable[..., Any]
+    slots: tuple[PyTree, ...] = ()
+    reduced: tuple[PyTree, ...] = ()
+    reads: tuple[PyTree, ...] = ()
+    close: Callable[..., OptState] = EmptyState
+    operands: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+class Equations(NamedTuple):
+    """The static side of a step: with a row of arrays and the operands, all it takes to run it."""
+
+    leaf: Callable[..., Any]
+    operands: tuple[tuple[str, Any, tuple[tuple[str, Hashable], ...]], ...]
+    renews: tuple[int, ...]  # places in the row
+    reads: tuple[int, ...]
+
+
+class Operands:
+    """The numbers that all leaves share: one vector of floats, and a list of arrays."""
+
+    def __init__(self) -> None:
+        self._floats: list[float] = []
+        self._arrays: list[Any] = []
+
+    def add(self, operands: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Takes in a step's operands; returns what finds them again in a program."""
+        return tuple(
+            (name, structure, tuple(map(self._place, leaves)))
+            for name, value in operands.items()
+            for leaves, structure in [jax.tree_util.tree_flatten(value)]
+        )
+
+    def _place(self, value: Any) -> tuple[str, Hashable]:
+        if isinstance(value, float | np.floating) and not isinstance(value, np.ndarray):
+            self._floats.append(float(value))
+            return "float", len(self._floats) - 1
+        if isinstance(value, jax.Array | np.ndarray | np.generic):
+            self._arrays.append(value)
+            return "array", len(self._arrays) - 1
+        return "static", value
+
+    def values(self) -> tuple[np.ndarray, list[Any]]:
+        """What is handed to the program."""
+        return np.asarray(self._floats, np.float64), self._arrays
+
+
+class Program:
+    """Equations to run one after another on a row of arrays `(g, *columns)`; hashes fast."""
+
+    __slots__ = ("_hash", "equations")
+
+    def __init__(self, equations: tuple[Equations, ...]) -> None:
+        self.equations = equations
+        self._hash = hash(equations)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Program) and self.equations == other.equations)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
+def build(program: Program) -> Callable[..., Any]:
+    """Makes the function of one row: `(row, operands) -> (update, renewed slots)`."""
+
+    def run(row: tuple[Any, ...], operands: tuple[Any, list[Any]]) -> tuple[Any, list[Any]]:
+        real = common_real_dtype(*map(dtype_of, row))
+        row = tuple(map(jnp.asarray, row))
+        values = [cast_to_compute(x, real) for x in row]
+        floats = operands[0].astype(real)
+        arrays = [cast_to_compute(jnp.asarray(x), real) for x in operands[1]]
+        update = values[0]
+        is_complex = any(map(jnp.iscomplexobj, values))
+        for leaf, named, renews, reads in program.equations:
+            kwargs = {name: _find(tree, places, floats, arrays) for name, tree, places in named}
+            # All are of one precision now: promotion can only be from real to complex.
+            with jax.numpy_dtype_promotion("standard") if is_complex else contextlib.nullcontext():
+                made = leaf(update, *(values[place] for place in (*renews, *reads)), **kwargs)
+            made = made if type(made) is tuple else (made,)
+            _check_made(leaf, made, [update, *(values[place] for place in renews)])
+            update = cast_to_compute(jnp.asarray(made[0]), real)
+            for place, value in zip(renews, made[1:], strict=True):
+                values[place] = value
+        renewed = [place for equations in program.equations for place in equations.renews]
+        return _cast_back(update, row[0]), [_cast_back(values[k], row[k]) for k in renewed]
+
+    names = dict.fromkeys(leaf.__module__.rpartition(".")[2] for leaf, *_ in program.equations)
+    run.__name__ = run.__qualname__ = "_".join(names)
+    return run
+
+
+@functools.lru_cache(maxsize=4096)
+def argument_name(leaf: Callable[..., Any], place: int) -> str:
+    """What a leaf calls its argument number `place`; for errors."""
+    return list(inspect.signature(leaf).parameters)[place]
+
+
+def _find(
+    structure: Any, places: tuple[tuple[str, Any], ...], floats: jax.Array, arrays: list[Any]
+) -> Any:
+    source = {"float": floats.__getitem__, "array": arrays.__getitem__, "static": lambda x: x}
+    return structure.unflatten([source[kind](place) for kind, place in places])
+
+
+def _cast_back(x: jax.Array, like: jax.Array) -> jax.Array:
+    if jnp.iscomplexobj(x) and not jnp.iscomplexobj(like):
+        raise TypeError(f"a complex value was computed for a leaf of {like.dtype}")
+    return x.astype(like.dtype)
+
+
+def _check_made(leaf: Callable[..., Any], made: tuple[Any, ...], given: list[Any]) -> None:
+    name = f"{leaf.__module__}.{leaf.__qualname__}"
+    if len(made) != len(given):
+        raise TypeError(f"{name} returned {len(made)} arrays, not the update and {len(given) - 1}")
+    for place, (new, old) in enumerate(zip(made, given, strict=True)):
+        if jnp.shape(new) != old.shape:
+            raise TypeError(
+                f"{name} turned {argument_name(leaf, place)} of shape {old.shape} into "
+                f"{jnp.shape(new)}: a leaf keeps every shape"
+            )

@@ -1,0 +1,185 @@
+"""Norms that neither overflow nor underflow."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from optx_core._protocol.absent import is_absent, is_placeholder
+from optx_core._protocol.dtypes import (
+    abs_squared,
+    cast_to_compute,
+    common_real_dtype,
+    dtype_of,
+    is_inexact,
+    real_dtype,
+)
+from optx_core._protocol.types import PyTree
+
+
+class _Range(NamedTuple):
+    """Where a sum of squares is trusted, and what to do outside.
+
+    Attributes:
+      small: above it no square can have been lost that counts,
+      large: and below it none can have overflowed.
+      unit: outside, squares are taken of entries times, or over, this.
+      least: is added to these, too small to change one that counts. Without it XLA would take the
+        square of x first, and multiply by that of the unit afterwards.
+    """
+
+    small: float
+    large: float
+    unit: float
+    least: float
+
+
+_RANGES = {
+    "float32": _Range(1e-24, 1e37, 2.0**84, 2.0**-100),
+    "float64": _Range(2.0**-900, 2.0**990, 2.0**560, 2.0**-700),
+}
+
+
+def global_norm(updates: PyTree) -> jax.Array:
+    """The Euclidean norm √(Σ|x|²) of all numbers of a tree taken together.
+
+    Computed in at least float32 and free of overflow and underflow: entries of 1e30 or 1e-30 are
+    no trouble. The gradient at zero is zero. Each array is read once (on the CPU again where the squares
+    do not fit).
+
+    Args:
+      updates: a tree of arrays of any shapes; None and masked nodes count for nothing.
+
+    Returns:
+      A real scalar, float32 (float64 if a leaf is that wide). 0 for a tree without numbers, inf or
+      NaN if an entry is.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import global_norm
+      >>> global_norm({"a": jnp.array([3e30]), "b": jnp.array([4e30])})
+      Array(5.e+30, dtype=float32)
+    """
+    leaves = [
+        jnp.asarray(x)
+        for x in jax.tree_util.tree_leaves(updates, is_leaf=is_placeholder)
+        if not is_absent(x)
+    ]
+    real = common_real_dtype(*map(dtype_of, leaves))
+    leaves = [
+        cast_to_compute(x if is_inexact(x) else x.astype(real), real) for x in leaves if x.size
+    ]
+    return _norm(leaves) if leaves else jnp.zeros((), real)
+
+
+@jax.custom_jvp
+def _norm(leaves: list[jax.Array]) -> jax.Array:
+    return lax.platform_dependent(leaves, cpu=_by_branch, default=_at_once)
+
+
+@_norm.defjvp
+def _norm_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    (leaves,), (moved,) = primals, tangents
+    norm = _norm(leaves)
+    unit = jnp.where(norm == 0, 1, norm)
+    parts = [
+        jnp.sum(jnp.real(jnp.conj(x / unit.astype(x.dtype)) * dx))
+        for x, dx in zip(leaves, moved, strict=True)
+    ]
+    return norm, jnp.sum(jnp.stack(parts))
+
+
+def _by_branch(leaves: list[jax.Array]) -> jax.Array:
+    """One sum, and only where it is not trusted a second one: XLA:CPU reads the arrays for each."""
+    total = _sum_of_squares(leaves)
+    return lax.cond(_is_trusted(total), lambda t, _: jnp.sqrt(t), _again, total, leaves)
+
+
+def _again(total: jax.Array, leaves: list[jax.Array]) -> jax.Array:
+    bounds = _RANGES[total.dtype.name]
+    unit = jnp.where(total >= bounds.large, bounds.unit, 1 / bounds.unit)
+    # Divided: a product XLA would square before it multiplies by it.
+    return jnp.sqrt(_sum_of_squares([x / unit.astype(x.dtype) for x in leaves])) * unit
+
+
+def _at_once(leaves: list[jax.Array]) -> jax.Array:
+    """All sums in one pass, where a branch would cost more than they do."""
+    total = _sum_of_squares(leaves)
+    _, large, unit, least = _RANGES[total.dtype.name]
+    of_large = _sum_of_squares([x * (1 / unit) + least for x in leaves])
+    of_small = _sum_of_squares([x * unit + least for x in leaves])
+    other = jnp.where(total >= large, jnp.sqrt(of_large) * unit, jnp.sqrt(of_small) / unit)
+    return jnp.where(_is_trusted(total), jnp.sqrt(total), other)
+
+
+def _is_trusted(total: jax.Array) -> jax.Array:
+    bounds = _RANGES[total.dtype.name]
+    return (total > bounds.small) & (total < bounds.large)
+
+
+def _sum_of_squares(leaves: list[jax.Array]) -> jax.Array:
+    return jnp.sum(jnp.stack([jnp.sum(abs_squared(x)) for x in leaves]))
+
+
+def safe_norm(
+    x: jax.Array,
+    min_norm: Any,
+    ord: int | float | str | None = None,
+    axis: int | tuple[int, ...] | None = None,
+    keepdims: bool = False,
+) -> jax.Array:
+    """A norm of an array that never falls below a bound, with a gradient that is never NaN.
+
+    Args:
+      x: an array.
+      min_norm: the least value returned, a scalar.
+      ord: as for `jnp.linalg.norm`.
+      axis: the axes to take the norm over; all by default.
+      keepdims: whether to keep them, at size 1.
+
+    Returns:
+      max(norm, min_norm), real; where the norm is at most `min_norm` its gradient is zero.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from optx_core import safe_norm
+      >>> jax.grad(lambda x: safe_norm(x, 0.0))(jnp.zeros(2))
+      Array([0., 0.], dtype=float32)
+    """
+    x = jnp.asarray(x)
+    floor = jnp.asarray(min_norm, real_dtype(x.dtype))
+    if ord is None:
+        squares = jnp.sum(abs_squared(x), axis=axis, keepdims=keepdims)
+        above = squares > floor * floor
+        return jnp.where(above, jnp.sqrt(jnp.where(above, squares, 1)), floor)
+    small = jnp.linalg.norm(x, ord=ord, axis=axis, keepdims=True) <= floor
+    kept = jnp.where(small, jnp.ones_like(x), x)
+    if not keepdims:
+        small = jnp.squeeze(small, axis=axis)
+    return jnp.where(small, floor, jnp.linalg.norm(kept, ord=ord, axis=axis, keepdims=keepdims))
+
+
+def safe_root_mean_squares(x: jax.Array, min_rms: Any) -> jax.Array:
+    """The root of the mean square, never below a bound, with a gradient that is never NaN.
+
+    Args:
+      x: an array, not empty.
+      min_rms: the least value returned, a scalar.
+
+    Returns:
+      max(√(mean |x|²), min_rms), a real scalar.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import safe_root_mean_squares
+      >>> safe_root_mean_squares(jnp.array([3.0, -3.0]), 1.0)
+      Array(3., dtype=float32)
+    """
+    x = jnp.asarray(x)
+    floor = jnp.asarray(min_rms, real_dtype(x.dtype))
+    mean = jnp.mean(abs_squared(x))
+    above = mean > floor * floor
+    return jnp.where(above, jnp.sqrt(jnp.where(above, mean, 1)), floor)

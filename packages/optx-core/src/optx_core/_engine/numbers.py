@@ -1,0 +1,171 @@
+"""Counts, hyper-parameters and their checks."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from optx_core._protocol.types import Params, Scalar
+
+
+def safe_increment(count: jax.Array) -> jax.Array:
+    """Adds one to a count, and stays at the largest value of its dtype instead of overflowing.
+
+    Args:
+      count: integer (or floating-point) array of any shape.
+
+    Returns:
+      The next count, of the same shape and dtype.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import safe_increment
+      >>> safe_increment(jnp.int8(127))
+      Array(127, dtype=int8)
+    """
+    count = jnp.asarray(count)
+    integer = jnp.issubdtype(count.dtype, jnp.integer)
+    largest = (jnp.iinfo if integer else jnp.finfo)(count.dtype).max
+    top = jnp.asarray(largest, count.dtype)
+    return jnp.where(count < top, count + jnp.ones_like(count), top)
+
+
+class Decay(NamedTuple):
+    """A decay rate β and its complement 1 − β.
+
+    Both are rounded from double precision: float32(1 − 0.999) is the nearest number to 0.001, but
+    1 − float32(0.999) is off by 1.3e-5 of it.
+    """
+
+    value: Scalar
+    complement: Scalar
+
+
+def decay_of(value: Any) -> Decay:
+    """The decay rate β as an operand of leaf equations.
+
+    Args:
+      value: β, a Python float or an array; usually in [0, 1).
+
+    Returns:
+      `Decay(value=β, complement=1 − β)`.
+
+    Example:
+      >>> from optx_core.build import decay_of
+      >>> decay_of(0.75)
+      Decay(value=0.75, complement=0.25)
+    """
+    return Decay(value, 1.0 - value)
+
+
+def bias_correction(decay: Decay, count: jax.Array) -> jax.Array:
+    """1 − βᵗ, by which an average that started at zero is divided after t steps.
+
+    Taken from the complement of β, so that nothing cancels: float32's 1 − 0.999¹ is off by 1.3e-5 of
+    itself, this by a rounding.
+
+    Args:
+      decay: β, inside a leaf (already of the dtype to compute in).
+      count: t, the number of steps taken, counted from 1.
+
+    Returns:
+      A scalar of β's dtype.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core.build import bias_correction, decay_of
+      >>> bias_correction(decay_of(0.5), jnp.array(2))
+      Array(0.75, dtype=float32)
+    """
+    complement = jnp.asarray(decay.complement)
+    return -jnp.expm1(jnp.asarray(count).astype(complement.dtype) * jnp.log1p(-complement))
+
+
+def check_number(
+    where: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    below: float | None = None,
+    above: float | None = None,
+    **values: Any,
+) -> None:
+    """Refuses a hyper-parameter out of its range, where it is a plain number.
+
+    Args:
+      where: the function to name.
+      low: the least value allowed.
+      high: the greatest value allowed.
+      below: values must be less than this.
+      above: values must be greater than this.
+      **values: the hyper-parameters by name. Arrays, traced values and schedules are not checked;
+        None is let through.
+
+    Raises:
+      TypeError: if a value is no number at all.
+      ValueError: if a value is NaN or out of range.
+
+    Example:
+      >>> from optx_core.build import check_number
+      >>> check_number("my_optimizer", low=0, below=1, b1=1.5)
+      Traceback (most recent call last):
+      ...
+      ValueError: my_optimizer: b1 must be less than 1, not 1.5
+    """
+    for name, value in values.items():
+        if value is None or callable(value) or isinstance(value, jax.Array | np.ndarray):
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+            raise TypeError(f"{where}: {name} must be a number, not {value!r}")
+        bounds = [
+            (low is not None and not value >= low, f"at least {low}"),
+            (high is not None and not value <= high, f"at most {high}"),
+            (below is not None and not value < below, f"less than {below}"),
+            (above is not None and not value > above, f"greater than {above}"),
+            (value != value, "a number"),  # noqa: PLR0124 (NaN)
+        ]
+        broken = [text for is_broken, text in bounds if is_broken]
+        if broken:
+            raise ValueError(f"{where}: {name} must be {broken[0]}, not {value!r}")
+
+
+def need_params(where: str, params: Params) -> Params:
+    """The parameters, or an error that says how to pass them.
+
+    Args:
+      where: the function to name.
+      params: what update was given.
+
+    Returns:
+      The parameters.
+
+    Raises:
+      ValueError: if they are None.
+
+    Example:
+      >>> from optx_core.build import need_params
+      >>> need_params("my_optimizer", None)
+      Traceback (most recent call last):
+      ...
+      ValueError: my_optimizer needs the parameters: call update(updates, state, params)
+    """
+    if params is None:
+        raise ValueError(f"{where} needs the parameters: call update(updates, state, params)")
+    return params
+
+
+def zero_count() -> jax.Array:
+    """A count of steps, at zero.
+
+    Returns:
+      An int32 scalar.
+
+    Example:
+      >>> from optx_core.build import zero_count
+      >>> zero_count()
+      Array(0, dtype=int32)
+    """
+    return jnp.zeros((), jnp.int32)

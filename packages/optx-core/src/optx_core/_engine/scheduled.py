@@ -1,0 +1,122 @@
+"""Schedules for any hyper-parameter.
+
+A transformation is made for numbers. `schedulable` lets its function take schedules too: the state
+then carries a count, and at every update the transformation is made for the numbers of that step.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple, ParamSpec
+
+import jax
+import jax.numpy as jnp
+
+from optx_core._engine.flow import Flow
+from optx_core._engine.numbers import safe_increment, zero_count
+from optx_core._engine.staged import staged
+from optx_core._protocol.dtypes import at_least_float32, is_inexact
+from optx_core._protocol.types import GradientTransformationExtraArgs, OptState, Params
+
+P = ParamSpec("P")
+
+
+class ScheduledState(NamedTuple):
+    """State of a transformation with a scheduled hyper-parameter.
+
+    Attributes:
+      count: int32 scalar, the number of updates so far; the schedules are evaluated there.
+      inner_state: the transformation's own state.
+    """
+
+    count: jax.Array  # type: ignore[assignment]  # a field, though tuples have count()
+    inner_state: OptState
+
+
+def schedulable(
+    *names: str,
+) -> Callable[
+    [Callable[P, GradientTransformationExtraArgs]], Callable[P, GradientTransformationExtraArgs]
+]:
+    """Lets a function that makes a transformation take schedules for the named hyper-parameters.
+
+    Args:
+      *names: parameters of the function that are numbers, or tuples of numbers. A callable given
+        for a number is a schedule: it takes the number of updates so far and returns the number.
+
+    Returns:
+      A decorator, to be put under `recorded`. Without a schedule nothing changes; with one the
+      state is a `ScheduledState` around the transformation's own.
+
+    Example:
+      >>> from optx_core.build import leafwise, LeafStep, recorded, schedulable
+      >>> def leaf(g, *, factor):
+      ...     return factor * g
+      >>> @recorded
+      ... @schedulable("factor")
+      ... def times(factor):
+      ...     return leafwise(lambda flow, state, params, **_: LeafStep(leaf, operands={"factor": factor}))
+      >>> tx = times(lambda count: 1.0 / (1 + count))
+      >>> tx.init(None).count
+      Array(0, dtype=int32)
+    """
+
+    def decorate(
+        function: Callable[P, GradientTransformationExtraArgs],
+    ) -> Callable[P, GradientTransformationExtraArgs]:
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def make(*args: P.args, **kwargs: P.kwargs) -> GradientTransformationExtraArgs:
+            arguments = signature.bind(*args, **kwargs).arguments
+            schedules = {name: arguments[name] for name in names if _moves(arguments.get(name))}
+            if not schedules:
+                return function(*args, **kwargs)
+            return _scheduled(function, signature, arguments, schedules)
+
+        return make
+
+    return decorate
+
+
+def _moves(number: Any) -> bool:
+    return callable(number) or (isinstance(number, tuple) and any(map(callable, number)))
+
+
+def _at(number: Any, count: jax.Array) -> Any:
+    if isinstance(number, tuple):
+        return tuple(_at(one, count) for one in number)
+    return evaluate(number, count) if callable(number) else number
+
+
+def evaluate(schedule: Callable[[Any], Any], count: jax.Array) -> jax.Array:
+    """A schedule's value as an array, never narrower than float32."""
+    value = jnp.asarray(schedule(count))
+    return value.astype(at_least_float32(value.dtype) if is_inexact(value) else jnp.float32)
+
+
+def _scheduled(
+    function: Callable[..., GradientTransformationExtraArgs],
+    signature: inspect.Signature,
+    arguments: dict[str, Any],
+    schedules: dict[str, Any],
+) -> GradientTransformationExtraArgs:
+    def at(count: jax.Array) -> GradientTransformationExtraArgs:
+        bound = inspect.BoundArguments(signature, dict(arguments))
+        for name, schedule in schedules.items():
+            bound.arguments[name] = _at(schedule, count)
+        return function(*bound.args, **bound.kwargs)
+
+    def init(params: Params) -> ScheduledState:
+        count = zero_count()
+        return ScheduledState(count, at(count).init(params))
+
+    def stages(
+        flow: Flow, state: ScheduledState, params: Params = None, **extra_args: Any
+    ) -> Callable[[], ScheduledState]:
+        finish = flow.through(at(state.count), state.inner_state, params, **extra_args)
+        return lambda: ScheduledState(safe_increment(state.count), finish())
+
+    return staged(init, stages)

@@ -1,0 +1,85 @@
+"""State of a parameter's shape, made from the parameter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from optx_core._protocol.absent import is_absent, is_placeholder
+from optx_core._protocol.dtypes import (
+    at_least_float32,
+    complex_dtype,
+    dtype_of,
+    is_inexact,
+    real_dtype,
+)
+from optx_core._protocol.types import PyTree
+
+
+def slot_dtype(p: Any, dtype: Any = None, *, real: bool = False) -> Any:
+    """The dtype of a slot for a parameter: at least float32 unless one is asked for.
+
+    Args:
+      p: the parameter.
+      dtype: the dtype asked for, or None.
+      real: whether the slot is real where the parameter is complex (second moments).
+
+    Returns:
+      A numpy dtype.
+    """
+    own = dtype_of(p)
+    chosen = at_least_float32(own) if dtype is None else jnp.dtype(dtype)
+    if real:
+        return real_dtype(chosen)
+    if jnp.issubdtype(own, jnp.complexfloating) and not jnp.issubdtype(chosen, jnp.complexfloating):
+        return complex_dtype(chosen)
+    return chosen
+
+
+def slots_like(
+    params: PyTree, dtype: Any = None, *, real: bool = False, fill_value: Any = 0.0
+) -> PyTree:
+    """A slot for each parameter: zeros of its shape, to keep a moment or an average in.
+
+    Args:
+      params: a tree of arrays.
+      dtype: dtype of the slots; by default the parameter's own, at least float32.
+      real: whether slots of complex parameters are real, as second moments are.
+      fill_value: what to fill them with.
+
+    Returns:
+      A tree of fresh arrays with the parameters' structure, shapes and shardings. None where the
+      parameter is None or of an integer dtype, which has no gradient.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import tree
+      >>> tree.slots_like({"w": jnp.ones(2, jnp.bfloat16), "step": jnp.array(3)})
+      {'step': None, 'w': Array([0., 0.], dtype=float32)}
+    """
+
+    def slot(p: Any) -> Any:
+        if is_placeholder(p):
+            return p
+        if not is_inexact(p):
+            return None
+        chosen = slot_dtype(p, dtype, real=real)
+        return jnp.full_like(p, fill_value, dtype=chosen)
+
+    return jax.tree.map(slot, params, is_leaf=is_placeholder)
+
+
+def widened(tree: PyTree, fresh: bool = False) -> PyTree:
+    """A tree in at least float32, None for leaves that are not of floating point."""
+
+    def leaf(x: Any) -> Any:
+        if is_placeholder(x):
+            return x
+        if is_absent(x) or not is_inexact(x):
+            return None
+        wide = jnp.asarray(x).astype(at_least_float32(jnp.asarray(x).dtype))
+        return jnp.copy(wide) if fresh else wide
+
+    return jax.tree.map(leaf, tree, is_leaf=is_placeholder)

@@ -1,0 +1,190 @@
+"""Transformations written as stages of a flow, and equations lifted to trees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from optx_core._engine.flow import Flow
+from optx_core._engine.leafwise import LeafStep
+from optx_core._protocol.recorded import Call
+from optx_core._protocol.types import (
+    EmptyState,
+    GradientTransformationExtraArgs,
+    OptState,
+    Params,
+    PyTree,
+    TransformInitFn,
+    Updates,
+)
+
+
+class _StagedUpdate:
+    """The `update` of a transformation that is written as stages of a flow."""
+
+    def __init__(self, stages: Callable[..., Callable[[], OptState]], name: str = "") -> None:
+        self.stages = stages
+        self.name = name
+
+    def __call__(
+        self, updates: Updates, state: OptState, params: Params = None, **extra_args: Any
+    ) -> tuple[Updates, OptState]:
+        flow = Flow(updates, params, self.name)
+        finish = self.stages(flow, state, params, **extra_args)
+        return flow.updates, finish()
+
+
+class StagedTransformation(GradientTransformationExtraArgs):
+    """A transformation written as stages of a flow, so that its leaf steps join their neighbours'."""
+
+    _stages: Callable[..., Callable[[], OptState]]
+
+    def _with_call(self, call: Call) -> StagedTransformation:
+        made = staged(self.init, self._stages, call.name)
+        made._call = call
+        return made
+
+
+def staged(
+    init: TransformInitFn, stages: Callable[..., Callable[[], OptState]], name: str = ""
+) -> StagedTransformation:
+    """Makes a transformation from `init` and `stages(flow, state, params, **extra_args)`.
+
+    Args:
+      init: makes the state.
+      stages: sends the updates of a flow on their way; returns what gives the new state.
+      name: for errors, until the call is recorded.
+
+    Returns:
+      The transformation.
+    """
+    made = StagedTransformation(init, _StagedUpdate(stages, name))
+    made._stages = stages
+    return made
+
+
+def wrapping(
+    init: TransformInitFn,
+    update: Callable[..., tuple[Updates, OptState]],
+    *,
+    per_example: bool = False,
+) -> GradientTransformationExtraArgs:
+    """Makes a transformation that needs the whole tree of updates, such as one around another.
+
+    Args:
+      init: makes the state.
+      update: `update(updates, state, params, **extra_args)`; sees None in place of float0.
+      per_example: whether its updates are gradients of single examples, with an axis that the
+        parameters do not have; what it gives has their shapes. Such a one comes first in a chain.
+
+    Returns:
+      A transformation with the checks of the protocol.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import EmptyState, tree
+      >>> from optx_core.build import recorded, wrapping
+      >>> @recorded
+      ... def unit_length():
+      ...     def update(updates, state, params=None, **_):
+      ...         return tree.scale(1 / tree.norm(updates), updates), state
+      ...     return wrapping(lambda params: EmptyState(), update)
+      >>> unit_length().update(jnp.array([3.0, 4.0]), EmptyState())[0]
+      Array([0.6, 0.8], dtype=float32)
+    """
+
+    def stages(
+        flow: Flow, state: OptState, params: Params = None, **extra_args: Any
+    ) -> Callable[[], OptState]:
+        given = flow.examples if per_example else flow.present
+        updates, new_state = update(given, state, params, **extra_args)
+        flow.updates = flow.restore(updates)
+        return lambda: new_state
+
+    return staged(init, stages)
+
+
+def no_state(params: Params) -> EmptyState:
+    """The `init` of a transformation that remembers nothing."""
+    del params
+    return EmptyState()
+
+
+def leafwise(
+    step: Callable[..., LeafStep], init: TransformInitFn = no_state
+) -> GradientTransformationExtraArgs:
+    """Makes a transformation from the equations for one array.
+
+    Args:
+      step: `step(flow, state, params, **extra_args)` returns the `LeafStep` of this call.
+        `flow.updates` gives the whole tree of updates to those who need it (a norm, say).
+      init: `init(params)` makes the state; by default an `EmptyState`.
+
+    Returns:
+      A transformation that keeps the promises of the protocol, and shares one pass over each array
+      with its leafwise neighbours in a chain.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core.build import LeafStep, leafwise, recorded
+      >>> def leaf(g, *, power):
+      ...     return jnp.sign(g) * jnp.abs(g) ** power
+      >>> @recorded
+      ... def compress(power):
+      ...     return leafwise(lambda flow, state, params, **_: LeafStep(leaf, operands={"power": power}))
+      >>> tx = compress(0.5)
+      >>> updates, _ = tx.update({"w": jnp.array([4.0, -9.0])}, tx.init(None))
+      >>> updates["w"]
+      Array([ 2., -3.], dtype=float32)
+    """
+
+    def stages(
+        flow: Flow, state: OptState, params: Params = None, **extra_args: Any
+    ) -> Callable[[], OptState]:
+        return flow.push(step(flow, state, params, **extra_args))
+
+    return staged(init, stages)
+
+
+def map_leaves(
+    leaf: Callable[..., Any],
+    updates: Updates,
+    *slots: PyTree,
+    reduced: tuple[PyTree, ...] = (),
+    reads: tuple[PyTree, ...] = (),
+    name: str = "map_leaves",
+    **operands: Any,
+) -> Any:
+    """Applies the equations for one array to trees, with all the checks of the protocol.
+
+    Args:
+      leaf: `leaf(g, *slots, *reduced, *reads, **operands)`, as in `LeafStep`.
+      updates: the tree that decides the structure. Where it has None, nothing is computed.
+      *slots: trees that the leaf renews, of the updates' shapes.
+      reduced: trees that the leaf renews, of shapes of their own.
+      reads: trees that the leaf reads.
+      name: the function to name in errors.
+      **operands: the leaf's keyword arguments.
+
+    Returns:
+      The new updates; with slots, a tuple of the updates and the renewed trees.
+
+    Raises:
+      TreeMismatchError: if structures or shapes differ; names the path.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import tree
+      >>> def leaf(g, m, *, decay):
+      ...     m = decay * m + g
+      ...     return m, m
+      >>> update, m = tree.map_leaves(leaf, {"w": jnp.ones(2)}, {"w": jnp.ones(2)}, decay=0.5)
+      >>> update["w"]
+      Array([1.5, 1.5], dtype=float32)
+    """
+    flow = Flow(updates, name=name)
+    finish = flow.push(
+        LeafStep(leaf, slots, reduced, reads, close=lambda *renewed: renewed, operands=operands)
+    )
+    renewed = finish()
+    return (flow.updates, *renewed) if renewed else flow.updates

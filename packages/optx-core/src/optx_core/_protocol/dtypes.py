@@ -1,0 +1,102 @@
+"""Which dtype to compute and accumulate in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def dtype_of(x: Any) -> Any:
+    """The dtype of an array or a Python number, as jax would hold it."""
+    dtype = getattr(x, "dtype", None)
+    return jax.dtypes.canonicalize_dtype(np.result_type(x)) if dtype is None else dtype
+
+
+def is_inexact(x: Any) -> bool:
+    """Whether an array is of a floating-point or complex dtype, so that it can have a gradient."""
+    return bool(jnp.issubdtype(dtype_of(x), jnp.inexact))
+
+
+def at_least_float32(dtype: Any) -> Any:
+    """The dtype itself, or float32 for the narrower floating-point ones.
+
+    Args:
+      dtype: any dtype.
+
+    Returns:
+      The dtype to compute or accumulate in.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core.build import at_least_float32
+      >>> at_least_float32(jnp.bfloat16), at_least_float32(jnp.int32)
+      (dtype('float32'), dtype('int32'))
+    """
+    dtype = jnp.dtype(dtype)
+    if jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4:
+        return jnp.dtype(jnp.float32)
+    return dtype
+
+
+def real_dtype(dtype: Any) -> Any:
+    """The dtype of the real part.
+
+    Args:
+      dtype: any dtype.
+
+    Returns:
+      The real partner of a complex dtype; any other dtype itself.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core.build import real_dtype
+      >>> real_dtype(jnp.complex64)
+      dtype('float32')
+    """
+    dtype = jnp.dtype(dtype)
+    return jnp.finfo(dtype).dtype if jnp.issubdtype(dtype, jnp.complexfloating) else dtype
+
+
+def complex_dtype(dtype: Any) -> Any:
+    """The complex dtype whose real part has at least this dtype."""
+    return jnp.dtype(jnp.complex128 if real_dtype(dtype).itemsize > 4 else jnp.complex64)
+
+
+def common_real_dtype(*dtypes: Any) -> Any:
+    """The real dtype to compute in: float64 where one of the dtypes is that wide, else float32.
+
+    Args:
+      *dtypes: dtypes of the arrays that meet; integers and booleans have no say.
+
+    Returns:
+      float32 or float64.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core.build import common_real_dtype
+      >>> common_real_dtype(jnp.bfloat16, jnp.int32)
+      dtype('float32')
+    """
+    wide = any(
+        jnp.issubdtype(dtype, jnp.inexact) and real_dtype(dtype).itemsize > 4 for dtype in dtypes
+    )
+    return jnp.dtype(jnp.float64 if wide else jnp.float32)
+
+
+def cast_to_compute(x: Any, real: Any) -> Any:
+    """Casts a floating-point array to the dtype `real`, a complex one to its complex partner."""
+    if jnp.issubdtype(x.dtype, jnp.complexfloating):
+        return x.astype(complex_dtype(real))
+    if jnp.issubdtype(x.dtype, jnp.floating):
+        return x.astype(real)
+    return x
+
+
+def abs_squared(x: jax.Array) -> jax.Array:
+    """|x|², real for complex x, element by element."""
+    if jnp.iscomplexobj(x):
+        return x.real * x.real + x.imag * x.imag
+    return x * x

@@ -1,0 +1,93 @@
+"""Accepting any object with `init` and `update` as a transformation."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from optx_core._protocol.types import (
+    GradientTransformationExtraArgs,
+    OptState,
+    Params,
+    Updates,
+)
+
+
+def with_extra_args_support(tx: Any) -> GradientTransformationExtraArgs:
+    """Makes any object with `init` and `update` take keyword arguments it does not know.
+
+    Args:
+      tx: a transformation of optx, of optax, of your own: anything with the two attributes.
+
+    Returns:
+      A transformation whose `update` takes any keyword arguments and hands on those that the
+      object's own `update` names (all of them where it takes `**extra_args`).
+
+    Raises:
+      TypeError: if the object has no callable `init` and `update`.
+
+    Example:
+      >>> from optx_core import with_extra_args_support, GradientTransformation
+      >>> plain = GradientTransformation(lambda params: (), lambda g, s, p=None: (g, s))
+      >>> tx = with_extra_args_support(plain)
+      >>> tx.update(1.0, (), None, value=3.0)
+      (1.0, ())
+    """
+    if isinstance(tx, GradientTransformationExtraArgs):
+        return tx
+    check_transformation_like("with_extra_args_support", tx)
+    parameters = inspect.signature(tx.update).parameters.values()
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+        return _Foreign(tx.init, tx.update)
+    known = {
+        parameter.name
+        for parameter in list(parameters)[3:]
+        if parameter.kind is not inspect.Parameter.POSITIONAL_ONLY
+    }
+    return _Foreign(tx.init, _WithKnownArgs(tx.update, frozenset(known)))
+
+
+def check_transformation_like(where: str, tx: Any) -> None:
+    """Refuses what has no `init` and `update`.
+
+    Args:
+      where: the function to name in the error.
+      tx: what was given as a transformation.
+
+    Raises:
+      TypeError: if it has no callable `init` and `update`; names the cure where it is clear.
+
+    Example:
+      >>> from optx_core import scale
+      >>> from optx_core.build import check_transformation_like
+      >>> check_transformation_like("mine", scale(2.0))
+    """
+    if not (callable(getattr(tx, "init", None)) and callable(getattr(tx, "update", None))):
+        hint = ""
+        if callable(tx):
+            hint = f" (call it: {getattr(tx, '__name__', 'make')}(...))"
+        raise TypeError(
+            f"{where} takes transformations, objects with init and update, not {tx!r}{hint}"
+        )
+
+
+class _Foreign(GradientTransformationExtraArgs):
+    """Somebody else's transformation, compared by its functions."""
+
+
+class _WithKnownArgs:
+    def __init__(self, update: Any, known: frozenset[str]) -> None:
+        self.update = update
+        self.known = known
+
+    def __call__(
+        self, updates: Updates, state: OptState, params: Params = None, **extra_args: Any
+    ) -> tuple[Updates, OptState]:
+        known = {name: value for name, value in extra_args.items() if name in self.known}
+        return self.update(updates, state, params, **known)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _WithKnownArgs) and self.update == other.update
+
+    def __hash__(self) -> int:
+        return hash(self.update)

@@ -1,0 +1,246 @@
+"""Objects that remember the call that made them.
+
+A function decorated with `recorded` returns an object (a transformation, a schedule) that carries
+its call: the function and its bound arguments, defaults filled in. From that one record follow
+
+- `repr`: `adamw(learning_rate=0.001, b1=0.9, ...)`,
+- equality and hash by value, so that a cache keyed on the object (`nnx.jit`'s, say) finds it again,
+- pickling: the call is stored, and made again on loading.
+
+Arguments are compared by value: numbers by type and exact digits, arrays by dtype, shape and bytes,
+containers element by element, other recorded objects by their calls. What has no value to compare
+(a lambda, a traced array) is compared by identity.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, ParamSpec, Self, TypeVar
+
+import jax
+import numpy as np
+
+P = ParamSpec("P")
+R = TypeVar("R", bound="Recorded")
+
+_LINE = 100  # longer calls with calls inside print one argument a line
+
+
+class Call:
+    """A function and the arguments it was called with."""
+
+    __slots__ = ("_bound", "_key", "function")
+
+    def __init__(self, function: Callable[..., Any], bound: inspect.BoundArguments) -> None:
+        self.function = function
+        self._bound = bound
+        self._key: Hashable = None
+
+    @property
+    def name(self) -> str:
+        """The function's name, as a user wrote it."""
+        return self.function.__name__
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments by parameter name; those of `*args` as one tuple."""
+        return dict(self._bound.arguments)
+
+    def replace(self, **arguments: Any) -> Any:
+        """Makes the call again with some arguments replaced."""
+        bound = inspect.BoundArguments(self._bound.signature, dict(self._bound.arguments))
+        bound.arguments.update(arguments)
+        return self.function(*bound.args, **bound.kwargs)
+
+    def key(self) -> Hashable:
+        """A value that is equal for equal calls."""
+        if self._key is None:
+            self._key = (self.function, _key(self.arguments))
+        return self._key
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Call) and self.key() == other.key()
+
+    def __hash__(self) -> int:
+        return hash(self.key())
+
+    def __repr__(self) -> str:
+        parameters = inspect.signature(self.function).parameters
+        parts = []
+        for name, value in self._bound.arguments.items():
+            match parameters[name].kind:
+                case inspect.Parameter.VAR_POSITIONAL:
+                    parts += [_show(item) for item in value]
+                case inspect.Parameter.VAR_KEYWORD:
+                    parts += [f"{key}={_show(item)}" for key, item in value.items()]
+                case _:
+                    parts.append(f"{name}={_show(value)}")
+        line = f"{self.name}({', '.join(parts)})"
+        has_calls = any("(" in part for part in parts)
+        if not has_calls or (len(line) <= _LINE and "\n" not in line):
+            return line
+        body = "".join(f"{part},\n" for part in parts)
+        return f"{self.name}(\n{_indent(body)})"
+
+
+class Recorded:
+    """Base of objects that can carry their call."""
+
+    _call: Call | None = None
+
+    def _with_call(self, call: Call) -> Self:
+        """A copy of the object that carries `call`."""
+        made = self._blank_copy()
+        made.__dict__.update(self.__dict__)
+        made._call = call
+        return made
+
+    def _blank_copy(self) -> Self:
+        return object.__new__(type(self))
+
+    def __repr__(self) -> str:
+        return super().__repr__() if self._call is None else repr(self._call)
+
+    def __eq__(self, other: object) -> bool:
+        if self._call is None or not isinstance(other, Recorded) or other._call is None:
+            return super().__eq__(other)
+        return self._call == other._call
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return super().__hash__() if self._call is None else hash(self._call)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        if self._call is None:
+            return super().__reduce_ex__(protocol)
+        return _remake, (self._call.function, self._call._bound.args, self._call._bound.kwargs)
+
+
+def recorded(function: Callable[P, R]) -> Callable[P, R]:
+    """Makes what `function` returns remember the call: printable, comparable, picklable.
+
+    Args:
+      function: a function at the top level of a module (pickle finds it by name) that returns a
+        `Recorded` object, such as a `GradientTransformation`, afresh on every call.
+
+    Returns:
+      The function, with the same signature.
+
+    Example:
+      >>> from optx_core import scale, chain
+      >>> from optx_core.build import recorded
+      >>> @recorded
+      ... def halve_twice():
+      ...     return chain(scale(0.5), scale(0.5))
+      >>> halve_twice()
+      halve_twice()
+      >>> halve_twice() == halve_twice()
+      True
+    """
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        made = function(*args, **kwargs)
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return made._with_call(Call(call, bound))
+
+    return call
+
+
+def call_of(made: object) -> Call | None:
+    """The call that made an object, or None where it was not recorded.
+
+    Args:
+      made: any object.
+
+    Returns:
+      A `Call` with `function`, `name`, `arguments` and `replace`, or None.
+
+    Example:
+      >>> from optx_core import scale
+      >>> from optx_core.build import call_of
+      >>> call_of(scale(0.5)).arguments
+      {'step_size': 0.5}
+    """
+    return made._call if isinstance(made, Recorded) else None
+
+
+def _remake(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return function(*args, **kwargs)
+
+
+class _Identity:
+    """Compares an object that has no value to compare by identity, and keeps it alive."""
+
+    __slots__ = ("held",)
+
+    def __init__(self, held: object) -> None:
+        self.held = held
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Identity) and self.held is other.held
+
+    def __hash__(self) -> int:
+        return id(self.held)
+
+
+def _key(value: Any) -> Hashable:
+    if value is None or isinstance(value, bool | int | float | complex | str | bytes):
+        return type(value), repr(value)  # repr is exact, and nan equals nan
+    if isinstance(value, Recorded) and value._call is not None:
+        return value
+    if isinstance(value, Mapping) and type(value).__module__ in ("builtins", "types"):
+        return "mapping", tuple((_key(name), _key(item)) for name, item in value.items())
+    if isinstance(value, tuple | list):
+        return type(value), tuple(_key(item) for item in value)
+    if isinstance(value, functools.partial):
+        return "partial", _key(value.func), _key(value.args), _key(value.keywords)
+    if isinstance(value, np.ndarray | np.generic | jax.Array):
+        return _array_key(value)
+    try:
+        hash(value)
+    except TypeError:
+        leaves, structure = jax.tree_util.tree_flatten(value)
+        if jax.tree_util.all_leaves([value]):
+            return _Identity(value)
+        return structure, tuple(_key(leaf) for leaf in leaves)
+    return value
+
+
+def _array_key(array: Any) -> Hashable:
+    if isinstance(array, jax.core.Tracer):
+        return _Identity(array)
+    if isinstance(array, jax.Array):
+        if not array.is_fully_addressable:
+            return _Identity(array)
+        if jax.numpy.issubdtype(array.dtype, jax.dtypes.prng_key):
+            return "key", str(array.dtype), _array_key(jax.random.key_data(array))
+    values = np.asarray(array)
+    return "array", str(values.dtype), values.shape, values.tobytes()
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, type) or (callable(value) and not isinstance(value, Recorded)):
+        return getattr(value, "__qualname__", None) or repr(value)
+    if isinstance(value, np.dtype):
+        return value.name
+    if isinstance(value, jax.core.Tracer):
+        return f"<traced {value.dtype}{list(value.shape)}>"
+    if isinstance(value, jax.Array | np.ndarray | np.generic) and value.size > 8:
+        return f"<{value.dtype}{list(value.shape)}>"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key!r}: {_show(item)}" for key, item in value.items()) + "}"
+    if type(value) in (list, tuple):
+        shown = ", ".join(map(_show, value))
+        return f"[{shown}]" if isinstance(value, list) else f"({shown}{',' * (len(value) == 1)})"
+    return repr(value)
+
+
+def _indent(text: str) -> str:
+    return "".join(f"  {line}\n" for line in text.splitlines())

@@ -1,0 +1,1 @@
+"""Reading an optimizer's state, and laying it out on a mesh."""

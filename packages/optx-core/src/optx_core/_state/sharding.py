@@ -1,0 +1,274 @@
+"""The layout of optimizer state on a mesh: JAX is asked, nothing is guessed.
+
+`init` is evaluated abstractly on parameters that carry their shardings as part of their types, on the
+abstract twin of their mesh with all axes Explicit; the types of the state then say how each leaf lies.
+Every slot is made from its parameter by jnp operations, so row sums, stacked memories and casts come out
+right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
+
+from optx_core._engine.flow import Flow
+from optx_core._engine.numbers import need_params
+from optx_core._engine.staged import staged
+from optx_core._protocol.absent import is_absent, is_placeholder, tree_flatten
+from optx_core._protocol.extra_args import check_transformation_like, with_extra_args_support
+from optx_core._protocol.recorded import recorded
+from optx_core._protocol.types import GradientTransformationExtraArgs, OptState, Params, PyTree
+
+
+def state_sharding(tx: Any, params: Params, *, mesh: Mesh | None = None) -> PyTree:
+    """The sharding of each leaf of a transformation's state.
+
+    Args:
+      tx: a transformation.
+      params: a tree of arrays (or `jax.ShapeDtypeStruct`) that carry their shardings.
+      mesh: their mesh; needed only where no parameter carries one.
+
+    Returns:
+      A tree of `NamedSharding` with the state's structure: for `jax.jit(tx.init, out_shardings=...)`,
+      for the targets of a checkpoint, for `jax.device_put`.
+
+    Raises:
+      ValueError: if no mesh is known, or parameters lie on several.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from optx_core import state_sharding, trace
+      >>> mesh = jax.make_mesh((1,), ("data",))
+      >>> rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+      >>> params = {"w": jax.device_put(jnp.ones((4, 2)), rows)}
+      >>> tuple(state_sharding(trace(0.9), params).trace["w"].spec)
+      ('data',)
+    """
+    check_transformation_like("state_sharding", tx)
+    mesh = _mesh_of(params) if mesh is None else mesh
+    if mesh is None:
+        raise ValueError(
+            "state_sharding: no parameter lies on a mesh; place them with jax.device_put and a "
+            "NamedSharding, or pass mesh="
+        )
+    abstract = _abstract_state(tx, params, mesh)
+    return jax.tree.map(lambda x: NamedSharding(mesh, _trimmed(_spec_of(x))), abstract)
+
+
+def _abstract_state(tx: Any, params: Params, mesh: Any, specs: PyTree = None) -> PyTree:
+    """The state's shapes, dtypes and shardings, for parameters laid out as they are, or by `specs`."""
+    twin = AbstractMesh(
+        mesh.axis_sizes, mesh.axis_names, (AxisType.Explicit,) * len(mesh.axis_names)
+    )
+
+    def typed(x: Any, spec: PartitionSpec) -> Any:
+        return jax.ShapeDtypeStruct(np.shape(x), x.dtype, sharding=NamedSharding(twin, spec))
+
+    specs = jax.tree.map(_spec_of, params) if specs is None else specs
+    with jax.sharding.use_abstract_mesh(twin):
+        return jax.eval_shape(tx.init, jax.tree.map(typed, params, specs))
+
+
+def _spec_of(x: Any) -> PartitionSpec:
+    sharding = getattr(x, "sharding", None)
+    if isinstance(x, jax.core.Tracer):
+        sharding = jax.typeof(x).sharding
+    spec = sharding.spec if isinstance(sharding, NamedSharding) else PartitionSpec()
+    return PartitionSpec(*spec, *(None,) * (np.ndim(x) - len(spec)))
+
+
+def _trimmed(spec: PartitionSpec) -> PartitionSpec:
+    """The spec without Nones at its end, as XLA's own come out: jit's cache tells the two apart."""
+    parts = list(spec)
+    while parts and parts[-1] is None:
+        parts.pop()
+    return PartitionSpec(*parts)
+
+
+def _mesh_of(params: Params) -> Mesh | None:
+    meshes = {
+        x.sharding.mesh
+        for x in jax.tree.leaves(params)
+        if not isinstance(x, jax.core.Tracer)
+        and isinstance(getattr(x, "sharding", None), NamedSharding)
+    }
+    if len(meshes) > 1:
+        raise ValueError(f"state_sharding: the parameters lie on {len(meshes)} different meshes")
+    return next(iter(meshes), None)
+
+
+def zero1_rule(
+    axis: str, size: int, min_size: int = 1
+) -> Callable[[tuple[int, ...], PartitionSpec], PartitionSpec]:
+    """The layout of ZeRO-1: each array is also split over one more mesh axis.
+
+    Args:
+      axis: the mesh axis, usually that of the data.
+      size: its size.
+      min_size: arrays of fewer entries keep their layout.
+
+    Returns:
+      A function of an array's shape and its `PartitionSpec` that returns the new one: the axis goes to
+      the first dimension that it divides and that no mesh axis splits yet, otherwise to the first that
+      can be split further; an array without one keeps its layout.
+
+    Example:
+      >>> from jax.sharding import PartitionSpec
+      >>> from optx_core import zero1_rule
+      >>> tuple(zero1_rule("data", 4)((3, 8), PartitionSpec(None, None)))
+      (None, 'data')
+    """
+
+    def rule(shape: tuple[int, ...], spec: PartitionSpec) -> PartitionSpec:
+        used = {
+            name for part in spec if part for name in (part if isinstance(part, tuple) else (part,))
+        }
+        if axis in used or int(np.prod(shape)) < min_size:
+            return spec
+        for k, (n, part) in enumerate(zip(shape, spec, strict=True)):
+            if part is None and n and n % size == 0:
+                return PartitionSpec(*spec[:k], axis, *spec[k + 1 :])
+        return spec
+
+    return rule
+
+
+@recorded
+def zero1(
+    inner: Any,
+    axis: str,
+    *,
+    mesh: Mesh | None = None,
+    param_shardings: PyTree = None,
+    min_size: int = 1024,
+) -> GradientTransformationExtraArgs:
+    """Lays an optimizer's state over one more mesh axis: ZeRO-1.
+
+    The gradients are split over the axis before the optimizer sees them, and the updates are gathered
+    to the parameters' own layout: state takes 1/N of the memory on each device, parameters do not
+    move. Works on meshes with Auto and with Explicit axes.
+
+    Args:
+      inner: the optimizer; one that treats each entry by itself, or sums over axes.
+      axis: the name of the mesh axis.
+      mesh: the mesh; by default the one that is set (`jax.set_mesh`), or the parameters' own.
+      param_shardings: the parameters' own layout, a tree of `NamedSharding` or `PartitionSpec` with
+        their structure, such as `jax.tree.map(lambda p: p.sharding, params)`. On Explicit meshes the
+        types tell; on Auto meshes a traced parameter does not, and without this it is taken to be
+        replicated.
+      min_size: arrays of fewer entries keep their layout.
+
+    Returns:
+      A transformation; its state is the inner one's.
+
+    Raises:
+      ValueError: from `init` and `update`, if no mesh is known, or it lacks the axis.
+
+    Reference: Rajbhandari et al., "ZeRO: Memory Optimizations Toward Training Trillion Parameter
+    Models", 2020, section 5.1.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from optx_core import trace, zero1
+      >>> mesh = jax.make_mesh((1,), ("data",))
+      >>> tx = zero1(trace(0.9), "data", mesh=mesh, min_size=1)
+      >>> jax.jit(tx.init)(jnp.ones((4, 2))).trace.shape
+      (4, 2)
+    """
+    check_transformation_like("zero1", inner)
+    inner = with_extra_args_support(inner)
+
+    def find(params: PyTree) -> Mesh:
+        found = mesh if mesh is not None else _current_mesh(params)
+        if found is None:
+            raise ValueError(
+                "zero1: no mesh is known; pass mesh=, or call within jax.set_mesh(mesh)"
+            )
+        if axis not in found.axis_names:
+            raise ValueError(f"zero1: the mesh has the axes {found.axis_names}, not {axis!r}")
+        return found
+
+    def specs_of(params: PyTree) -> PyTree:
+        """The parameters' own layout: a `PartitionSpec` for each."""
+        if param_shardings is None:
+            return jax.tree.map(_spec_of, params)
+        is_spec = lambda x: isinstance(x, PartitionSpec | NamedSharding)  # noqa: E731
+        known: list[Any] = [
+            getattr(s, "spec", s) for s in jax.tree.leaves(param_shardings, is_leaf=is_spec)
+        ]
+        leaves, structure = tree_flatten(params)
+        if len(known) != len(leaves):
+            raise ValueError(
+                f"zero1: param_shardings has {len(known)} leaves, the parameters have {len(leaves)}"
+            )
+        padded = [
+            PartitionSpec(*spec, *(None,) * (np.ndim(x) - len(spec)))
+            for spec, x in zip(known, leaves, strict=True)
+        ]
+        return structure.unflatten(padded)
+
+    def plan(params: PyTree) -> tuple[Any, PyTree, PyTree]:
+        """The mesh, and for each parameter its own layout and the split one."""
+        found = find(params)
+        own = specs_of(params)
+        rule = zero1_rule(axis, found.shape[axis], min_size)
+        leaves, structure = tree_flatten(params)
+        split = [
+            rule(np.shape(x), spec)
+            for x, spec in zip(leaves, structure.flatten_up_to(own), strict=True)
+        ]
+        return found, own, structure.unflatten(split)
+
+    def lay(tree: PyTree, specs: PyTree, found: Any) -> PyTree:
+        return jax.tree.map(
+            lambda x, spec: x if is_absent(x) else _constrain(x, spec, found),
+            tree,
+            specs,
+            is_leaf=is_placeholder,
+        )
+
+    def lay_state(state: OptState, params: PyTree, split: PyTree, found: Any) -> OptState:
+        abstract = _abstract_state(inner, params, found, split)
+        return jax.tree.map(lambda x, a: _constrain(x, _spec_of(a), found), state, abstract)
+
+    def init(params: Params) -> OptState:
+        found, _, split = plan(params)
+        return lay_state(inner.init(lay(params, split, found)), params, split, found)
+
+    def stages(
+        flow: Flow, state: OptState, params: Params = None, **extra_args: Any
+    ) -> Callable[[], OptState]:
+        need_params("zero1", params)
+        found, own, split = plan(params)
+        parts = lay(params, split, found)
+        updates = lay(flow.present, split, found)
+        made, new_state = inner.update(updates, state, parts, **extra_args)
+        new_state = lay_state(new_state, params, split, found)
+        flow.updates = flow.restore(lay(made, own, found))
+        return lambda: new_state
+
+    return staged(init, stages)
+
+
+def _current_mesh(params: PyTree) -> Any:
+    for x in jax.tree.leaves(params):
+        sharding = (
+            jax.typeof(x).sharding
+            if isinstance(x, jax.core.Tracer)
+            else getattr(x, "sharding", None)
+        )
+        if isinstance(sharding, NamedSharding) and not sharding.mesh.empty:
+            return sharding.mesh
+    current = jax.sharding.get_abstract_mesh()
+    return None if current.empty else current
+
+
+def _constrain(x: Any, spec: PartitionSpec, mesh: Any) -> Any:
+    sharding = NamedSharding(mesh, _trimmed(spec))
+    if all(kind == AxisType.Explicit for kind in mesh.axis_types):
+        return jax.sharding.reshard(x, sharding)
+    return jax.lax.with_sharding_constraint(x, sharding)

@@ -1,0 +1,1 @@
+"""Functions around a training step that are no transformations."""

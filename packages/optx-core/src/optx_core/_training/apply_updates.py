@@ -1,0 +1,162 @@
+"""Adding updates to parameters, and other ways to renew them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from optx_core._engine.batched import call_on_rows
+from optx_core._protocol.absent import (
+    TreeMismatchError,
+    flatten,
+    flatten_like,
+    is_absent,
+    is_placeholder,
+    paths,
+)
+from optx_core._protocol.dtypes import cast_to_compute, common_real_dtype, dtype_of, is_inexact
+from optx_core._protocol.types import Params, PyTree, Scalar, Updates
+
+
+def apply_updates(params: Params, updates: Updates) -> Params:
+    """Adds the updates to the parameters.
+
+    Args:
+      params: a tree of arrays.
+      updates: a tree of the same structure and shapes. Where it has None (or a masked node, or
+        float0) the parameter is returned as it is.
+
+    Returns:
+      The new parameters, of the dtypes of the old. The sum is taken in at least float32.
+
+    Raises:
+      TreeMismatchError: if structures or shapes differ, or an integer parameter is given a
+        floating-point update, or a real one a complex update; names the path.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import apply_updates
+      >>> apply_updates({"w": jnp.array([1.0]), "b": None}, {"w": jnp.array([0.5]), "b": None})
+      {'b': None, 'w': Array([1.5], dtype=float32)}
+    """
+    leaves, structure = flatten(updates)
+    ours = flatten_like(
+        structure, params, where="apply_updates", name="the parameters", like=lambda: updates
+    )
+    here = [k for k, u in enumerate(leaves) if not is_absent(u)]
+    for k in here:
+        _check(ours[k], leaves[k], lambda k=k: paths(updates)[k])
+    sums = call_on_rows(_build, ["add"] * len(here), [(ours[k], leaves[k]) for k in here], ())
+    for k, p in zip(here, sums, strict=True):
+        ours[k] = p
+    return structure.unflatten(ours)
+
+
+def _build(spec: str) -> Any:
+    del spec
+    return _add
+
+
+def _add(row: tuple[Any, Any], operands: Any) -> jax.Array:
+    del operands
+    p, u = map(jnp.asarray, row)
+    if not is_inexact(p):
+        return p + u.astype(p.dtype)
+    real = common_real_dtype(p.dtype, u.dtype)
+    return (cast_to_compute(p, real) + cast_to_compute(u, real)).astype(p.dtype)
+
+
+def _check(p: Any, u: Any, path: Any) -> None:
+    if is_placeholder(p) or np.shape(p) != np.shape(u):
+        shown = "missing" if is_placeholder(p) else np.shape(p)
+        raise TreeMismatchError(
+            f"apply_updates: updates{path()} is {np.shape(u)}, the parameter is {shown}"
+        )
+    have, given = dtype_of(p), dtype_of(u)
+    narrowing = (jnp.issubdtype(given, jnp.inexact) and not is_inexact(p)) or (
+        jnp.issubdtype(given, jnp.complexfloating) and not jnp.issubdtype(have, jnp.complexfloating)
+    )
+    if narrowing:
+        raise TreeMismatchError(
+            f"apply_updates: updates{path()} is {given}, the parameter is {have}: it cannot be "
+            "moved by that. Pass None as its update, or leave it out with optx_core.masked."
+        )
+
+
+def incremental_update(new_tensors: PyTree, old_tensors: PyTree, step_size: Scalar) -> PyTree:
+    """Moves a part of the way from old to new: Polyak averaging of target networks.
+
+    Args:
+      new_tensors: a tree of arrays.
+      old_tensors: a tree of the same structure and shapes.
+      step_size: the part of the way to go, a scalar in [0, 1].
+
+    Returns:
+      step_size · new + (1 − step_size) · old, in the old arrays' dtypes; computed in at least
+      float32. Non-float arrays, and None, are taken from `new_tensors`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import incremental_update
+      >>> incremental_update(jnp.array([1.0]), jnp.array([0.0]), 0.25)
+      Array([0.25], dtype=float32)
+    """
+
+    def leaf(new: Any, old: Any) -> Any:
+        if is_absent(new) or not is_inexact(new):
+            return new
+        new, old = jnp.asarray(new), jnp.asarray(old)
+        real = common_real_dtype(new.dtype, old.dtype)
+        rate = jnp.asarray(step_size, real)
+        moved = rate * cast_to_compute(new, real) + (1 - rate) * cast_to_compute(old, real)
+        return moved.astype(old.dtype)
+
+    return _map_pair("incremental_update", leaf, new_tensors, old_tensors)
+
+
+def periodic_update(
+    new_tensors: PyTree, old_tensors: PyTree, steps: jax.Array, update_period: int
+) -> PyTree:
+    """Takes the new tree every so many steps, and keeps the old one between.
+
+    Args:
+      new_tensors: a tree of arrays.
+      old_tensors: a tree of the same structure, shapes and dtypes.
+      steps: integer scalar, the number of steps so far.
+      update_period: take the new ones when `steps` is a multiple of this.
+
+    Returns:
+      One of the two trees.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import periodic_update
+      >>> periodic_update(jnp.array([1.0]), jnp.array([0.0]), jnp.array(6), 3)
+      Array([1.], dtype=float32)
+    """
+    due = jnp.asarray(steps) % update_period == 0
+
+    def leaf(new: Any, old: Any) -> Any:
+        if is_absent(new):
+            return new
+        old = jnp.asarray(old)
+        return jnp.where(due, jnp.asarray(new).astype(old.dtype), old)
+
+    return _map_pair("periodic_update", leaf, new_tensors, old_tensors)
+
+
+def _map_pair(where: str, leaf: Any, new_tensors: PyTree, old_tensors: PyTree) -> PyTree:
+    new, structure = flatten(new_tensors)
+    old = flatten_like(
+        structure, old_tensors, where=where, name="old_tensors", like=lambda: new_tensors
+    )
+    for k, (a, b) in enumerate(zip(new, old, strict=True)):
+        if not is_absent(a) and np.shape(a) != np.shape(b):
+            raise TreeMismatchError(
+                f"{where}: new_tensors{paths(new_tensors)[k]} is {np.shape(a)}, the old one is "
+                f"{np.shape(b)}"
+            )
+    return structure.unflatten([leaf(a, b) for a, b in zip(new, old, strict=True)])

@@ -1,0 +1,181 @@
+"""Trees as vectors: one buffer for each dtype, and views of it as the tree.
+
+With thousands of small leaves most of a step is handing arrays over. `ravel_params` keeps
+parameters, gradients and state as a few long vectors across steps; the model sees the tree as views
+made inside the differentiated function, whose derivative is one concatenation.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Hashable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, PartitionSpec
+
+from optx_core._protocol.absent import TreeMismatchError, flatten, is_absent, paths
+from optx_core._protocol.dtypes import dtype_of, is_inexact
+from optx_core._protocol.types import PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaf:
+    """Where a leaf is found: `size` entries of the buffer of its dtype, from `start` on."""
+
+    dtype: str
+    start: int
+    shape: tuple[int, ...]
+    layout: Hashable  # the sharding of its type on an Explicit mesh, else None
+
+    @property
+    def size(self) -> int:
+        """The number of entries."""
+        return math.prod(self.shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How a tree is laid out in buffers."""
+
+    structure: Any
+    leaves: tuple[Leaf | None, ...]  # None where nothing is packed
+    rest: tuple[Any, ...]  # what stands there instead
+
+    @property
+    def dtypes(self) -> list[str]:
+        """The dtypes there are buffers of, sorted."""
+        return sorted({leaf.dtype for leaf in self.leaves if leaf is not None})
+
+
+def plan_of(tree: PyTree) -> Plan:
+    """Lays a tree out: floating-point leaves in buffers by dtype, the rest by its side."""
+    leaves, structure = flatten(tree)
+    ends: dict[str, int] = {}
+    placed: list[Leaf | None] = []
+    for x in leaves:
+        if is_absent(x) or not is_inexact(x):
+            placed.append(None)
+            continue
+        dtype = str(jnp.dtype(dtype_of(x)))
+        start = ends.get(dtype, 0)
+        placed.append(Leaf(dtype, start, np.shape(x), _layout(x)))
+        ends[dtype] = start + math.prod(np.shape(x))
+    rest = tuple(x if leaf is None else None for x, leaf in zip(leaves, placed, strict=True))
+    return Plan(structure, tuple(placed), rest)
+
+
+def pack(tree: PyTree, plan: Plan) -> PyTree:
+    """The buffers of a tree: one vector, or a dict of vectors by dtype where there are several."""
+    leaves = plan.structure.flatten_up_to(tree)
+    parts: dict[str, list[jax.Array]] = {dtype: [] for dtype in plan.dtypes}
+    for leaf, x in zip(plan.leaves, leaves, strict=True):
+        if leaf is None:
+            continue
+        array = jnp.zeros(leaf.shape, leaf.dtype) if is_absent(x) else jnp.asarray(x)
+        if leaf.layout is not None:
+            array = jax.sharding.reshard(array, PartitionSpec(*(None,) * array.ndim))
+        parts[leaf.dtype].append(array.reshape(-1))
+    buffers = {
+        dtype: part[0] if len(part) == 1 else jnp.concatenate(part) for dtype, part in parts.items()
+    }
+    return next(iter(buffers.values())) if len(buffers) == 1 else buffers
+
+
+def unpack(flat: PyTree, plan: Plan) -> PyTree:
+    """The tree whose buffers these are."""
+    buffers: dict[str, Any] = flat if isinstance(flat, dict) else {}
+    if not buffers:
+        buffers = dict.fromkeys(plan.dtypes, flat)
+
+    def view(leaf: Leaf | None, rest: Any) -> Any:
+        if leaf is None:
+            return rest
+        x = jax.lax.slice_in_dim(buffers[leaf.dtype], leaf.start, leaf.start + leaf.size)
+        x = x.reshape(leaf.shape)
+        return x if leaf.layout is None else jax.sharding.reshard(x, leaf.layout.spec)  # type: ignore[attr-defined]
+
+    return plan.structure.unflatten(
+        [view(*pair) for pair in zip(plan.leaves, plan.rest, strict=True)]
+    )
+
+
+def ravel_params(params: PyTree) -> tuple[PyTree, Unravel]:
+    """Parameters as one vector for each dtype, and the function that makes the tree of it again.
+
+    Ravel once, keep the vectors: differentiate with respect to them, hand them to the optimizer, add
+    its updates to them. For models of thousands of small arrays, and optimizers that treat each entry
+    by itself (a global norm is the same too).
+
+    Args:
+      params: a tree of arrays. Integer leaves and None stay in the function.
+
+    Returns:
+      The vectors (one array, or a dict of them by dtype where there are several), and a function
+      from vectors of these shapes to a tree of the structure of `params`.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from optx_core import apply_updates, ravel_params, scale
+      >>> flat, unravel = ravel_params({"w": jnp.ones((2, 2)), "b": jnp.zeros(2)})
+      >>> loss = lambda flat: jnp.sum(unravel(flat)["w"] ** 2)
+      >>> tx = scale(-0.5)
+      >>> updates, _ = tx.update(jax.grad(loss)(flat), tx.init(flat), flat)
+      >>> unravel(apply_updates(flat, updates))["w"]
+      Array([[0., 0.],
+             [0., 0.]], dtype=float32)
+    """
+    plan = plan_of(params)
+    if any(leaf is not None and leaf.layout is not None for leaf in plan.leaves):
+        raise ValueError(
+            "ravel_params: the parameters are laid out on an Explicit mesh, which one vector cannot "
+            "follow; keep them as a tree"
+        )
+    flat = pack(params, plan)
+    # A vector that is made of one leaf alone must not be the parameter's own buffer.
+    return jax.tree.map(jnp.copy, flat), Unravel(plan)
+
+
+class Unravel:
+    """The function from vectors to the tree, made by `ravel_params`."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+
+        @jax.custom_vjp
+        def view(flat: PyTree) -> PyTree:
+            return unpack(flat, plan)
+
+        def forward(flat: PyTree) -> tuple[PyTree, None]:
+            return unpack(flat, plan), None
+
+        def backward(_: None, cotangents: PyTree) -> tuple[PyTree]:
+            return (pack(cotangents, plan),)
+
+        view.defvjp(forward, backward)
+        self._view = view
+
+    def __call__(self, flat: PyTree) -> PyTree:
+        """The tree of views."""
+        return self._view(flat)
+
+    def ravel(self, tree: PyTree) -> PyTree:
+        """The vectors of another tree of the same structure and shapes (a mask, say)."""
+        leaves = self._plan.structure.flatten_up_to(tree)
+        for k, (leaf, x) in enumerate(zip(self._plan.leaves, leaves, strict=True)):
+            if leaf is not None and np.shape(x) != leaf.shape:
+                raise TreeMismatchError(
+                    f"unravel.ravel: {paths(tree)[k]} is {np.shape(x)}, the parameter is {leaf.shape}"
+                )
+        return pack(tree, self._plan)
+
+
+def _layout(x: Any) -> Hashable:
+    sharding = getattr(jax.typeof(x), "sharding", None) if isinstance(x, jax.Array) else None
+    if sharding is None or sharding.mesh.empty:
+        return None
+    explicit = any(kind == AxisType.Explicit for kind in sharding.mesh.axis_types)
+    return sharding if explicit else None

@@ -1,0 +1,100 @@
+"""Annealed Gaussian noise: u = g + σₜ·ε,  σₜ² = eta / (1 + t)^gamma.
+
+Reference: Neelakantan et al., "Adding Gradient Noise Improves Learning for Very Deep Networks",
+2015, equation 1.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from optx_core._engine.flow import Flow
+from optx_core._engine.leafwise import LeafStep
+from optx_core._engine.numbers import check_number, safe_increment, zero_count
+from optx_core._engine.scheduled import schedulable
+from optx_core._engine.staged import leafwise
+from optx_core._protocol.absent import is_absent, tree_flatten
+from optx_core._protocol.recorded import recorded
+from optx_core._protocol.types import (
+    GradientTransformationExtraArgs,
+    Params,
+    Scalar,
+    ScalarOrSchedule,
+)
+
+
+class AddNoiseState(NamedTuple):
+    """State of `add_noise`.
+
+    Attributes:
+      count: int32 scalar, the number of updates so far.
+      rng_key: the key of the noise to come.
+    """
+
+    count: jax.Array  # type: ignore[assignment]  # a field, though tuples have count()
+    rng_key: jax.Array
+
+
+def _leaf(g: jax.Array, key: jax.Array, *, deviation: Scalar) -> jax.Array:
+    return g + deviation * jax.random.normal(key, g.shape, g.dtype)
+
+
+@recorded
+@schedulable("eta", "gamma")
+def add_noise(
+    eta: ScalarOrSchedule,
+    gamma: ScalarOrSchedule,
+    key: jax.Array | int | None = None,
+    *,
+    seed: int | None = None,
+) -> GradientTransformationExtraArgs:
+    """Adds Gaussian noise of decreasing variance eta / (1 + t)^gamma.
+
+    Args:
+      eta: variance at the first step, a scalar at least 0, or a schedule.
+      gamma: exponent of the decrease, a scalar, or a schedule.
+      key: a key of `jax.random`, or a seed.
+      seed: a seed, in place of `key`.
+
+    Returns:
+      A transformation with an `AddNoiseState`. Complex updates get noise whose real and imaginary
+      parts share the variance.
+
+    Raises:
+      ValueError: if neither or both of `key` and `seed` are given, or eta is negative.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import add_noise
+      >>> tx = add_noise(0.01, 0.55, key=0)
+      >>> updates, state = tx.update(jnp.zeros(3), tx.init(jnp.zeros(3)))
+      >>> updates.shape
+      (3,)
+    """
+    if (key is None) == (seed is None):
+        raise ValueError("add_noise: give a key (or a seed), such as add_noise(eta, gamma, key=0)")
+    check_number("add_noise", low=0, eta=eta)
+    start = seed if key is None else key
+
+    def init(params: Params) -> AddNoiseState:
+        del params
+        made = jax.random.key(start) if isinstance(start, int) else jnp.copy(start)  # type: ignore[arg-type]
+        return AddNoiseState(zero_count(), made)
+
+    def step(flow: Flow, state: AddNoiseState, params: Params = None, **_: Any) -> LeafStep:
+        del params
+        now, later = jax.random.split(state.rng_key)
+        leaves, structure = tree_flatten(flow.skeleton, is_leaf=is_absent)
+        keys = jax.random.split(now, max(len(leaves), 1))
+        steps = (1 + state.count).astype(jnp.float32)
+        return LeafStep(
+            _leaf,
+            reads=(structure.unflatten([keys[k] for k in range(len(leaves))]),),
+            close=lambda: AddNoiseState(safe_increment(state.count), later),
+            operands={"deviation": jnp.sqrt(jnp.asarray(eta) / steps ** jnp.asarray(gamma))},
+        )
+
+    return leafwise(step, init)

@@ -1,0 +1,169 @@
+"""Clipping of each array by itself.
+
+clip_by_block_rms:   u = g / max(1, rms(g) / threshold)
+adaptive_grad_clip:  u = g · min(1, clipping · max(‖p‖, eps) / ‖g‖), unit by unit
+
+References: Shazeer, Stern, "Adafactor", 2018, section 6; Brock, De, Smith, Simonyan, "High-Performance
+Large-Scale Image Recognition Without Normalization", 2021, equation 3.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from optx_core._engine.flow import Flow
+from optx_core._engine.leafwise import LeafStep
+from optx_core._engine.norms import safe_norm, safe_root_mean_squares
+from optx_core._engine.numbers import check_number, need_params
+from optx_core._engine.scheduled import schedulable
+from optx_core._engine.staged import leafwise
+from optx_core._protocol.recorded import recorded
+from optx_core._protocol.types import (
+    GradientTransformationExtraArgs,
+    OptState,
+    Params,
+    Scalar,
+    ScalarOrSchedule,
+)
+
+
+def _rms_leaf(g: jax.Array, *, threshold: Scalar) -> jax.Array:
+    if not g.size:
+        return g
+    return g / jnp.maximum(1.0, safe_root_mean_squares(g, 0.0) / threshold)
+
+
+def _adaptive_leaf(
+    g: jax.Array, p: jax.Array, *, clipping: Scalar, eps: Scalar, axis: Any
+) -> jax.Array:
+    if not g.size:
+        return g
+    largest = clipping * jnp.maximum(unitwise_norm(p, axis), eps)
+    return unitwise_clip(unitwise_norm(g, axis), largest, g)
+
+
+@recorded
+@schedulable("threshold")
+def clip_by_block_rms(threshold: ScalarOrSchedule) -> GradientTransformationExtraArgs:
+    """Scales each array down where its root mean square exceeds a bound.
+
+    Args:
+      threshold: the largest root mean square, a scalar above 0, or a schedule.
+
+    Returns:
+      A transformation with an `EmptyState`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import clip_by_block_rms
+      >>> tx = clip_by_block_rms(1.0)
+      >>> tx.update({"a": jnp.full(2, 4.0), "b": jnp.full(2, 0.5)}, tx.init(None))[0]
+      {'a': Array([1., 1.], dtype=float32), 'b': Array([0.5, 0.5], dtype=float32)}
+    """
+    check_number("clip_by_block_rms", above=0, threshold=threshold)
+
+    def step(flow: Flow, state: OptState, params: Params = None, **_: Any) -> LeafStep:
+        del flow, params
+        return LeafStep(_rms_leaf, close=lambda: state, operands={"threshold": threshold})
+
+    return leafwise(step)
+
+
+@recorded
+@schedulable("clipping", "eps")
+def adaptive_grad_clip(
+    clipping: ScalarOrSchedule,
+    eps: ScalarOrSchedule = 1e-3,
+    axis: int | tuple[int, ...] | None = None,
+) -> GradientTransformationExtraArgs:
+    """Scales each unit's update down where it is large compared with the unit's weights.
+
+    Args:
+      clipping: the largest ratio of the norms of update and weights, a scalar above 0, or a
+        schedule.
+      eps: the least norm that weights count for, so that zero weights can move.
+      axis: the axes over which a unit's norm is taken; by default as in `unitwise_norm`.
+
+    Returns:
+      A transformation with an `EmptyState`. `update` needs the parameters.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import adaptive_grad_clip
+      >>> tx = adaptive_grad_clip(0.1)
+      >>> tx.update(jnp.full(2, 10.0), tx.init(None), jnp.array([1.0, 0.0]))[0]
+      Array([0.07071068, 0.07071068], dtype=float32)
+    """
+    check_number("adaptive_grad_clip", above=0, clipping=clipping)
+    check_number("adaptive_grad_clip", low=0, eps=eps)
+
+    def step(flow: Flow, state: OptState, params: Params = None, **_: Any) -> LeafStep:
+        need_params(flow.trail, params)
+        return LeafStep(
+            _adaptive_leaf,
+            reads=(params,),
+            close=lambda: state,
+            operands={"clipping": clipping, "eps": eps, "axis": axis},
+        )
+
+    return leafwise(step)
+
+
+def unitwise_norm(x: jax.Array, axis: int | tuple[int, ...] | None = None) -> jax.Array:
+    """The norm of each output unit's weights.
+
+    Args:
+      x: an array of weights. Of a vector (or scalar) the norm of all is one unit's; of a matrix or a
+        convolution's kernel the last axis counts the units.
+      axis: other axes to take the norm over.
+
+    Returns:
+      The norms, with the reduced axes kept at size 1, broadcast to the shape of `x`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import unitwise_norm
+      >>> unitwise_norm(jnp.array([[3.0, 0.0], [4.0, 1.0]]))
+      Array([[5., 1.],
+             [5., 1.]], dtype=float32)
+    """
+    if axis is None:
+        squeezed = sum(n > 1 for n in x.shape)
+        axis = tuple(range(x.ndim)) if squeezed <= 1 else tuple(range(x.ndim - 1))
+    norm = safe_norm(x, 0.0, axis=axis, keepdims=True)
+    return norm + jnp.zeros_like(x).real  # spread in the layout of x
+
+
+def unitwise_clip(
+    g_norm: jax.Array, max_norm: jax.Array, grad: jax.Array, div_eps: Scalar = 1e-6
+) -> jax.Array:
+    """Scales down the entries whose unit's norm exceeds a bound.
+
+    Args:
+      g_norm: norms of the units, of the shape of `grad`, as `unitwise_norm` gives them.
+      max_norm: the largest norms, of the same shape.
+      grad: the array to clip.
+      div_eps: the least norm to divide by.
+
+    Returns:
+      An array of the shape of `grad`.
+
+    Raises:
+      ValueError: if the shapes differ.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import unitwise_clip
+      >>> unitwise_clip(jnp.array([4.0]), jnp.array([1.0]), jnp.array([4.0]))
+      Array([1.], dtype=float32)
+    """
+    if not g_norm.shape == max_norm.shape == grad.shape:
+        raise ValueError(
+            f"unitwise_clip: g_norm is {g_norm.shape}, max_norm {max_norm.shape}, grad {grad.shape}; "
+            "they must agree"
+        )
+    scaled = grad * (max_norm / jnp.maximum(g_norm, div_eps))
+    return jnp.where(g_norm < max_norm, grad, scaled)

@@ -1,0 +1,186 @@
+"""Measurements of the updates as they pass, kept in the state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from optx_core._engine.flow import Flow
+from optx_core._engine.slots import widened
+from optx_core._engine.staged import staged
+from optx_core._protocol.extra_args import with_extra_args_support
+from optx_core._protocol.recorded import recorded
+from optx_core._protocol.types import (
+    GradientTransformationExtraArgs,
+    OptState,
+    Params,
+    PyTree,
+    Scalar,
+    Updates,
+)
+from optx_core._transforms.ema import ema
+
+Measure = Callable[[Updates], PyTree]
+
+
+class SnapshotState(NamedTuple):
+    """State of `snapshot`.
+
+    Attributes:
+      measurement: the last measurement by its name.
+    """
+
+    measurement: dict[str, PyTree]
+
+
+class MonitorState(NamedTuple):
+    """State of `monitor`.
+
+    Attributes:
+      measurements: the last measurements by name.
+      measure_states: the states of those that have one.
+    """
+
+    measurements: dict[str, PyTree]
+    measure_states: tuple[OptState, ...]
+
+
+@recorded
+def snapshot(measure_name: str, measure: Measure) -> GradientTransformationExtraArgs:
+    """Passes updates on unchanged, and keeps a measurement of them in the state.
+
+    Args:
+      measure_name: the name to keep it under, for `tree.get(state, name)`.
+      measure: `f(updates)` returns an array, or a tree of them.
+
+    Returns:
+      A transformation with a `SnapshotState`; zeros before the first update.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import global_norm, snapshot, tree
+      >>> tx = snapshot("norm", global_norm)
+      >>> _, state = tx.update(jnp.array([3.0, 4.0]), tx.init(jnp.zeros(2)))
+      >>> tree.get(state, "norm")
+      Array(5., dtype=float32)
+    """
+
+    def init(params: Params) -> SnapshotState:
+        return SnapshotState({measure_name: _zeros_of(measure, params)})
+
+    def stages(
+        flow: Flow, state: SnapshotState, params: Params = None, **extra_args: Any
+    ) -> Callable[[], SnapshotState]:
+        del params, extra_args
+        made = _like(measure(flow.present), state.measurement[measure_name])
+        return lambda: SnapshotState({measure_name: made})
+
+    return staged(init, stages)
+
+
+@recorded
+def measure_with_ema(
+    measure: Measure, decay: Scalar, debias: bool = True, accumulator_dtype: Any = None
+) -> GradientTransformationExtraArgs:
+    """A measurement averaged over the steps, to be given to `monitor`.
+
+    Args:
+      measure: `f(updates)` returns an array, or a tree of them (booleans count as 0 and 1).
+      decay: the weight of the past, in [0, 1).
+      debias: whether to correct for the average starting at zero.
+      accumulator_dtype: dtype of the average; by default at least float32.
+
+    Returns:
+      A transformation that turns updates into the averaged measurement.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import global_norm, measure_with_ema, monitor, tree
+      >>> tx = monitor({"norm": measure_with_ema(global_norm, 0.9)})
+      >>> _, state = tx.update(jnp.array([3.0, 4.0]), tx.init(jnp.zeros(2)))
+      >>> round(float(tree.get(state, "norm")), 4)
+      5.0
+    """
+    average = ema(decay, debias, accumulator_dtype)
+
+    def measured(updates: Updates) -> PyTree:
+        return jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(float)), measure(updates))
+
+    def init(params: Params) -> OptState:
+        return (), average.init(_zeros_of(measured, params))
+
+    def update(
+        updates: Updates, state: OptState, params: Params = None, **extra_args: Any
+    ) -> tuple[PyTree, OptState]:
+        del params, extra_args
+        made, inner = average.update(measured(updates), state[1])
+        return made, ((), inner)
+
+    return GradientTransformationExtraArgs(init, update)
+
+
+@recorded
+def monitor(measures: dict[str, Measure | Any]) -> GradientTransformationExtraArgs:
+    """Passes updates on unchanged, and keeps measurements of them in the state.
+
+    Args:
+      measures: by name, functions of the updates, or transformations that turn updates into a
+        measurement, such as `measure_with_ema`.
+
+    Returns:
+      A transformation with a `MonitorState`; zeros before the first update. Read a measurement with
+      `tree.get(state, name)`, or all with `metrics(state)`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import chain, clip_by_global_norm, global_norm, metrics, monitor
+      >>> tx = chain(monitor({"norm": global_norm}), clip_by_global_norm(1.0))
+      >>> _, state = tx.update(jnp.array([3.0, 4.0]), tx.init(jnp.zeros(2)))
+      >>> metrics(state)
+      {'norm': Array(5., dtype=float32)}
+    """
+    measures = dict(measures)
+    stateful = {
+        name: with_extra_args_support(m) for name, m in measures.items() if hasattr(m, "update")
+    }
+
+    def init(params: Params) -> MonitorState:
+        states = {name: tx.init(params) for name, tx in stateful.items()}
+        zeros = {
+            name: _zeros_of(_measurement(stateful[name], states[name]), params)
+            if name in stateful
+            else _zeros_of(measure, params)
+            for name, measure in measures.items()
+        }
+        return MonitorState(zeros, tuple(states.get(name, ()) for name in measures))
+
+    def stages(
+        flow: Flow, state: MonitorState, params: Params = None, **extra_args: Any
+    ) -> Callable[[], MonitorState]:
+        made, states = {}, []
+        for (name, measure), known in zip(measures.items(), state.measure_states, strict=True):
+            if name in stateful:
+                value, known = stateful[name].update(flow.present, known, params, **extra_args)  # noqa: PLW2901
+            else:
+                value = measure(flow.present)
+            made[name] = _like(value, state.measurements[name])
+            states.append(known)
+        return lambda: MonitorState(made, tuple(states))
+
+    return staged(init, stages)
+
+
+def _measurement(tx: Any, state: OptState) -> Measure:
+    return lambda updates: tx.update(updates, state)[0]
+
+
+def _zeros_of(measure: Measure, params: Params) -> PyTree:
+    shapes = jax.eval_shape(lambda: measure(widened(params)))
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+
+def _like(value: PyTree, kept: PyTree) -> PyTree:
+    return jax.tree.map(lambda x, old: jnp.asarray(x).astype(old.dtype), value, kept)

@@ -1,0 +1,57 @@
+"""Updates divided by their global norm: u = scale_factor · g / (‖g‖ + eps)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from optx_core._engine.flow import Flow
+from optx_core._engine.leafwise import LeafStep
+from optx_core._engine.norms import global_norm
+from optx_core._engine.numbers import check_number
+from optx_core._engine.scheduled import schedulable
+from optx_core._engine.staged import leafwise
+from optx_core._protocol.recorded import recorded
+from optx_core._protocol.types import (
+    GradientTransformationExtraArgs,
+    OptState,
+    Params,
+    ScalarOrSchedule,
+)
+from optx_core._transforms.scale import scale_leaf
+
+
+@recorded
+@schedulable("scale_factor", "eps")
+def normalize_by_update_norm(
+    scale_factor: ScalarOrSchedule = 1.0, eps: ScalarOrSchedule = 1e-6
+) -> GradientTransformationExtraArgs:
+    """Divides all updates by their global norm.
+
+    Args:
+      scale_factor: the norm to give them, a scalar or a schedule.
+      eps: added to the norm, against division by zero.
+
+    Returns:
+      A transformation with an `EmptyState`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import normalize_by_update_norm
+      >>> tx = normalize_by_update_norm(eps=0.0)
+      >>> tx.update(jnp.array([3.0, 4.0]), tx.init(None))[0]
+      Array([0.6, 0.8], dtype=float32)
+    """
+    check_number("normalize_by_update_norm", low=0, eps=eps)
+
+    def step(flow: Flow, state: OptState, params: Params = None, **_: Any) -> LeafStep:
+        del params
+        norm = global_norm(flow.updates)
+        size = norm + jnp.asarray(eps, norm.dtype)
+        factor = jnp.where(
+            size > 0, jnp.asarray(scale_factor, norm.dtype) / jnp.where(size > 0, size, 1), 0
+        )
+        return LeafStep(scale_leaf, close=lambda: state, operands={"factor": factor})
+
+    return leafwise(step)

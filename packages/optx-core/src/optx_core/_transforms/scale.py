@@ -1,0 +1,143 @@
+"""Multiplication of all updates by one number: a constant, a learning rate, a schedule."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+
+from optx_core._engine.flow import Flow
+from optx_core._engine.leafwise import LeafStep
+from optx_core._engine.numbers import check_number, safe_increment, zero_count
+from optx_core._engine.scheduled import evaluate
+from optx_core._engine.staged import leafwise
+from optx_core._protocol.recorded import recorded
+from optx_core._protocol.types import (
+    GradientTransformationExtraArgs,
+    OptState,
+    Params,
+    Scalar,
+    ScalarOrSchedule,
+    Schedule,
+)
+
+
+class ScaleByScheduleState(NamedTuple):
+    """State of `scale_by_schedule`.
+
+    Attributes:
+      count: int32 scalar, the number of updates so far.
+    """
+
+    count: jax.Array  # type: ignore[assignment]  # a field, though tuples have count()
+
+
+def scale_leaf(g: jax.Array, *, factor: Scalar) -> jax.Array:
+    """The update times a number."""
+    return g * factor
+
+
+@recorded
+def scale(step_size: Scalar) -> GradientTransformationExtraArgs:
+    """Multiplies all updates by a number.
+
+    Args:
+      step_size: the factor, with its sign: a scalar. Negative, it turns gradients into descent.
+
+    Returns:
+      A transformation with an `EmptyState`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import scale
+      >>> scale(-0.5).update(jnp.array([2.0]), scale(-0.5).init(None))[0]
+      Array([-1.], dtype=float32)
+    """
+    if callable(step_size):
+        raise TypeError("scale takes a number; for a schedule use scale_by_schedule")
+    check_number("scale", step_size=step_size)
+    return _scale_by(step_size)
+
+
+def _scale_by(factor: Scalar) -> GradientTransformationExtraArgs:
+    factor = float(factor) if isinstance(factor, int) else factor
+
+    def step(flow: Flow, state: OptState, params: Params = None, **_: Any) -> LeafStep:
+        del flow, params
+        return LeafStep(scale_leaf, close=lambda: state, operands={"factor": factor})
+
+    return leafwise(step)
+
+
+@recorded
+def scale_by_schedule(step_size_fn: Schedule) -> GradientTransformationExtraArgs:
+    """Multiplies all updates by a schedule's value.
+
+    Args:
+      step_size_fn: takes the number of updates so far (0 at the first), returns the factor.
+
+    Returns:
+      A transformation with a `ScaleByScheduleState`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import scale_by_schedule
+      >>> tx = scale_by_schedule(lambda count: -1.0 / (1 + count))
+      >>> state = tx.init(None)
+      >>> for _ in range(2):
+      ...     updates, state = tx.update(jnp.array([1.0]), state)
+      >>> updates
+      Array([-0.5], dtype=float32)
+    """
+    if not callable(step_size_fn):
+        raise TypeError(
+            f"scale_by_schedule takes a function of the step, not {step_size_fn!r}; "
+            "for a number use scale"
+        )
+    return _scale_by_schedule(step_size_fn, 1)
+
+
+def _scale_by_schedule(schedule: Schedule, sign: int) -> GradientTransformationExtraArgs:
+    def init(params: Params) -> ScaleByScheduleState:
+        del params
+        return ScaleByScheduleState(zero_count())
+
+    def step(flow: Flow, state: ScaleByScheduleState, params: Params = None, **_: Any) -> LeafStep:
+        del flow, params
+        return LeafStep(
+            scale_leaf,
+            close=lambda: ScaleByScheduleState(safe_increment(state.count)),
+            operands={"factor": sign * evaluate(schedule, state.count)},
+        )
+
+    return leafwise(step, init)
+
+
+@recorded
+def scale_by_learning_rate(
+    learning_rate: ScalarOrSchedule, *, flip_sign: bool = True
+) -> GradientTransformationExtraArgs:
+    """Multiplies all updates by the learning rate, and by −1 to descend.
+
+    Args:
+      learning_rate: a scalar, or a schedule of the number of updates so far.
+      flip_sign: whether to multiply by −1.
+
+    Returns:
+      A transformation with an `EmptyState`, or a `ScaleByScheduleState` for a schedule.
+
+    Raises:
+      ValueError: if the learning rate is NaN.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import scale_by_learning_rate
+      >>> tx = scale_by_learning_rate(0.5)
+      >>> tx.update(jnp.array([2.0]), tx.init(None))[0]
+      Array([-1.], dtype=float32)
+    """
+    sign = -1 if flip_sign else 1
+    if callable(learning_rate):
+        return _scale_by_schedule(learning_rate, sign)
+    check_number("scale_by_learning_rate", learning_rate=learning_rate)
+    return _scale_by(sign * learning_rate)

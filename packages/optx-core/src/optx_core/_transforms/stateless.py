@@ -1,0 +1,124 @@
+"""Transformations that remember nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from optx_core._engine.flow import Flow
+from optx_core._engine.leafwise import LeafStep
+from optx_core._engine.staged import leafwise, no_state, staged
+from optx_core._protocol.absent import is_placeholder
+from optx_core._protocol.recorded import recorded
+from optx_core._protocol.types import (
+    GradientTransformationExtraArgs,
+    OptState,
+    Params,
+    Updates,
+)
+
+
+@recorded
+def identity() -> GradientTransformationExtraArgs:
+    """Returns the updates as they are.
+
+    Returns:
+      A transformation with an `EmptyState`.
+
+    Example:
+      >>> from optx_core import identity
+      >>> identity().update({"w": 1.0}, identity().init(None))
+      ({'w': 1.0}, EmptyState())
+    """
+
+    def stages(
+        flow: Flow, state: OptState, params: Params = None, **extra_args: Any
+    ) -> Callable[[], OptState]:
+        del flow, params, extra_args
+        return lambda: state
+
+    return staged(no_state, stages)
+
+
+def _zero(g: jax.Array) -> jax.Array:
+    return jnp.zeros_like(g)
+
+
+@recorded
+def set_to_zero() -> GradientTransformationExtraArgs:
+    """Returns zeros: the parameters it applies to do not move.
+
+    Returns:
+      A transformation with an `EmptyState`. To save the work as well, use `partition` or `masked`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import set_to_zero
+      >>> set_to_zero().update(jnp.ones(2), set_to_zero().init(None))[0]
+      Array([0., 0.], dtype=float32)
+    """
+    return leafwise(lambda flow, state, params, **_: LeafStep(_zero))
+
+
+@recorded
+def stateless(f: Callable[[Updates, Params], Updates]) -> GradientTransformationExtraArgs:
+    """Makes a transformation of a function of the updates and the parameters.
+
+    Args:
+      f: `f(updates, params)` returns new updates of the same structure and shapes; `params` is None
+        where update was called without.
+
+    Returns:
+      A transformation with an `EmptyState`.
+
+    Example:
+      >>> import jax
+      >>> from optx_core import stateless
+      >>> double = stateless(lambda updates, params: jax.tree.map(lambda g: 2 * g, updates))
+      >>> double.update({"w": 1.0}, double.init(None))[0]
+      {'w': 2.0}
+    """
+
+    def stages(
+        flow: Flow, state: OptState, params: Params = None, **extra_args: Any
+    ) -> Callable[[], OptState]:
+        del extra_args
+        flow.updates = flow.restore(f(flow.present, params))
+        return lambda: state
+
+    return staged(no_state, stages)
+
+
+@recorded
+def stateless_with_tree_map(f: Callable[[Any, Any], Any]) -> GradientTransformationExtraArgs:
+    """Makes a transformation of a function of one update and its parameter.
+
+    Args:
+      f: `f(g, p)` returns the new update of one array, of the same shape; `p` is None where update
+        was called without parameters.
+
+    Returns:
+      A transformation with an `EmptyState`. None leaves are passed through, `f` does not see them.
+
+    Example:
+      >>> from optx_core import stateless_with_tree_map
+      >>> decay = stateless_with_tree_map(lambda g, p: g + 0.5 * p)
+      >>> decay.update({"w": 1.0}, decay.init(None), {"w": 4.0})[0]
+      {'w': 3.0}
+    """
+
+    def leaf(g: Any, p: Any = None) -> Any:
+        return g if is_placeholder(g) else f(g, p)
+
+    def stages(
+        flow: Flow, state: OptState, params: Params = None, **extra_args: Any
+    ) -> Callable[[], OptState]:
+        del extra_args
+        trees = (flow.present,) if params is None else (flow.present, params)
+        flow.updates = flow.restore(jax.tree.map(leaf, *trees, is_leaf=is_placeholder))
+        return lambda: state
+
+    return staged(no_state, stages)

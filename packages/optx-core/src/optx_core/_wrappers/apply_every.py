@@ -1,0 +1,80 @@
+"""The sum of k updates, every k-th time; zero between."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from optx_core._engine.flow import Flow
+from optx_core._engine.leafwise import LeafStep
+from optx_core._engine.numbers import zero_count
+from optx_core._engine.slots import slots_like
+from optx_core._engine.staged import leafwise
+from optx_core._protocol.recorded import recorded
+from optx_core._protocol.types import GradientTransformationExtraArgs, Params, PyTree
+
+
+class ApplyEvery(NamedTuple):
+    """State of `apply_every`.
+
+    Attributes:
+      count: int32 scalar, the updates since the last that was let through.
+      grad_acc: their sum, a tree of the parameters' structure and shapes.
+    """
+
+    count: jax.Array  # type: ignore[assignment]  # a field, though tuples have count()
+    grad_acc: PyTree
+
+
+def _leaf(
+    g: jax.Array, grad_acc: jax.Array, *, first: jax.Array, emit: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    grad_acc = jnp.where(first, g, grad_acc + g)
+    return jnp.where(emit, grad_acc, jnp.zeros_like(g)), grad_acc
+
+
+@recorded
+def apply_every(k: int = 1) -> GradientTransformationExtraArgs:
+    """Keeps updates back, and lets their sum through every k-th time.
+
+    What stands before it in a chain runs every time, on each micro-batch's gradients; to run an
+    optimizer once in k on their mean, use `multi_steps`.
+
+    Args:
+      k: a positive int.
+
+    Returns:
+      A transformation with an `ApplyEvery` state.
+
+    Raises:
+      ValueError: if k is below 1.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import apply_every
+      >>> tx = apply_every(2)
+      >>> state = tx.init(jnp.zeros(1))
+      >>> for g in (1.0, 3.0):
+      ...     updates, state = tx.update(jnp.array([g]), state)
+      >>> updates
+      Array([4.], dtype=float32)
+    """
+    if isinstance(k, int) and k < 1:
+        raise ValueError(f"apply_every: k must be at least 1, not {k}")
+
+    def init(params: Params) -> ApplyEvery:
+        return ApplyEvery(zero_count(), slots_like(params))
+
+    def step(flow: Flow, state: ApplyEvery, params: Params = None, **_: Any) -> LeafStep:
+        del flow, params
+        place = state.count % k
+        return LeafStep(
+            _leaf,
+            slots=(state.grad_acc,),
+            close=lambda acc: ApplyEvery((state.count + 1) % k, acc),
+            operands={"first": place == 0, "emit": place == k - 1},
+        )
+
+    return leafwise(step, init)

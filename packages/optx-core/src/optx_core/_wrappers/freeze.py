@@ -1,0 +1,74 @@
+"""Parameters that do not move, and cost nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from optx_core._combinators.masked import masked
+from optx_core._combinators.partition import parted
+from optx_core._engine.labels import spread
+from optx_core._protocol.absent import flatten, is_placeholder
+from optx_core._protocol.extra_args import check_transformation_like
+from optx_core._protocol.recorded import recorded
+from optx_core._protocol.types import GradientTransformationExtraArgs, Params, PyTree
+from optx_core._transforms.stateless import set_to_zero
+
+
+@recorded
+def freeze(mask: PyTree | Callable[[Params], PyTree]) -> GradientTransformationExtraArgs:
+    """Sets the updates of some leaves to zero.
+
+    What stands before it in a chain still works for them: put `selective_transform` around an
+    optimizer to save its state and its work too.
+
+    Args:
+      mask: which leaves do not move, as for `masked`.
+
+    Returns:
+      A transformation with a `MaskedState`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import freeze
+      >>> tx = freeze({"a": True, "b": False})
+      >>> tx.update({"a": jnp.ones(1), "b": jnp.ones(1)}, tx.init({"a": 0.0, "b": 0.0}))[0]
+      {'a': Array([0.], dtype=float32), 'b': Array([1.], dtype=float32)}
+    """
+    return masked(set_to_zero(), mask)
+
+
+@recorded
+def selective_transform(
+    optimizer: Any, *, freeze_mask: PyTree | Callable[[Params], PyTree]
+) -> GradientTransformationExtraArgs:
+    """An optimizer for the leaves that move; the frozen ones own no state and cost no work.
+
+    Args:
+      optimizer: the transformation of the leaves that move.
+      freeze_mask: which leaves do not, as for `masked`: their updates are zero.
+
+    Returns:
+      A transformation with a `PartitionState`, labels "train" and "freeze".
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from optx_core import selective_transform, trace
+      >>> tx = selective_transform(trace(0.9), freeze_mask={"a": True, "b": False})
+      >>> len(jax.tree.leaves(tx.init({"a": jnp.ones(3), "b": jnp.ones(3)})))
+      1
+    """
+    check_transformation_like("selective_transform", optimizer)
+
+    def labels(params: Params) -> PyTree:
+        flags, structure = flatten(spread(freeze_mask, params, "selective_transform"))
+        return structure.unflatten(
+            [f if is_placeholder(f) else ("freeze" if f else "train") for f in flags]
+        )
+
+    return parted(
+        "selective_transform",
+        {"train": optimizer, "freeze": set_to_zero()},
+        labels,
+        all_used=False,
+    )

@@ -1,0 +1,206 @@
+"""Hyper-parameters as part of the state, to be read, scheduled and changed between steps."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from optx_core._engine.flow import Flow
+from optx_core._engine.numbers import safe_increment, zero_count
+from optx_core._engine.scheduled import evaluate
+from optx_core._engine.staged import staged
+from optx_core._protocol.dtypes import at_least_float32
+from optx_core._protocol.recorded import Call, Recorded, recorded
+from optx_core._protocol.types import GradientTransformationExtraArgs, OptState, Params
+
+
+class WrappedScheduleState(NamedTuple):
+    """State of a plain schedule among injected hyper-parameters.
+
+    Attributes:
+      count: int32 scalar, the number of updates so far.
+    """
+
+    count: jax.Array  # type: ignore[assignment]  # a field, though tuples have count()
+
+
+class InjectStatefulHyperparamsState(NamedTuple):
+    """State of a transformation with injected hyper-parameters.
+
+    Attributes:
+      count: int32 scalar, the number of updates so far.
+      hyperparams: the values of the last update (those of the next one where not scheduled), by name:
+        arrays of at least float32. Replace one to change it for the next update.
+      hyperparams_states: the states of the scheduled ones, by name.
+      inner_state: the transformation's own state.
+    """
+
+    count: jax.Array  # type: ignore[assignment]  # a field, though tuples have count()
+    hyperparams: dict[str, jax.Array]
+    hyperparams_states: dict[str, Any]
+    inner_state: OptState
+
+
+class _InjectedFactory(Recorded):
+    """A function that makes a transformation, with its numbers moved into the state."""
+
+    def __init__(self, factory: Callable[..., Any], static: frozenset[str], dtype: Any) -> None:
+        self._factory = factory
+        self._static = static
+        self._dtype = dtype
+        name = getattr(factory, "__name__", type(factory).__name__)
+        self.__name__ = f"inject_hyperparams({name})"
+        self.__signature__ = inspect.signature(factory)
+        unknown = static - set(self.__signature__.parameters)
+        if unknown:
+            raise ValueError(f"inject_hyperparams: {name} has no argument {', '.join(unknown)}")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> GradientTransformationExtraArgs:
+        bound = self.__signature__.bind(*args, **kwargs)
+        bound.apply_defaults()
+        made = self._make(bound)
+        return made._with_call(Call(self, bound))
+
+    def _injected(self, name: str, value: Any) -> bool:
+        if name in self._static or isinstance(value, bool | str) or value is None:
+            return False
+        annotation = str(self.__signature__.parameters[name].annotation)
+        if "Scalar" in annotation:
+            return True
+        if "int" in annotation.replace("Hint", "") and isinstance(value, int):
+            return False
+        if callable(value):
+            return annotation == str(inspect.Parameter.empty) and not isinstance(value, type)
+        return isinstance(value, int | float | np.ndarray | np.generic | jax.Array)
+
+    def _make(self, bound: inspect.BoundArguments) -> GradientTransformationExtraArgs:
+        chosen = {k: v for k, v in bound.arguments.items() if self._injected(k, v)}
+        stateful = {k: v for k, v in chosen.items() if _is_stateful(v)}
+        plain = {k: v for k, v in chosen.items() if callable(v) and k not in stateful}
+        fixed = {k: v for k, v in chosen.items() if k not in stateful and k not in plain}
+
+        def array(value: Any) -> jax.Array:
+            value = jnp.asarray(value)
+            wide = at_least_float32(value.dtype) if _is_float(value) else jnp.float32
+            return jnp.array(value, self._dtype or wide)
+
+        def at(hyperparams: dict[str, Any]) -> Any:
+            filled = inspect.BoundArguments(self.__signature__, dict(bound.arguments))
+            filled.arguments.update(hyperparams)
+            return self._factory(*filled.args, **filled.kwargs)
+
+        def init(params: Params) -> InjectStatefulHyperparamsState:
+            count = zero_count()
+            values = {name: array(value) for name, value in fixed.items()}
+            states: dict[str, Any] = {}
+            for name, schedule in plain.items():
+                values[name] = array(evaluate(schedule, count))
+                states[name] = WrappedScheduleState(zero_count())
+            for name, schedule in stateful.items():
+                states[name] = schedule.init()
+                values[name] = array(schedule(states[name]))
+            ordered = {name: values[name] for name in chosen}
+            inner_state = at(ordered).init(params)
+            return InjectStatefulHyperparamsState(count, ordered, states, inner_state)
+
+        def stages(
+            flow: Flow,
+            state: InjectStatefulHyperparamsState,
+            params: Params = None,
+            **extra_args: Any,
+        ) -> Callable[[], InjectStatefulHyperparamsState]:
+            values = {name: state.hyperparams[name] for name in chosen}
+            states: dict[str, Any] = {}
+            for name, schedule in plain.items():
+                known = state.hyperparams_states[name]
+                values[name] = array(evaluate(schedule, known.count)).astype(values[name].dtype)
+                states[name] = WrappedScheduleState(safe_increment(known.count))
+            for name, schedule in stateful.items():
+                known = state.hyperparams_states[name]
+                values[name] = array(schedule(known)).astype(values[name].dtype)
+                states[name] = schedule.update(known, **extra_args)
+            finish = flow.through(at(values), state.inner_state, params, **extra_args)
+            count = safe_increment(state.count)
+            return lambda: InjectStatefulHyperparamsState(count, values, states, finish())
+
+        return staged(init, stages)
+
+
+@recorded
+def inject_hyperparams(
+    inner_factory: Callable[..., Any],
+    static_args: str | Iterable[str] = (),
+    hyperparam_dtype: Any = None,
+) -> _InjectedFactory:
+    """Makes a function that makes a transformation put its numbers into the state.
+
+    They are then read from `state.hyperparams`, and changed there between steps without compiling
+    again; schedules are evaluated at each step.
+
+    Args:
+      inner_factory: a function that makes a transformation, such as `optx_aliases.adam`.
+      static_args: names of arguments to leave alone, such as callables that are no schedules, where
+        the function's annotations do not tell.
+      hyperparam_dtype: dtype to keep them in; by default at least float32, whatever the parameters are.
+
+    Returns:
+      A function with the arguments of `inner_factory`. What it makes has an
+      `InjectStatefulHyperparamsState`.
+
+    Raises:
+      ValueError: if a static argument is not one of the function's.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import inject_hyperparams, trace
+      >>> tx = inject_hyperparams(trace)(decay=0.5)
+      >>> state = tx.init(jnp.ones(2))
+      >>> state.hyperparams
+      {'decay': Array(0.5, dtype=float32)}
+      >>> state.hyperparams["decay"] = jnp.float32(0.9)
+      >>> updates, state = tx.update(jnp.ones(2), state)
+    """
+    names = [static_args] if isinstance(static_args, str) else list(static_args)
+    return _InjectedFactory(inner_factory, frozenset(names), hyperparam_dtype)
+
+
+@recorded
+def inject_stateful_hyperparams(
+    inner_factory: Callable[..., Any],
+    static_args: str | Iterable[str] = (),
+    hyperparam_dtype: Any = None,
+) -> _InjectedFactory:
+    """The same as `inject_hyperparams`, under optax's other name.
+
+    An argument with `init()`, `update(state, **extra_args)` and a call `schedule(state)` is a stateful
+    schedule: its state is kept, and it sees the extra arguments of `update`.
+
+    Args:
+      inner_factory: a function that makes a transformation.
+      static_args: names of arguments to leave alone.
+      hyperparam_dtype: dtype to keep them in; by default at least float32.
+
+    Returns:
+      A function with the arguments of `inner_factory`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import inject_stateful_hyperparams, trace
+      >>> inject_stateful_hyperparams(trace)(0.5).init(jnp.ones(2)).hyperparams["decay"]
+      Array(0.5, dtype=float32)
+    """
+    names = [static_args] if isinstance(static_args, str) else list(static_args)
+    return _InjectedFactory(inner_factory, frozenset(names), hyperparam_dtype)
+
+
+def _is_stateful(value: Any) -> bool:
+    return callable(value) and all(callable(getattr(value, n, None)) for n in ("init", "update"))
+
+
+def _is_float(value: jax.Array) -> bool:
+    return bool(jnp.issubdtype(value.dtype, jnp.inexact))

@@ -1,0 +1,138 @@
+"""Lookahead: fast weights explore, slow weights follow a part of the way every k steps.
+
+slow ← slow + slow_step_size·(fast − slow),  fast ← slow     every sync_period steps
+
+Reference: Zhang, Lucas, Hinton, Ba, "Lookahead Optimizer: k steps forward, 1 step back", 2019,
+algorithm 1.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from optx_core._engine.numbers import check_number, zero_count
+from optx_core._protocol.extra_args import check_transformation_like, with_extra_args_support
+from optx_core._protocol.recorded import recorded
+from optx_core._protocol.types import (
+    GradientTransformationExtraArgs,
+    OptState,
+    Params,
+    PyTree,
+    Scalar,
+    Updates,
+)
+
+
+class LookaheadParams(NamedTuple):
+    """The two sets of parameters of `lookahead`.
+
+    Attributes:
+      fast: those the loss is evaluated at.
+      slow: those to keep, of the same structure and shapes.
+    """
+
+    fast: PyTree
+    slow: PyTree
+
+    @classmethod
+    def init_synced(cls, params: Params) -> LookaheadParams:
+        """Both sets at the same place, in buffers of their own."""
+        return cls(fast=params, slow=jax.tree.map(jnp.copy, params))
+
+
+class LookaheadState(NamedTuple):
+    """State of `lookahead`.
+
+    Attributes:
+      fast_state: the fast optimizer's state.
+      steps_since_sync: int32 scalar, the steps since fast and slow weights met.
+    """
+
+    fast_state: OptState
+    steps_since_sync: jax.Array
+
+
+@recorded
+def lookahead(
+    fast_optimizer: Any, sync_period: int, slow_step_size: Scalar, reset_state: bool = False
+) -> GradientTransformationExtraArgs:
+    """Lookahead (Zhang et al., 2019) around an optimizer.
+
+    Args:
+      fast_optimizer: the transformation of the fast weights.
+      sync_period: k, the number of fast steps between two meetings, a positive int.
+      slow_step_size: α, which part of the way the slow weights go, a scalar in [0, 1].
+      reset_state: whether the fast optimizer starts afresh after each meeting.
+
+    Returns:
+      A transformation with a `LookaheadState`. Its parameters, and the updates it returns, are
+      `LookaheadParams`; the gradients it takes are those at the fast weights.
+
+    Raises:
+      ValueError: if `sync_period` is below 1.
+      TypeError: from `init` and `update`, if the parameters are no `LookaheadParams`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import LookaheadParams, apply_updates, lookahead, scale
+      >>> tx = lookahead(scale(-1.0), sync_period=2, slow_step_size=0.5)
+      >>> params = LookaheadParams.init_synced(jnp.array([1.0]))
+      >>> state = tx.init(params)
+      >>> for _ in range(2):
+      ...     updates, state = tx.update(jnp.array([1.0]), state, params)
+      ...     params = apply_updates(params, updates)
+      >>> params.slow, params.fast
+      (Array([0.], dtype=float32), Array([0.], dtype=float32))
+    """
+    check_transformation_like("lookahead", fast_optimizer)
+    if not isinstance(sync_period, int) or sync_period < 1:
+        raise ValueError(f"lookahead: sync_period must be a positive int, not {sync_period!r}")
+    check_number("lookahead", low=0, high=1, slow_step_size=slow_step_size)
+    inner = with_extra_args_support(fast_optimizer)
+
+    def init(params: LookaheadParams) -> LookaheadState:
+        fast = _check(params).fast
+        return LookaheadState(inner.init(fast), zero_count())
+
+    def update(
+        updates: Updates, state: LookaheadState, params: Any = None, **extra_args: Any
+    ) -> tuple[LookaheadParams, LookaheadState]:
+        fast, slow = _check(params)
+        steps, fast_state = inner.update(updates, state.fast_state, fast, **extra_args)
+        sync = state.steps_since_sync == sync_period - 1
+
+        def leaf(u: Any, f: Any, s: Any) -> tuple[Any, Any]:
+            if u is None:
+                return None, None
+            ahead = f + u - s
+            back = jnp.asarray(slow_step_size, ahead.dtype) * ahead
+            zero = jnp.zeros_like(ahead)
+            return jnp.where(sync, u - (ahead - back), u), jnp.where(sync, back, zero)
+
+        pairs = jax.tree.map(leaf, steps, fast, slow, is_leaf=lambda x: x is None)
+        is_pair = lambda x: type(x) is tuple  # noqa: E731
+        made = LookaheadParams(
+            fast=jax.tree.map(lambda pair: pair[0], pairs, is_leaf=is_pair),
+            slow=jax.tree.map(lambda pair: pair[1], pairs, is_leaf=is_pair),
+        )
+        if reset_state:
+            fresh = inner.init(fast)
+            fast_state = jax.tree.map(lambda a, b: jnp.where(sync, a, b), fresh, fast_state)
+        since = jnp.where(sync, zero_count(), state.steps_since_sync + 1)
+        return made, LookaheadState(fast_state, since)
+
+    return GradientTransformationExtraArgs(init, update)
+
+
+def _check(params: Any) -> LookaheadParams:
+    if not isinstance(params, LookaheadParams) and not (
+        isinstance(params, tuple) and getattr(params, "_fields", ()) == ("fast", "slow")
+    ):
+        raise TypeError(
+            "lookahead: the parameters must be LookaheadParams: pass "
+            f"LookaheadParams.init_synced(params) to init and to update, not {type(params).__name__}"
+        )
+    return LookaheadParams(*params)

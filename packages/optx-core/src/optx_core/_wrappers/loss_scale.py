@@ -1,0 +1,159 @@
+"""Dynamic loss scaling, for gradients in float16.
+
+The loss is multiplied by S before it is differentiated, the gradients divided by S. A step whose
+gradients are not finite is skipped and S made smaller; after enough good steps in a row it grows, up to
+a ceiling.
+
+Reference: Micikevicius et al., "Mixed Precision Training", 2018, section 3.2.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from optx_core._engine.finite import all_finite
+from optx_core._engine.numbers import check_number, safe_increment, zero_count
+from optx_core._engine.staged import wrapping
+from optx_core._protocol.dtypes import at_least_float32
+from optx_core._protocol.extra_args import check_transformation_like, with_extra_args_support
+from optx_core._protocol.recorded import recorded
+from optx_core._protocol.types import GradientTransformationExtraArgs, OptState, Params, Updates
+from optx_core._wrappers.apply_if_finite import updates_or_zeros
+
+
+class LossScaleState(NamedTuple):
+    """State of `dynamic_loss_scale`.
+
+    Attributes:
+      loss_scale: S, float32 scalar: what to multiply the next loss by.
+      good_steps: int32 scalar, the good steps since S last changed.
+      total_notfinite: int32 scalar, the steps skipped in all.
+      last_finite: boolean scalar, whether the last step was good.
+      inner_state: the inner transformation's state.
+    """
+
+    loss_scale: jax.Array
+    good_steps: jax.Array
+    total_notfinite: jax.Array
+    last_finite: jax.Array
+    inner_state: OptState
+
+
+@recorded
+def dynamic_loss_scale(
+    inner: Any,
+    initial_scale: float = 2.0**15,
+    growth_interval: int = 2000,
+    growth_factor: float = 2.0,
+    backoff_factor: float = 0.5,
+    min_scale: float = 1.0,
+    max_scale: float = 2.0**24,
+) -> GradientTransformationExtraArgs:
+    """Divides gradients by a loss scale that adapts itself, and skips those that overflowed.
+
+    Multiply the loss by `loss_scale(state)` before differentiating it.
+
+    Args:
+      inner: the optimizer; it sees gradients of the loss itself, in at least float32.
+      initial_scale: the first scale.
+      growth_interval: the good steps in a row after which the scale grows.
+      growth_factor: what it is then multiplied by, above 1.
+      backoff_factor: what it is multiplied by after a bad step, in (0, 1).
+      min_scale: the least scale.
+      max_scale: the ceiling.
+
+    Returns:
+      A transformation with a `LossScaleState`. Its updates are zero at a bad step.
+
+    Raises:
+      ValueError: if a number is out of its range.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import dynamic_loss_scale, loss_scale, scale
+      >>> tx = dynamic_loss_scale(scale(-1.0), initial_scale=8.0)
+      >>> updates, state = tx.update(jnp.array([jnp.inf]), tx.init(jnp.zeros(1)))
+      >>> float(updates[0]), float(loss_scale(state))
+      (0.0, 4.0)
+    """
+    where = "dynamic_loss_scale"
+    check_transformation_like(where, inner)
+    check_number(where, above=0, min_scale=min_scale, backoff_factor=backoff_factor)
+    check_number(where, low=min_scale, high=max_scale, initial_scale=initial_scale)
+    check_number(where, above=1, growth_factor=growth_factor)
+    check_number(where, below=1, backoff_factor=backoff_factor)
+    check_number(where, low=1, growth_interval=growth_interval)
+    inner = with_extra_args_support(inner)
+
+    def init(params: Params) -> LossScaleState:
+        return LossScaleState(
+            jnp.full((), initial_scale, jnp.float32),
+            zero_count(),
+            zero_count(),
+            jnp.ones((), jnp.bool_),
+            inner.init(params),
+        )
+
+    def update(
+        updates: Updates, state: LossScaleState, params: Params = None, **extra_args: Any
+    ) -> tuple[Updates, LossScaleState]:
+        def unscale(g: jax.Array) -> jax.Array:
+            wide = g.astype(at_least_float32(g.dtype))
+            real = wide.real.dtype
+            return wide * (1 / state.loss_scale).astype(real).astype(wide.dtype)
+
+        finite = all_finite(updates)
+        made, inner_state = updates_or_zeros(
+            finite,
+            inner,
+            jax.tree.map(unscale, updates),
+            state.inner_state,
+            params,
+            **extra_args,
+        )
+        made = jax.tree.map(lambda u, g: u.astype(g.dtype), made, updates)
+        good = jnp.where(finite, safe_increment(state.good_steps), zero_count())
+        grow = good >= growth_interval
+        scale = jnp.where(
+            finite,
+            jnp.where(grow, state.loss_scale * growth_factor, state.loss_scale),
+            state.loss_scale * backoff_factor,
+        )
+        total = jnp.where(finite, state.total_notfinite, safe_increment(state.total_notfinite))
+        return made, LossScaleState(
+            jnp.clip(scale, min_scale, max_scale),
+            jnp.where(grow, zero_count(), good),
+            total,
+            finite,
+            inner_state,
+        )
+
+    return wrapping(init, update)
+
+
+def loss_scale(state: OptState) -> jax.Array:
+    """The loss scale in an optimizer's state: what to multiply the loss by.
+
+    Args:
+      state: a state that holds one of `dynamic_loss_scale`, at any depth.
+
+    Returns:
+      A float32 scalar.
+
+    Raises:
+      KeyError: if the state holds none, or several.
+
+    Example:
+      >>> from optx_core import dynamic_loss_scale, loss_scale, scale
+      >>> float(loss_scale(dynamic_loss_scale(scale(-1.0), 8.0).init(1.0)))
+      8.0
+    """
+    from optx_core.tree import get_all_with_path
+
+    found = get_all_with_path(state, "LossScaleState")
+    if len(found) != 1:
+        raise KeyError(f"loss_scale: the state holds {len(found)} of dynamic_loss_scale, not one")
+    return found[0][1].loss_scale

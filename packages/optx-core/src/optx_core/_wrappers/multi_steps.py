@@ -1,0 +1,297 @@
+"""Accumulation of gradients over k micro-steps, of which the last runs the inner optimizer.
+
+acc ← acc + (g − acc) / (i + 1)     the mean of the window so far, i = 0, 1, ..., k − 1
+u = inner(acc) at i = k − 1, else 0
+
+The inner optimizer runs once in k, not every time; a micro-batch that is not to be counted (its
+gradients not finite, say) is left out before it is added. The accumulator is reset, not multiplied
+by zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from optx_core._engine.finite import all_finite
+from optx_core._engine.numbers import safe_increment, zero_count
+from optx_core._engine.run_if import run_if
+from optx_core._engine.slots import slots_like
+from optx_core._engine.staged import map_leaves, wrapping
+from optx_core._protocol.extra_args import check_transformation_like, with_extra_args_support
+from optx_core._protocol.recorded import recorded
+from optx_core._protocol.types import (
+    GradientTransformationExtraArgs,
+    OptState,
+    Params,
+    PyTree,
+    Scalar,
+    Updates,
+)
+
+ShouldSkip = Callable[[Updates, jax.Array, Params], tuple[jax.Array, PyTree]]
+
+
+class MultiStepsState(NamedTuple):
+    """State of `MultiSteps`.
+
+    Attributes:
+      mini_step: int32 scalar, the micro-steps counted in this window.
+      gradient_step: int32 scalar, the times the inner optimizer has run.
+      inner_opt_state: its state.
+      acc_grads: the mean (or sum) of the window so far; None where k is 1.
+      skip_state: what `should_skip_update_fn` told of the last micro-step; () without one.
+    """
+
+    mini_step: jax.Array
+    gradient_step: jax.Array
+    inner_opt_state: OptState
+    acc_grads: PyTree
+    skip_state: PyTree = ()
+
+
+# The zeros are made of the accumulator by a condition that XLA cannot fold: a constant would be one
+# buffer for all arrays of a shape, copied for each; of the gradients, it would keep those alive.
+
+
+def _leaf(
+    g: jax.Array, acc: jax.Array, *, share: Scalar, skip: jax.Array, emit: jax.Array, mean: bool
+) -> tuple[jax.Array, jax.Array]:
+    acc = jnp.where(skip, acc, acc + (g - acc) * share if mean else acc + g)
+    return jnp.where(emit, acc, jnp.zeros_like(acc)), acc
+
+
+def skip_not_finite(
+    updates: Updates, gradient_step: jax.Array, params: Params
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """For `MultiSteps`: whether to leave out a micro-batch, as its gradients are not finite.
+
+    Args:
+      updates: the gradients of the micro-batch.
+      gradient_step: the number of updates so far; unused.
+      params: the parameters; unused.
+
+    Returns:
+      A boolean scalar, and a dict that tells it and the number of entries that are not finite.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import skip_not_finite
+      >>> skip, told = skip_not_finite(jnp.array([jnp.nan, 1.0]), jnp.array(0), None)
+      >>> bool(skip), int(told["num_not_finite"])
+      (True, 1)
+    """
+    del gradient_step, params
+    counts = [jnp.sum(~jnp.isfinite(g), dtype=jnp.int32) for g in jax.tree.leaves(updates)]
+    total = jnp.sum(jnp.stack(counts)) if counts else zero_count()
+    skip = ~all_finite(updates)
+    return skip, {"should_skip": skip, "num_not_finite": total}
+
+
+def skip_large_updates(
+    updates: Updates, gradient_step: jax.Array, params: Params, max_squared_norm: Scalar
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """For `MultiSteps`: whether to leave out a micro-batch, as its gradients are too large.
+
+    Args:
+      updates: the gradients of the micro-batch.
+      gradient_step: the number of updates so far; unused.
+      params: the parameters; unused.
+      max_squared_norm: the square of the least global norm to skip; bind it with
+        `functools.partial`.
+
+    Returns:
+      A boolean scalar (True for NaN too), and a dict that tells it and the squared norm.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import skip_large_updates
+      >>> bool(skip_large_updates(jnp.array([3.0]), jnp.array(0), None, 4.0)[0])
+      True
+    """
+    from optx_core.tree import norm
+
+    del gradient_step, params
+    squared = norm(updates, squared=True)
+    skip = ~(squared < max_squared_norm)
+    return skip, {"should_skip": skip, "norm_squared": squared}
+
+
+@recorded
+def multi_steps(
+    inner: Any,
+    every_k: int | Callable[[jax.Array], jax.Array],
+    *,
+    use_grad_mean: bool = True,
+    should_skip_update_fn: ShouldSkip | None = None,
+    accumulator_dtype: Any = None,
+) -> GradientTransformationExtraArgs:
+    """Runs a transformation once every k updates, on the mean of their gradients.
+
+    Args:
+      inner: the transformation.
+      every_k: k, a positive int, or a schedule: takes the number of inner updates so far, returns k.
+        With the int 1 it is the inner transformation itself.
+      use_grad_mean: whether to take the mean of the gradients, or their sum.
+      should_skip_update_fn: `f(updates, gradient_step, params)` returns whether to leave the
+        micro-batch out of the window, and a tree of arrays to keep as `skip_state`; such as
+        `skip_not_finite`.
+      accumulator_dtype: dtype of the mean; by default the parameters', at least float32.
+
+    Returns:
+      A transformation with a `MultiStepsState`; its updates are zero but every k-th time.
+
+    Raises:
+      ValueError: if k is an int below 1.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import multi_steps, scale
+      >>> tx = multi_steps(scale(-1.0), 2)
+      >>> state = tx.init(jnp.zeros(1))
+      >>> for g in (1.0, 3.0):
+      ...     updates, state = tx.update(jnp.array([g]), state)
+      ...     print(float(updates[0]))
+      0.0
+      -2.0
+    """
+    check_transformation_like("multi_steps", inner)
+    if not callable(every_k) and (not isinstance(every_k, int) or every_k < 1):
+        raise ValueError(
+            f"multi_steps: every_k must be a positive int or a schedule, not {every_k!r}"
+        )
+    inner = with_extra_args_support(inner)
+    single = every_k == 1 and should_skip_update_fn is None
+
+    def init(params: Params) -> MultiStepsState:
+        skip_state: PyTree = ()
+        if should_skip_update_fn is not None:
+            zeros = slots_like(params)
+            told = jax.eval_shape(lambda: should_skip_update_fn(zeros, zero_count(), params)[1])
+            skip_state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), told)
+        acc = None if single else slots_like(params, accumulator_dtype)
+        return MultiStepsState(zero_count(), zero_count(), inner.init(params), acc, skip_state)
+
+    def update(
+        updates: Updates, state: MultiStepsState, params: Params = None, **extra_args: Any
+    ) -> tuple[Updates, MultiStepsState]:
+        if single:
+            updates, inner_state = inner.update(
+                updates, state.inner_opt_state, params, **extra_args
+            )
+            count = safe_increment(state.gradient_step)
+            return updates, state._replace(gradient_step=count, inner_opt_state=inner_state)
+        k = jnp.asarray(every_k(state.gradient_step) if callable(every_k) else every_k, jnp.int32)
+        skip, skip_state = jnp.asarray(False), state.skip_state
+        if should_skip_update_fn is not None:
+            skip, skip_state = should_skip_update_fn(updates, state.gradient_step, params)
+        emit = ~skip & (state.mini_step >= k - 1)
+        zeros, acc = map_leaves(
+            _leaf,
+            updates,
+            state.acc_grads,
+            name="multi_steps",
+            share=1 / (1 + state.mini_step).astype(jnp.float32),
+            skip=skip,
+            emit=emit,
+            mean=use_grad_mean,
+        )
+
+        def run(carry: tuple[Updates, OptState, PyTree]) -> tuple[Updates, OptState, PyTree]:
+            zeros, inner_state, acc = carry
+            wide = _with_gaps_of(zeros, acc)
+            made, inner_state = inner.update(wide, inner_state, params, **extra_args)
+            made = jax.tree.map(lambda u, z: u.astype(z.dtype), made, zeros)
+            reset = jax.tree.map(lambda a: jnp.where(emit, jnp.zeros_like(a), a), acc)
+            return made, inner_state, reset
+
+        made, inner_state, acc = run_if(emit, run, (zeros, state.inner_opt_state, acc))
+        counted = jnp.where(skip, state.mini_step, safe_increment(state.mini_step))
+        return made, MultiStepsState(
+            mini_step=jnp.where(emit, zero_count(), counted),
+            gradient_step=jnp.where(emit, safe_increment(state.gradient_step), state.gradient_step),
+            inner_opt_state=inner_state,
+            acc_grads=acc,
+            skip_state=skip_state,
+        )
+
+    return wrapping(init, update)
+
+
+def _with_gaps_of(updates: Updates, acc: PyTree) -> Updates:
+    """The accumulator with None wherever this micro-step's updates have it."""
+    return jax.tree.map(
+        lambda u, a: None if u is None else a, updates, acc, is_leaf=lambda x: x is None
+    )
+
+
+class MultiSteps:
+    """`multi_steps` under the name, and with the methods, that optax gives it.
+
+    Args:
+      opt: the inner transformation.
+      every_k_schedule: k, an int or a schedule of the number of inner updates so far.
+      use_grad_mean: whether to take the mean of the gradients, or their sum.
+      should_skip_update_fn: which micro-batches to leave out, such as `skip_not_finite`.
+      accumulator_dtype: dtype of the mean; by default the parameters', at least float32.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import MultiSteps, scale
+      >>> tx = MultiSteps(scale(-1.0), every_k_schedule=2)
+      >>> updates, state = tx.update(jnp.ones(1), tx.init(jnp.zeros(1)))
+      >>> bool(tx.has_updated(state))
+      False
+    """
+
+    def __init__(
+        self,
+        opt: Any,
+        every_k_schedule: int | Callable[[jax.Array], jax.Array],
+        use_grad_mean: bool = True,
+        should_skip_update_fn: ShouldSkip | None = None,
+        accumulator_dtype: Any = None,
+    ) -> None:
+        self._inner = with_extra_args_support(opt)
+        self._tx = multi_steps(
+            opt,
+            every_k_schedule,
+            use_grad_mean=use_grad_mean,
+            should_skip_update_fn=should_skip_update_fn,
+            accumulator_dtype=accumulator_dtype,
+        )
+
+    @property
+    def inner_opt(self) -> GradientTransformationExtraArgs:
+        """The inner transformation."""
+        return self._inner
+
+    def init(self, params: Params) -> MultiStepsState:
+        """Makes the state."""
+        return self._tx.init(params)
+
+    def update(
+        self, updates: Updates, state: MultiStepsState, params: Params = None, **extra_args: Any
+    ) -> tuple[Updates, MultiStepsState]:
+        """Takes in one micro-batch's gradients; its updates are zero but every k-th time."""
+        return self._tx.update(updates, state, params, **extra_args)
+
+    def has_updated(self, state: MultiStepsState) -> jax.Array:
+        """Whether the last update ran the inner transformation."""
+        return (state.mini_step == 0) & (state.gradient_step > 0)
+
+    def gradient_transformation(self) -> GradientTransformationExtraArgs:
+        """The same as a plain transformation."""
+        return self._tx
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, MultiSteps) and self._tx == other._tx
+
+    def __hash__(self) -> int:
+        return hash(self._tx)
+
+    def __repr__(self) -> str:
+        return f"MultiSteps({self._tx!r})"

@@ -1,0 +1,131 @@
+"""Steps are skipped when a measure of them, the loss or the gradients' norm, jumps.
+
+skip where measure > factor · average,   average ← decay·average + (1 − decay)·measure otherwise
+
+Reference: Chowdhery et al., "PaLM: Scaling Language Modeling with Pathways", 2022, section 5.1, who
+skip the batches of a spike in the loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from optx_core._engine.norms import global_norm
+from optx_core._engine.numbers import (
+    bias_correction,
+    check_number,
+    decay_of,
+    safe_increment,
+    zero_count,
+)
+from optx_core._engine.staged import wrapping
+from optx_core._protocol.extra_args import check_transformation_like, with_extra_args_support
+from optx_core._protocol.recorded import recorded
+from optx_core._protocol.types import GradientTransformationExtraArgs, OptState, Params, Updates
+from optx_core._wrappers.apply_if_finite import updates_or_zeros
+
+
+class SkipIfState(NamedTuple):
+    """State of `skip_if`.
+
+    Attributes:
+      count: int32 scalar, the steps that were not skipped.
+      average: float32 scalar, the measure's average over them before debiasing.
+      last_skipped: boolean scalar, whether the last step was skipped.
+      total_skipped: int32 scalar, the steps skipped in all.
+      inner_state: the inner transformation's state.
+    """
+
+    count: jax.Array  # type: ignore[assignment]  # a field, though tuples have count()
+    average: jax.Array
+    last_skipped: jax.Array
+    total_skipped: jax.Array
+    inner_state: OptState
+
+
+@recorded
+def skip_if(
+    inner: Any,
+    measure: str | Callable[..., Any] = "norm",
+    factor: float = 3.0,
+    decay: float = 0.99,
+    warmup_steps: int = 20,
+) -> GradientTransformationExtraArgs:
+    """Skips the steps whose gradient norm, or loss, jumps above its running average.
+
+    Args:
+      inner: the transformation; at a skipped step its state is kept and the updates are zero.
+      measure: "norm" for the global norm of the gradients; "value" for the loss, to be passed as
+        `update(..., value=loss)`; or a function `f(updates, params, **extra_args)` that returns True
+        where the step is to be skipped, in which case the numbers below do not count.
+      factor: how many times the average a measure must be to be skipped. A measure that is not
+        finite always is.
+      decay: the weight of the past in the average, in [0, 1).
+      warmup_steps: the steps before which only measures that are not finite are skipped.
+
+    Returns:
+      A transformation with a `SkipIfState`.
+
+    Raises:
+      ValueError: if a number is out of its range, or, from `update`, the loss was not passed.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import scale, skip_if
+      >>> tx = skip_if(scale(-1.0), "norm", factor=3.0, warmup_steps=1)
+      >>> state = tx.init(jnp.zeros(1))
+      >>> for g in (1.0, 1.0, 100.0):
+      ...     updates, state = tx.update(jnp.array([g]), state)
+      >>> float(updates[0]), int(state.total_skipped)
+      (0.0, 1)
+    """
+    check_transformation_like("skip_if", inner)
+    if not callable(measure) and measure not in ("norm", "value"):
+        raise ValueError(f"skip_if: measure must be 'norm', 'value' or a function, not {measure!r}")
+    check_number("skip_if", above=1, factor=factor)
+    check_number("skip_if", low=0, below=1, decay=decay)
+    inner = with_extra_args_support(inner)
+
+    def init(params: Params) -> SkipIfState:
+        return SkipIfState(
+            zero_count(),
+            jnp.zeros((), jnp.float32),
+            jnp.zeros((), jnp.bool_),
+            zero_count(),
+            inner.init(params),
+        )
+
+    def update(
+        updates: Updates, state: SkipIfState, params: Params = None, **extra_args: Any
+    ) -> tuple[Updates, SkipIfState]:
+        average = state.average
+        if callable(measure):
+            skip = jnp.asarray(measure(updates, params, **extra_args), jnp.bool_)
+        else:
+            if measure == "value" and extra_args.get("value") is None:
+                raise ValueError(
+                    "skip_if needs the loss: call update(updates, state, params, value=loss)"
+                )
+            now = global_norm(updates) if measure == "norm" else jnp.asarray(extra_args["value"])
+            now = now.astype(jnp.float32)
+            rate = decay_of(decay)
+            weight = jnp.where(state.count > 0, bias_correction(rate, state.count), 1)
+            jumped = now > factor * (average / weight.astype(jnp.float32))
+            skip = ~jnp.isfinite(now) | (jumped & (state.count >= warmup_steps))
+            average = jnp.where(skip, average, rate.value * average + rate.complement * now)
+        made, inner_state = updates_or_zeros(
+            ~skip, inner, updates, state.inner_state, params, **extra_args
+        )
+        return made, SkipIfState(
+            jnp.where(skip, state.count, safe_increment(state.count)),
+            average,
+            skip,
+            jnp.where(skip, safe_increment(state.total_skipped), state.total_skipped),
+            inner_state,
+        )
+
+    return wrapping(init, update)

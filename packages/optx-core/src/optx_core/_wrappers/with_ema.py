@@ -1,0 +1,137 @@
+"""An average of the parameters beside an optimizer, to evaluate with.
+
+ema ← decay·ema + (1 − decay)·(p + u), starting from the parameters
+
+Reference: Polyak, Juditsky, "Acceleration of stochastic approximation by averaging", 1992; in this form
+Izmailov et al., 2018, and Tarvainen, Valpola, 2017.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from optx_core._engine.numbers import (
+    check_number,
+    decay_of,
+    need_params,
+    safe_increment,
+    zero_count,
+)
+from optx_core._engine.scheduled import evaluate
+from optx_core._engine.slots import widened
+from optx_core._engine.staged import wrapping
+from optx_core._protocol.absent import is_absent, is_placeholder
+from optx_core._protocol.dtypes import cast_to_compute, common_real_dtype
+from optx_core._protocol.extra_args import check_transformation_like, with_extra_args_support
+from optx_core._protocol.recorded import recorded
+from optx_core._protocol.types import (
+    GradientTransformationExtraArgs,
+    OptState,
+    Params,
+    PyTree,
+    ScalarOrSchedule,
+    Updates,
+)
+
+
+class WithEmaState(NamedTuple):
+    """State of `with_ema`.
+
+    Attributes:
+      count: int32 scalar, the number of updates so far.
+      ema: the average of the parameters, in at least float32.
+      inner_state: the inner transformation's state.
+    """
+
+    count: jax.Array  # type: ignore[assignment]  # a field, though tuples have count()
+    ema: PyTree
+    inner_state: OptState
+
+
+@recorded
+def with_ema(inner: Any, decay: ScalarOrSchedule = 0.999) -> GradientTransformationExtraArgs:
+    """Averages the parameters that an optimizer leads to; read the average with `eval_params`.
+
+    Args:
+      inner: the optimizer; its updates are passed on unchanged.
+      decay: the weight of the past, in [0, 1], or a schedule of the number of updates so far.
+
+    Returns:
+      A transformation with a `WithEmaState`; `update` needs the parameters. Put it last: the average
+      is of the parameters plus its updates. It is float32 for bf16 parameters.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import eval_params, scale, with_ema
+      >>> tx, params = with_ema(scale(-1.0), decay=0.5), jnp.array([1.0])
+      >>> _, state = tx.update(jnp.array([1.0]), tx.init(params), params)
+      >>> eval_params(state)
+      Array([0.5], dtype=float32)
+    """
+    check_transformation_like("with_ema", inner)
+    check_number("with_ema", low=0, high=1, decay=decay)
+    inner = with_extra_args_support(inner)
+
+    def init(params: Params) -> WithEmaState:
+        return WithEmaState(zero_count(), widened(params, fresh=True), inner.init(params))
+
+    def update(
+        updates: Updates, state: WithEmaState, params: Params = None, **extra_args: Any
+    ) -> tuple[Updates, WithEmaState]:
+        need_params("with_ema", params)
+        updates, inner_state = inner.update(updates, state.inner_state, params, **extra_args)
+        rate = decay_of(evaluate(decay, state.count) if callable(decay) else decay)
+
+        def average(e: Any, p: Any, u: Any) -> Any:
+            if is_placeholder(e):
+                return e
+            real = common_real_dtype(e.dtype)
+            p = cast_to_compute(jnp.asarray(p), real)
+            moved = p if is_absent(u) else p + cast_to_compute(jnp.asarray(u), real)
+            share = jnp.asarray(rate.complement, real).astype(e.dtype)
+            return e + share * (moved - e)
+
+        ema = jax.tree.map(average, state.ema, params, updates, is_leaf=is_placeholder)
+        return updates, WithEmaState(safe_increment(state.count), ema, inner_state)
+
+    return wrapping(init, update)
+
+
+def eval_params(state: OptState, params: Params = None) -> PyTree:
+    """The averaged parameters in an optimizer's state.
+
+    Args:
+      state: a state that holds one of `with_ema`, at any depth.
+      params: the parameters, to take the dtypes and the integer leaves from; None for the average as
+        it is kept.
+
+    Returns:
+      A tree of the parameters' structure and shapes.
+
+    Raises:
+      KeyError: if the state holds none, or several.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import chain, eval_params, scale, with_ema
+      >>> state = chain(with_ema(scale(-1.0))).init(jnp.ones(2, jnp.bfloat16))
+      >>> eval_params(state, jnp.ones(2, jnp.bfloat16)).dtype
+      dtype(bfloat16)
+    """
+    from optx_core.tree import get_all_with_path
+
+    found = get_all_with_path(state, "WithEmaState")
+    if len(found) != 1:
+        raise KeyError(f"eval_params: the state holds {len(found)} averages of with_ema, not one")
+    ema = found[0][1].ema
+    if params is None:
+        return ema
+    return jax.tree.map(
+        lambda p, e: p if is_placeholder(e) else e.astype(p.dtype),
+        params,
+        ema,
+        is_leaf=is_placeholder,
+    )

@@ -1,0 +1,35 @@
+"""optx-schedules: learning rates and other values as functions of the step."""
+
+# Written by tools/write_stubs.py.
+
+from optx_schedules._constant import constant_schedule as constant_schedule
+from optx_schedules._cosine import cosine_decay_schedule as cosine_decay_schedule
+from optx_schedules._cyclic import cyclic_schedule as cyclic_schedule
+from optx_schedules._exponential import exponential_decay as exponential_decay
+from optx_schedules._inverse_sqrt import warmup_inverse_sqrt_schedule as warmup_inverse_sqrt_schedule
+from optx_schedules._join import join_schedules as join_schedules
+from optx_schedules._modify import clamp as clamp
+from optx_schedules._modify import scale_schedule as scale_schedule
+from optx_schedules._modify import shift_schedule as shift_schedule
+from optx_schedules._onecycle import cosine_onecycle_schedule as cosine_onecycle_schedule
+from optx_schedules._onecycle import linear_onecycle_schedule as linear_onecycle_schedule
+from optx_schedules._piecewise import piecewise_constant_schedule as piecewise_constant_schedule
+from optx_schedules._piecewise import piecewise_interpolate_schedule as piecewise_interpolate_schedule
+from optx_schedules._plot import plot as plot
+from optx_schedules._polynomial import linear_schedule as linear_schedule
+from optx_schedules._polynomial import polynomial_schedule as polynomial_schedule
+from optx_schedules._reduce_on_plateau import ReduceLROnPlateauState as ReduceLROnPlateauState
+from optx_schedules._reduce_on_plateau import reduce_on_plateau as reduce_on_plateau
+from optx_schedules._restarts import cosine_restarts_schedule as cosine_restarts_schedule
+from optx_schedules._restarts import sgdr_schedule as sgdr_schedule
+from optx_schedules._schedule import Schedule as Schedule
+from optx_schedules._sketch import sketch as sketch
+from optx_schedules._stateful import StatefulSchedule as StatefulSchedule
+from optx_schedules._stateful import WrappedSchedule as WrappedSchedule
+from optx_schedules._stateful import WrappedScheduleState as WrappedScheduleState
+from optx_schedules._table import table as table
+from optx_schedules._warmup import warmup_constant_schedule as warmup_constant_schedule
+from optx_schedules._warmup import warmup_cosine_decay_schedule as warmup_cosine_decay_schedule
+from optx_schedules._warmup import warmup_exponential_decay_schedule as warmup_exponential_decay_schedule
+from optx_schedules._warmup import warmup_polynomial_decay_schedule as warmup_polynomial_decay_schedule
+from optx_schedules._warmup_stable_decay import warmup_stable_decay_schedule as warmup_stable_decay_schedule

@@ -1,0 +1,34 @@
+"""Promise 2: printed, equal, hashed and pickled by the call that made it."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+from optx_core.build import call_of
+from optx_testing._subject import BrokenPromiseError, Subject
+
+PROMISE = 2
+
+
+def check(subject: Subject, **_: Any) -> None:
+    """Checks the promise, where the transformation is recorded."""
+    tx = subject.tx
+    call = call_of(tx)
+    if call is None:
+        return
+    if not repr(tx).startswith(f"{call.name}("):
+        raise BrokenPromiseError(PROMISE, f"it prints as {tx!r}, not as {call.name}(...)")
+    again = call.replace()
+    if again != tx or hash(again) != hash(tx):
+        raise BrokenPromiseError(PROMISE, f"two calls {tx!r} are not equal, or hash differently")
+    if again.update is tx.update and again.init is not tx.init:
+        raise BrokenPromiseError(PROMISE, "equal calls must make equal pairs")
+    try:
+        loaded = pickle.loads(pickle.dumps(tx))  # noqa: S301 (its own bytes)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        if "lambda" in str(error) or "<locals>" in str(error):
+            return  # a user's own lambda among the arguments
+        raise BrokenPromiseError(PROMISE, f"it cannot be pickled: {error}") from error
+    if loaded != tx:
+        raise BrokenPromiseError(PROMISE, f"unpickled it is {loaded!r}, not {tx!r}")

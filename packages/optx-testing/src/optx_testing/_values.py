@@ -1,0 +1,34 @@
+"""Promise 6: zero gradients give finite updates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from optx_testing._subject import Subject, assert_finite
+
+PROMISE = 6
+
+
+def check(subject: Subject, **_: Any) -> None:
+    """Checks the promise."""
+    params = subject.params
+    zeros = jax.tree.map(jnp.zeros_like, params)
+
+    def run(params: Any) -> Any:
+        state = subject.tx.init(params)
+        made = []
+        for grads in (zeros, zeros, subject.gradients(params)):
+            updates, state = subject.update(grads, state, params)
+            made.append((updates, state))
+        return made
+
+    for what, (updates, state) in zip(
+        ("after a zero gradient", "after two zero gradients", "after zero gradients, then another"),
+        jax.jit(run)(params),
+        strict=True,
+    ):
+        assert_finite(PROMISE, f"{what}: updates", updates)
+        assert_finite(PROMISE, f"{what}: state", state)
