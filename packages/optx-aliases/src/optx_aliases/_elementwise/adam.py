@@ -13,37 +13,12 @@ Regularization", 2019, algorithm 2 (AdamW).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
+from jax import Array
 
-from optx_aliases._transforms.moments import corrected_mean
-from optx_core import (
-    GradientTransformationExtraArgs,
-    Params,
-    PyTree,
-    Scalar,
-    ScalarOrSchedule,
-    add_decayed_weights,
-    chain,
-    safe_increment,
-    scale_by_learning_rate,
-    tree,
-)
-from optx_core.build import (
-    Decay,
-    Flow,
-    LeafStep,
-    bias_correction,
-    check_number,
-    decay_of,
-    leafwise,
-    recorded,
-    schedulable,
-    zero_count,
-)
+from optx_core import ScalarOrSchedule, add_decayed_weights, build, chain, scale_by_learning_rate
 
 
 class ScaleByAdamState(NamedTuple):
@@ -55,52 +30,29 @@ class ScaleByAdamState(NamedTuple):
       nu: v, likewise; real where the parameters are complex.
     """
 
-    count: jax.Array  # type: ignore[assignment]  # a field, though tuples have count()
-    mu: PyTree
-    nu: PyTree
+    count: build.Count
+    mu: build.Moment
+    nu: build.SecondMoment
 
 
-def _leaf(
-    g: jax.Array,
-    mu: jax.Array,
-    nu: jax.Array,
-    *,
-    b1: Decay,
-    b2: Decay,
-    eps: Scalar,
-    eps_root: Scalar,
-    count: jax.Array,
-    nesterov: bool,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    mu = b1.value * mu + b1.complement * g
-    nu = b2.value * nu + b2.complement * tree.abs_squared(g)
-    mu_hat = corrected_mean(mu, g, b1, count, nesterov)
-    nu_hat = nu / bias_correction(b2, count)
-    return mu_hat / (jnp.sqrt(nu_hat + eps_root) + eps), mu, nu
-
-
-@recorded
-@schedulable("b1", "b2", "eps", "eps_root")
+@build.rule(ScaleByAdamState)
 def scale_by_adam(
-    b1: ScalarOrSchedule = 0.9,
-    b2: ScalarOrSchedule = 0.999,
-    eps: ScalarOrSchedule = 1e-8,
-    eps_root: ScalarOrSchedule = 0.0,
-    mu_dtype: Any = None,
-    nu_dtype: Any = None,
+    g: Array,
+    s: ScaleByAdamState,
+    /,
+    b1: build.Rate = 0.9,
+    b2: build.Rate = 0.999,
+    eps: build.Nonnegative = 1e-8,
+    eps_root: build.Nonnegative = 0.0,
+    mu_dtype: build.DType = None,
+    nu_dtype: build.DType = None,
     *,
     nesterov: bool = False,
-) -> GradientTransformationExtraArgs:
+) -> tuple[Array, ScaleByAdamState]:
     """Divides the mean of the gradients by the root of the mean of their squares.
 
     Args:
-      b1: decay of the mean, in [0, 1), or a schedule.
-      b2: decay of the mean square, in [0, 1), or a schedule.
-      eps: added to the root, against division by zero.
-      eps_root: added under the root; needed (1e-8, say) to differentiate through the update.
-      mu_dtype: dtype of `mu`; by default the parameters', at least float32.
-      nu_dtype: dtype of `nu`; by default the parameters', at least float32.
-      nesterov: whether to use Nesterov's momentum.
+      b1, b2, eps, eps_root, mu_dtype, nu_dtype, nesterov: as for `adam`.
 
     Returns:
       A transformation with a `ScaleByAdamState`. A zero gradient from the first step on gives zero
@@ -117,48 +69,28 @@ def scale_by_adam(
       >>> [round(float(u), 5) for u in updates]
       [1.0, -1.0]
     """
-    check_number("scale_by_adam", low=0, below=1, b1=b1, b2=b2)
-    check_number("scale_by_adam", low=0, eps=eps, eps_root=eps_root)
-
-    def init(params: Params) -> ScaleByAdamState:
-        return ScaleByAdamState(
-            zero_count(),
-            mu=tree.slots_like(params, mu_dtype),
-            nu=tree.slots_like(params, nu_dtype, real=True),
-        )
-
-    def step(flow: Flow, state: ScaleByAdamState, params: Params = None, **_: Any) -> LeafStep:
-        del flow, params
-        count = safe_increment(state.count)
-        return LeafStep(
-            _leaf,
-            slots=(state.mu, state.nu),
-            close=lambda mu, nu: ScaleByAdamState(count, mu, nu),
-            operands={
-                "b1": decay_of(b1),
-                "b2": decay_of(b2),
-                "eps": eps,
-                "eps_root": eps_root,
-                "count": count,
-                "nesterov": nesterov,
-            },
-        )
-
-    return leafwise(step, init)
+    t = s.count
+    m = b1 * s.mu + (1 - b1) * g
+    v = b2 * s.nu + (1 - b2) * build.abs_squared(g)
+    m_hat = m / (1 - b1**t)
+    if nesterov:
+        m_hat = b1 * m / (1 - b1 ** (t + 1)) + (1 - b1) * g / (1 - b1**t)
+    u = m_hat / (jnp.sqrt(v / (1 - b2**t) + eps_root) + eps)
+    return u, s._replace(mu=m, nu=v)
 
 
-@recorded
+@build.recorded
 def adam(
     learning_rate: ScalarOrSchedule,
     b1: ScalarOrSchedule = 0.9,
     b2: ScalarOrSchedule = 0.999,
     eps: ScalarOrSchedule = 1e-8,
     eps_root: ScalarOrSchedule = 0.0,
-    mu_dtype: Any = None,
-    nu_dtype: Any = None,
+    mu_dtype: build.DType = None,
+    nu_dtype: build.DType = None,
     *,
     nesterov: bool = False,
-) -> GradientTransformationExtraArgs:
+) -> build.Transformation:
     """Adam (Kingma and Ba, 2015).
 
     Args:
@@ -166,9 +98,9 @@ def adam(
       b1: decay of the mean, in [0, 1), or a schedule.
       b2: decay of the mean square, in [0, 1), or a schedule.
       eps: added to the root, against division by zero.
-      eps_root: added under the root.
-      mu_dtype: dtype of `mu`; by default the parameters', at least float32.
-      nu_dtype: dtype of `nu`; by default the parameters', at least float32.
+      eps_root: added under the root; needed (1e-8, say) to differentiate through the update.
+      mu_dtype: dtype of the mean; by default the parameters', at least float32.
+      nu_dtype: dtype of the mean square; by default the parameters', at least float32.
       nesterov: whether to use Nesterov's momentum (NAdam).
 
     Returns:
@@ -193,35 +125,28 @@ def adam(
     )
 
 
-@recorded
+@build.recorded
 def adamw(
     learning_rate: ScalarOrSchedule,
     b1: ScalarOrSchedule = 0.9,
     b2: ScalarOrSchedule = 0.999,
     eps: ScalarOrSchedule = 1e-8,
     eps_root: ScalarOrSchedule = 0.0,
-    mu_dtype: Any = None,
+    mu_dtype: build.DType = None,
     weight_decay: ScalarOrSchedule = 1e-4,
-    mask: PyTree | Callable[[Params], PyTree] | None = None,
-    nu_dtype: Any = None,
+    mask: build.Mask = None,
+    nu_dtype: build.DType = None,
     *,
     nesterov: bool = False,
-) -> GradientTransformationExtraArgs:
+) -> build.Transformation:
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019).
 
     The decay is multiplied by the learning rate, as in torch: p ← p − lr·(u + weight_decay·p).
 
     Args:
-      learning_rate: a scalar, or a schedule.
-      b1: decay of the mean, in [0, 1), or a schedule.
-      b2: decay of the mean square, in [0, 1), or a schedule.
-      eps: added to the root, against division by zero.
-      eps_root: added under the root.
-      mu_dtype: dtype of `mu`; by default the parameters', at least float32.
+      learning_rate, b1, b2, eps, eps_root, mu_dtype, nu_dtype, nesterov: as for `adam`.
       weight_decay: λ, a scalar at least 0, or a schedule.
       mask: which leaves decay, as for `optx_core.masked`; all by default.
-      nu_dtype: dtype of `nu`; by default the parameters', at least float32.
-      nesterov: whether to use Nesterov's momentum (NAdamW).
 
     Returns:
       A transformation; `update` needs the parameters.

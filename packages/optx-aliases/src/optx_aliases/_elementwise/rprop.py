@@ -13,31 +13,17 @@ without weight-backtracking, iRprop⁻).
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
+from jax import Array
 
-from optx_aliases._transforms.whole_tree import value_at
-from optx_core import (
-    GradientTransformationExtraArgs,
-    Params,
-    PyTree,
-    Scalar,
-    ScalarOrSchedule,
-    chain,
-    scale,
-    tree,
-)
-from optx_core.build import (
-    Flow,
-    LeafStep,
-    check_number,
-    leafwise,
-    recorded,
-    schedulable,
-    zero_count,
-)
+from optx_core import PyTree, Scalar, ScalarOrSchedule, build, chain, scale
+
+
+def _first_size(learning_rate: Any, **_: Any) -> Scalar:
+    """The step size at the start: the learning rate, or the first value of its schedule."""
+    return build.evaluate(learning_rate, build.zero_count())
 
 
 class ScaleByRpropState(NamedTuple):
@@ -48,49 +34,25 @@ class ScaleByRpropState(NamedTuple):
       prev_updates: the last update, likewise; 0 where the sign had changed.
     """
 
-    step_sizes: PyTree
-    prev_updates: PyTree
+    step_sizes: Annotated[PyTree, build.slot(nonnegative=True, fill=_first_size, exact=True)]
+    prev_updates: Annotated[PyTree, build.slot(exact=True)]
 
 
-def _leaf(
-    g: jax.Array,
-    step_sizes: jax.Array,
-    prev_updates: jax.Array,
-    *,
-    eta_minus: Scalar,
-    eta_plus: Scalar,
-    min_step_size: Scalar,
-    max_step_size: Scalar,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    if jnp.iscomplexobj(g):
-        raise TypeError("scale_by_rprop: complex gradients have no sign; split them into two reals")
-    # Signs are multiplied, not numbers: a product of small ones would vanish.
-    agreement = jnp.sign(g) * jnp.sign(prev_updates)
-    longer = jnp.minimum(eta_plus * step_sizes, max_step_size)
-    shorter = jnp.maximum(eta_minus * step_sizes, min_step_size)
-    step_sizes = jnp.where(agreement > 0, longer, jnp.where(agreement < 0, shorter, step_sizes))
-    update = jnp.where(agreement < 0, 0, step_sizes * jnp.sign(g))
-    return update, step_sizes, update
-
-
-@recorded
-@schedulable("eta_minus", "eta_plus", "min_step_size", "max_step_size")
+@build.rule(ScaleByRpropState)
 def scale_by_rprop(
-    learning_rate: ScalarOrSchedule,
-    eta_minus: ScalarOrSchedule = 0.5,
-    eta_plus: ScalarOrSchedule = 1.2,
-    min_step_size: ScalarOrSchedule = 1e-6,
-    max_step_size: ScalarOrSchedule = 50.0,
-) -> GradientTransformationExtraArgs:
+    g: Array,
+    s: ScaleByRpropState,
+    /,
+    learning_rate: Annotated[Any, build.Number(above=0, schedule=False)],
+    eta_minus: Annotated[Any, build.Number(above=0, below=1)] = 0.5,
+    eta_plus: Annotated[Any, build.Number(above=1)] = 1.2,
+    min_step_size: build.Nonnegative = 1e-6,
+    max_step_size: build.Nonnegative = 50.0,
+) -> tuple[Array, ScaleByRpropState]:
     """Replaces each gradient by a step of its sign, and of a size that adapts.
 
     Args:
-      learning_rate: the first step size, a scalar above 0, or a schedule, whose first value counts:
-        the sizes then adapt by themselves.
-      eta_minus: factor of a step size where the sign has changed, in (0, 1).
-      eta_plus: factor of a step size where it has not, above 1.
-      min_step_size: the least step size.
-      max_step_size: the largest step size.
+      learning_rate, eta_minus, eta_plus, min_step_size, max_step_size: as for `rprop`.
 
     Returns:
       A transformation with a `ScaleByRpropState`.
@@ -109,44 +71,25 @@ def scale_by_rprop(
       >>> updates
       Array([ 0.6, -0.6], dtype=float32)
     """
-    where = "scale_by_rprop"
-    check_number(where, above=0, learning_rate=learning_rate)
-    check_number(where, above=0, below=1, eta_minus=eta_minus)
-    check_number(where, above=1, eta_plus=eta_plus)
-    check_number(where, low=0, min_step_size=min_step_size, max_step_size=max_step_size)
-
-    def init(params: Params) -> ScaleByRpropState:
-        first = value_at(learning_rate, zero_count())
-        return ScaleByRpropState(
-            tree.slots_like(params, real=True, fill_value=first),
-            tree.slots_like(params),
-        )
-
-    def step(flow: Flow, state: ScaleByRpropState, params: Params = None, **_: Any) -> LeafStep:
-        del flow, params
-        return LeafStep(
-            _leaf,
-            slots=(state.step_sizes, state.prev_updates),
-            close=ScaleByRpropState,
-            operands={
-                "eta_minus": eta_minus,
-                "eta_plus": eta_plus,
-                "min_step_size": min_step_size,
-                "max_step_size": max_step_size,
-            },
-        )
-
-    return leafwise(step, init)
+    if jnp.iscomplexobj(g):
+        raise TypeError("scale_by_rprop: complex gradients have no sign; split them into two reals")
+    # Signs are multiplied, not numbers: a product of small ones would vanish.
+    agreement = jnp.sign(g) * jnp.sign(s.prev_updates)
+    longer = jnp.minimum(eta_plus * s.step_sizes, max_step_size)
+    shorter = jnp.maximum(eta_minus * s.step_sizes, min_step_size)
+    sizes = jnp.where(agreement > 0, longer, jnp.where(agreement < 0, shorter, s.step_sizes))
+    u = jnp.where(agreement < 0, 0, sizes * jnp.sign(g))
+    return u, s._replace(step_sizes=sizes, prev_updates=u)
 
 
-@recorded
+@build.recorded
 def rprop(
     learning_rate: ScalarOrSchedule,
     eta_minus: ScalarOrSchedule = 0.5,
     eta_plus: ScalarOrSchedule = 1.2,
     min_step_size: ScalarOrSchedule = 1e-6,
     max_step_size: ScalarOrSchedule = 50.0,
-) -> GradientTransformationExtraArgs:
+) -> build.Transformation:
     """Rprop (Riedmiller and Braun, 1993; the variant iRprop⁻).
 
     Args:

@@ -15,31 +15,36 @@ algorithms 2 and 4, section 7.2 (the decay).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
-from optx_core import (
-    GradientTransformationExtraArgs,
-    Params,
-    PyTree,
-    Scalar,
-    ScalarOrSchedule,
-    safe_increment,
-    tree,
-)
-from optx_core.build import (
-    Decay,
-    Flow,
-    LeafStep,
-    check_number,
-    decay_of,
-    leafwise,
-    recorded,
-    schedulable,
-    zero_count,
-)
+from optx_core import PyTree, build, tree
+
+
+def _factored_axes(shape: tuple[int, ...], least: int | None) -> tuple[int, int] | None:
+    """The second longest axis and the longest one, or None where the shape is not to be factored."""
+    if least is None or len(shape) < 2:
+        return None
+    *_, second, longest = sorted(range(len(shape)), key=lambda axis: shape[axis])
+    return (second, longest) if shape[second] >= least and shape[second] > 0 else None
+
+
+def _slots(p: Array, *, factored: bool, min_dim_size_to_factor: int, **_: Any) -> list[Array]:
+    """`v_row`, `v_col` and `v` of a parameter; those that it does not need hold one number."""
+    p = jnp.zeros_like(p, dtype=tree.slot_dtype(p, real=True))
+    axes = _factored_axes(p.shape, min_dim_size_to_factor if factored else None)
+    unused = jnp.zeros_like(jnp.reshape(jnp.sum(p), (1,)))
+    if axes is None:
+        return [unused, jnp.zeros_like(unused), p]
+    second, longest = axes
+    return [jnp.zeros_like(p.sum(longest)), jnp.zeros_like(p.sum(second)), unused]
+
+
+def _slot(place: int) -> build.Slot:
+    return build.slot(nonnegative=True, init=lambda p, **arguments: _slots(p, **arguments)[place])
 
 
 class FactoredState(NamedTuple):
@@ -53,42 +58,10 @@ class FactoredState(NamedTuple):
       v: v, likewise of the parameter's shape where it is not factored, else one number.
     """
 
-    count: jax.Array  # type: ignore[assignment]  # a field, though tuples have count()
-    v_row: PyTree
-    v_col: PyTree
-    v: PyTree
-
-
-def _factored_axes(shape: tuple[int, ...], least: int | None) -> tuple[int, int] | None:
-    """The second longest axis and the longest one, or None where the shape is not to be factored."""
-    if least is None or len(shape) < 2:
-        return None
-    *_, second, longest = sorted(range(len(shape)), key=lambda axis: shape[axis])
-    return (second, longest) if shape[second] >= least and shape[second] > 0 else None
-
-
-def _leaf(
-    g: jax.Array,
-    v_row: jax.Array,
-    v_col: jax.Array,
-    v: jax.Array,
-    *,
-    decay: Decay,
-    epsilon: Scalar,
-    least: int | None,
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    square = tree.abs_squared(g)
-    axes = _factored_axes(g.shape, least)
-    if axes is None:
-        v = decay.value * v + decay.complement * (square + epsilon)
-        return g * _inverse_root(v), v_row, v_col, v
-    second, longest = axes
-    v_row = decay.value * v_row + decay.complement * (jnp.mean(square, longest) + epsilon)
-    v_col = decay.value * v_col + decay.complement * (jnp.mean(_square_again(g), second) + epsilon)
-    mean = jnp.mean(v_row, second - (second > longest), keepdims=True)
-    rows = _inverse_root(v_row / jnp.where(mean > 0, mean, 1))
-    factor = jnp.expand_dims(rows, longest) * jnp.expand_dims(_inverse_root(v_col), second)
-    return g * factor, v_row, v_col, v
+    count: build.Count
+    v_row: Annotated[PyTree, _slot(0)]
+    v_col: Annotated[PyTree, _slot(1)]
+    v: Annotated[PyTree, _slot(2)]
 
 
 def _square_again(g: jax.Array) -> jax.Array:
@@ -101,16 +74,18 @@ def _inverse_root(x: jax.Array) -> jax.Array:
     return jnp.where(x > 0, jax.lax.rsqrt(jnp.where(x > 0, x, 1)), 0)
 
 
-@recorded
-@schedulable("decay_rate", "epsilon")
+@build.rule(FactoredState)
 def scale_by_factored_rms(
+    g: Array,
+    s: FactoredState,
+    /,
     factored: bool = True,
-    decay_rate: ScalarOrSchedule = 0.8,
-    step_offset: int | jax.Array = 0,
-    min_dim_size_to_factor: int = 128,
-    epsilon: ScalarOrSchedule = 1e-30,
+    decay_rate: build.Positive = 0.8,
+    step_offset: Annotated[Any, build.Number()] = 0,
+    min_dim_size_to_factor: build.PositiveInt = 128,
+    epsilon: build.Nonnegative = 1e-30,
     decay_rate_fn: Callable[[Any, Any], Any] | None = None,
-) -> GradientTransformationExtraArgs:
+) -> tuple[Array, FactoredState]:
     """Divides gradients by the root of their mean squares, which take little memory for matrices.
 
     Args:
@@ -135,39 +110,24 @@ def scale_by_factored_rms(
       >>> tx.init(jnp.zeros((2, 3))).v_row.shape
       (2,)
     """
-    check_number("scale_by_factored_rms", above=0, decay_rate=decay_rate)
-    check_number("scale_by_factored_rms", low=0, epsilon=epsilon)
-    check_number("scale_by_factored_rms", low=1, min_dim_size_to_factor=min_dim_size_to_factor)
-    least = min_dim_size_to_factor if factored else None
+    d = _decay_at(s.count - 1 - step_offset, decay_rate, decay_rate_fn)
+    square = build.abs_squared(g)
+    axes = _factored_axes(g.shape, min_dim_size_to_factor if factored else None)
+    if axes is None:
+        v = d * s.v + (1 - d) * (square + epsilon)
+        return g * _inverse_root(v), s._replace(v=v)
+    second, longest = axes
+    v_row = d * s.v_row + (1 - d) * (jnp.mean(square, longest) + epsilon)
+    v_col = d * s.v_col + (1 - d) * (jnp.mean(_square_again(g), second) + epsilon)
+    mean = jnp.mean(v_row, second - (second > longest), keepdims=True)
+    rows = _inverse_root(v_row / jnp.where(mean > 0, mean, 1))
+    factor = jnp.expand_dims(rows, longest) * jnp.expand_dims(_inverse_root(v_col), second)
+    return g * factor, s._replace(v_row=v_row, v_col=v_col)
 
-    def slots(p: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        axes = _factored_axes(p.shape, least)
-        unused = jnp.zeros_like(jnp.reshape(jnp.sum(p), (1,)))
-        if axes is None:
-            return unused, jnp.zeros_like(unused), jnp.zeros_like(p)
-        second, longest = axes
-        return jnp.zeros_like(p.sum(longest)), jnp.zeros_like(p.sum(second)), unused
 
-    def init(params: Params) -> FactoredState:
-        like = tree.slots_like(params, real=True)
-        v_row, v_col, v = (jax.tree.map(lambda p, k=k: slots(p)[k], like) for k in range(3))
-        return FactoredState(zero_count(), v_row, v_col, v)
-
-    def step(flow: Flow, state: FactoredState, params: Params = None, **_: Any) -> LeafStep:
-        del flow, params
-        return LeafStep(
-            _leaf,
-            reduced=(state.v_row, state.v_col, state.v),
-            close=lambda *v: FactoredState(safe_increment(state.count), *v),
-            operands={"decay": decay_at(state.count), "epsilon": epsilon, "least": least},
-        )
-
-    def decay_at(count: jax.Array) -> Decay:
-        since = count - jnp.asarray(step_offset, count.dtype)
-        if decay_rate_fn is not None:
-            return decay_of(decay_rate_fn(since, decay_rate))
-        t = jnp.maximum(since + 1, 1).astype(float)
-        complement = t ** -jnp.asarray(decay_rate, t.dtype)
-        return Decay(1 - complement, complement)
-
-    return leafwise(step, init)
+def _decay_at(since: Array, decay_rate: Any, decay_rate_fn: Any) -> build.DecayRate:
+    if decay_rate_fn is not None:
+        return build.rate_of(decay_rate_fn(since, decay_rate))
+    t = jnp.maximum(since + 1, 1).astype(jnp.asarray(decay_rate).dtype)
+    complement = t ** -jnp.asarray(decay_rate)
+    return build.DecayRate(1 - complement, complement)

@@ -88,13 +88,26 @@ def _moves(number: Any) -> bool:
 def _at(number: Any, count: jax.Array) -> Any:
     if isinstance(number, tuple):
         return tuple(_at(one, count) for one in number)
-    return evaluate(number, count) if callable(number) else number
+    return evaluate(number, count)
 
 
-def evaluate(schedule: Callable[[Any], Any], count: jax.Array) -> jax.Array:
-    """A schedule's value as an array, never narrower than float32."""
-    value = jnp.asarray(schedule(count))
-    return value.astype(at_least_float32(value.dtype) if is_inexact(value) else jnp.float32)
+def evaluate(value: Any, count: jax.Array, dtype: Any = None) -> Any:
+    """A number, or a schedule's value at a count.
+
+    Args:
+      value: a number, or a schedule of the number of updates so far.
+      count: that number.
+      dtype: the dtype of the result; by default a number stays as it is, and a schedule's value is an
+        array of at least float32.
+
+    Returns:
+      The number.
+    """
+    if callable(value):
+        value = jnp.asarray(value(count))
+        if dtype is None:
+            dtype = at_least_float32(value.dtype) if is_inexact(value) else jnp.float32
+    return value if dtype is None else jnp.asarray(value).astype(dtype)
 
 
 def _scheduled(

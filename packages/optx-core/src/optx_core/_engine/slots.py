@@ -83,3 +83,27 @@ def widened(tree: PyTree, fresh: bool = False) -> PyTree:
         return jnp.copy(wide) if fresh else wide
 
     return jax.tree.map(leaf, tree, is_leaf=is_placeholder)
+
+
+def map_slots(make: Any, params: PyTree) -> PyTree:
+    """The result of `make(p)` for each parameter; None where one has no gradient.
+
+    Args:
+      make: a function of one array.
+      params: a tree of arrays.
+
+    Returns:
+      A tree of the parameters' structure.
+    """
+
+    def slot(p: Any) -> Any:
+        if is_placeholder(p):
+            return p
+        return make(jnp.asarray(p)) if is_inexact(p) else None
+
+    return jax.tree.map(slot, params, is_leaf=is_placeholder)
+
+
+def copy_of(params: PyTree, dtype: Any = None) -> PyTree:
+    """The parameters in buffers of their own, in at least float32; None where there is no gradient."""
+    return map_slots(lambda p: jnp.copy(p).astype(slot_dtype(p, dtype)), params)

@@ -8,21 +8,23 @@ renews the state. Any object with these two attributes serves.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Self, TypeAlias
+from typing import Annotated, Any, NamedTuple, Self, TypeAlias
 
 import jax
 
+from optx_core._protocol.kinds import Number
 from optx_core._protocol.recorded import Recorded
 
 PyTree: TypeAlias = Any
 Params: TypeAlias = Any
 Updates: TypeAlias = Any
 OptState: TypeAlias = Any
-Scalar: TypeAlias = float | jax.Array
+Scalar: TypeAlias = Annotated[float | jax.Array, Number(schedule=False)]
 """A number: a Python float, a 0-d array or a traced value."""
 Schedule: TypeAlias = Callable[[Any], Any]
 """A value as a function of the step: takes a count of steps (0 at the first), returns a number."""
-ScalarOrSchedule: TypeAlias = Scalar | Schedule
+ScalarOrSchedule: TypeAlias = Annotated[float | jax.Array | Schedule, Number()]
+"""A number, or a schedule of it."""
 TransformInitFn: TypeAlias = Callable[[Params], OptState]
 TransformUpdateFn: TypeAlias = Callable[..., tuple[Updates, OptState]]
 
@@ -72,3 +74,9 @@ class GradientTransformationExtraArgs(GradientTransformation):
     It uses those it needs (`value=` and `grad=` for a line search, say), ignores the others and
     names what it lacks. Every transformation of optx is one.
     """
+
+
+Transformation: TypeAlias = GradientTransformationExtraArgs
+"""What a function that makes a transformation returns."""
+Mask: TypeAlias = PyTree | Callable[[Params], PyTree] | None
+"""Which leaves: a tree of bools, a prefix of one, a function from the parameters to one; None for all."""

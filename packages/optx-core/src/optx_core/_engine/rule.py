@@ -1,0 +1,333 @@
+"""`rule`: a transformation from its equations for one array.
+
+    class ScaleByLionState(NamedTuple):
+        count: Count
+        mu: Annotated[PyTree, slot(dtype="mu_dtype")]
+
+    @rule(ScaleByLionState)
+    def scale_by_lion(g, s, /, b1: Rate = 0.9, b2: Rate = 0.99, mu_dtype: DType = None):
+        return jnp.sign(b1 * s.mu + (1 - b1) * g), s._replace(mu=b2 * s.mu + (1 - b2) * g)
+
+The state's class says what each field is, the annotations what each argument is (`optx_core.build`).
+Everything else follows: `init`, `update`, range checks, schedules, the recorded call, operands that do not
+compile again, and one pass over each array together with the neighbours in a chain.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, Concatenate, Literal, ParamSpec, TypeAlias, get_args, get_origin, overload
+
+from optx_core._engine.leafwise import LeafStep
+from optx_core._engine.numbers import check_number, need_params, safe_increment, zero_count
+from optx_core._engine.rates import rate_of
+from optx_core._engine.scheduled import evaluate, schedulable
+from optx_core._engine.slots import copy_of, map_slots, slots_like
+from optx_core._engine.staged import leafwise
+from optx_core._protocol.kinds import Kind, Number, Slot, hints_of, is_number, kinds_of
+from optx_core._protocol.kinds import declared as declared_kind
+from optx_core._protocol.recorded import recorded
+from optx_core._protocol.types import (
+    EmptyState,
+    GradientTransformationExtraArgs,
+    OptState,
+    Params,
+    PyTree,
+)
+
+P = ParamSpec("P")
+Factory = Callable[P, GradientTransformationExtraArgs]
+Check: TypeAlias = Callable[..., None] | None
+Around: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]] | None
+
+
+@overload
+def rule(
+    state: None = None,
+    /,
+    *,
+    params: Literal[False] = False,
+    check: Check = None,
+    around: Around = None,
+) -> Callable[[Callable[Concatenate[Any, P], Any]], Factory[P]]: ...
+@overload
+def rule(
+    state: None = None, /, *, params: Literal[True], check: Check = None, around: Around = None
+) -> Callable[[Callable[Concatenate[Any, Any, P], Any]], Factory[P]]: ...
+@overload
+def rule(
+    state: type, /, *, params: Literal[False] = False, check: Check = None, around: Around = None
+) -> Callable[[Callable[Concatenate[Any, Any, P], Any]], Factory[P]]: ...
+@overload
+def rule(
+    state: type, /, *, params: Literal[True], check: Check = None, around: Around = None
+) -> Callable[[Callable[Concatenate[Any, Any, Any, P], Any]], Factory[P]]: ...
+def rule(
+    state: type | None = None,
+    /,
+    *,
+    params: bool = False,
+    check: Check = None,
+    around: Around = None,
+) -> Any:
+    """Makes a transformation of the equations for one array.
+
+    Args:
+      state: the class of the state, a NamedTuple whose fields are declared (`Count`, `Moment`,
+        `Annotated[PyTree, slot(...)]`); None for equations without a state.
+      params: whether the equations take the parameter. `update` then needs the parameters.
+      check: `check(**arguments)`, called with the numbers of the call, to refuse combinations that the
+        annotations cannot.
+      around: a decorator of the lifted equations `(g, *slots, p) -> (update, *slots)`, such as one that
+        gathers whole matrices.
+
+    Returns:
+      A decorator of `equations(g, s, /, ...)`, `equations(g, p, s, /, ...)` with `params`, without s where
+      there is no state. g is the update, p the parameter and s the state of this array; the others are the
+      transformation's arguments. The equations return the new update, or the pair of the new update and
+      `s._replace(...)`. Arrays are of at least float32. The result is a function of the arguments that
+      makes the transformation.
+
+    Raises:
+      TypeError: when the module is imported, if a field or an argument that needs a declaration has none.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from typing import NamedTuple
+      >>> from optx_core.build import ClosedRate, Moment, rule
+      >>> class HeavyBallState(NamedTuple):
+      ...     velocity: Moment
+      >>> @rule(HeavyBallState)
+      ... def heavy_ball(g, s, /, decay: ClosedRate = 0.9):
+      ...     velocity = decay * s.velocity + g
+      ...     return velocity, s._replace(velocity=velocity)
+      >>> tx = heavy_ball(0.5)
+      >>> tx
+      heavy_ball(decay=0.5)
+      >>> updates, state = tx.update(jnp.ones(2), tx.init(jnp.ones(2)))
+      >>> tx.update(jnp.ones(2), state)[0]
+      Array([1.5, 1.5], dtype=float32)
+    """
+
+    def decorate(equations: Callable[..., Any]) -> Any:
+        return _Rule(equations, state or EmptyState, params=params, around=around).factory(check)
+
+    return decorate
+
+
+class _Rule:
+    """The equations of one array and their declarations."""
+
+    def __init__(
+        self, equations: Callable[..., Any], state: Any, *, params: bool, around: Any
+    ) -> None:
+        self.equations, self.state, self.params = equations, state, params
+        self.where = equations.__name__
+        signature = inspect.signature(equations)
+        self.inputs = [*"g", *"p" * params, *"s" * (state is not EmptyState)]
+        if list(signature.parameters)[: len(self.inputs)] != self.inputs:
+            raise TypeError(f"{self.where}: the equations must begin with {', '.join(self.inputs)}")
+        self.arguments = list(signature.parameters.values())[len(self.inputs) :]
+        self.signature = signature.replace(
+            parameters=self.arguments, return_annotation=GradientTransformationExtraArgs
+        )
+        self.hints = {p.name: hints_of(equations).get(p.name) for p in self.arguments}
+        self.numbers = {k: kind for k, h in self.hints.items() if (kind := declared_kind(h))}
+        self._declare_fields()
+        self._check_declarations()
+        self.leaf = self._lift(around)
+
+    def _declare_fields(self) -> None:
+        fields = {
+            name: dataclasses.replace(kind, dtype=f"{name}_dtype")
+            if isinstance(kind, Slot) and not kind.dtype and f"{name}_dtype" in self.hints
+            else kind
+            for name, kind in kinds_of(self.state, self.equations.__globals__).items()
+        }
+        slots = {name: kind for name, kind in fields.items() if isinstance(kind, Slot)}
+        self.fields = fields
+        self.slots = [n for n, kind in slots.items() if not kind.constant and kind.init is None]
+        self.reduced = [n for n, kind in slots.items() if not kind.constant and kind.init]
+        self.constants = [n for n, kind in slots.items() if kind.constant]
+        self.counts = [n for n, kind in fields.items() if kind == Kind("count")]
+
+    def _check_declarations(self) -> None:
+        known = {*self.slots, *self.reduced, *self.constants, *self.counts}
+        for name in getattr(self.state, "_fields", ()):
+            if name not in known:
+                raise TypeError(
+                    f"{self.where}: {self.state.__name__}.{name} needs a declaration: Count, Moment or "
+                    "Annotated[PyTree, slot(...)]"
+                )
+        for parameter in self.arguments:
+            kind = self.numbers.get(parameter.name)
+            if kind is None and type(parameter.default) in (float, int):
+                raise TypeError(
+                    f"{self.where}: {parameter.name} needs a declaration: Rate, Positive, "
+                    "Nonnegative, Real, PositiveInt, ..."
+                )
+            if getattr(kind, "own_count", False) and not self.counts:
+                raise TypeError(f"{self.where}: {parameter.name} needs a state with a Count")
+        for name, kind in self.fields.items():
+            if isinstance(kind, Slot) and kind.dtype and kind.dtype not in self.hints:
+                raise TypeError(f"{self.where}: {name}'s dtype {kind.dtype!r} is no argument")
+        self.dtypes = {kind.dtype for kind in self.fields.values() if isinstance(kind, Slot)}
+
+    def _lift(self, around: Any) -> Callable[..., Any]:
+        """The equations as a `LeafStep` calls them: `(g, *slots, p) -> (update, *slots)`."""
+        names = [*self.slots, *self.reduced, *self.constants, *"p" * self.params]
+        renewed = [*self.slots, *self.reduced]
+        state, equations, inputs, counts = self.state, self.equations, self.inputs, self.counts
+
+        def leaf(g: Any, *arrays: Any, **operands: Any) -> Any:
+            given = dict(zip(names, arrays, strict=True))
+            p = given.pop("p", None)
+            s = state(**given, **{n: operands.pop(n) for n in counts})
+            seen = {"g": g, "p": p, "s": s}
+            result = equations(*(seen[name] for name in inputs), **operands)
+            if not renewed:
+                return result[0] if type(result) is tuple else result
+            update, new = result if type(result) is tuple else (result, s)
+            return (update, *(getattr(new, name) for name in renewed))
+
+        leaf.__module__, leaf.__name__ = equations.__module__, equations.__name__
+        leaf.__qualname__ = equations.__qualname__
+        lifted: Any = leaf if around is None else around(leaf)
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        lifted.__signature__ = inspect.Signature(
+            [inspect.Parameter(name, kind) for name in ("g", *names)]
+        )
+        return lifted
+
+    def factory(self, check: Callable[..., None] | None) -> Any:
+        """The function that makes the transformation."""
+
+        def make(*args: Any, **kwargs: Any) -> GradientTransformationExtraArgs:
+            bound = self.signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            self._check(bound.arguments)
+            if check is not None:
+                check(**bound.arguments)
+            return self._transformation(bound.arguments)
+
+        functools.update_wrapper(make, self.equations)
+        del make.__wrapped__  # type: ignore[attr-defined]
+        make.__annotations__ = {**self.hints, "return": GradientTransformationExtraArgs}
+        make.__signature__ = self.signature  # type: ignore[attr-defined]
+        scheduled = [
+            name
+            for name, kind in self.numbers.items()
+            if is_number(kind) and not getattr(kind, "own_count", False)
+        ]
+        return recorded(schedulable(*scheduled)(make))
+
+    def _check(self, arguments: dict[str, Any]) -> None:
+        for parameter in self.arguments:
+            name = parameter.name
+            kind, value = self.numbers.get(name), arguments[name]
+            optional = parameter.default is None or type(None) in get_args(self.hints[name])
+            if value is None and optional:
+                continue
+            if isinstance(kind, tuple):
+                _check_tuple(self.where, name, kind, value)
+            elif isinstance(kind, Number):
+                _check_one(self.where, name, kind, value)
+            else:
+                choices = _choices(self.hints[name])
+                if choices and value not in choices:
+                    shown = ", ".join(map(repr, choices))
+                    raise ValueError(f"{self.where}: {name} must be one of {shown}, not {value!r}")
+
+    def _transformation(self, arguments: dict[str, Any]) -> GradientTransformationExtraArgs:
+        fixed = {
+            name: self._operand(name, value)
+            for name, value in arguments.items()
+            if name not in self.dtypes
+        }
+        moving = [
+            name
+            for name, kind in self.numbers.items()
+            if getattr(kind, "own_count", False) and callable(arguments[name])
+        ]
+
+        def init(params: Params) -> OptState:
+            slots = {
+                name: _initial(kind, params, arguments)
+                for name, kind in self.fields.items()
+                if isinstance(kind, Slot)
+            }
+            return self.state(**{name: zero_count() for name in self.counts}, **slots)
+
+        def step(flow: Any, state: OptState, params: Params = None, **_: Any) -> LeafStep:
+            trees = {name: getattr(state, name) for name in self.fields}
+            counts = {name: safe_increment(trees[name]) for name in self.counts}
+            at = {name: evaluate(arguments[name], trees[self.counts[0]]) for name in moving}
+            rest = {name: trees[name] for name in self.constants}
+
+            def close(*new: PyTree) -> OptState:
+                named = zip((*self.slots, *self.reduced), new, strict=True)
+                return self.state(**dict(named), **rest, **counts)
+
+            return LeafStep(
+                self.leaf,
+                slots=tuple(trees[name] for name in self.slots),
+                reduced=tuple(trees[name] for name in self.reduced),
+                reads=(
+                    *rest.values(),
+                    *((need_params(flow.trail, params),) if self.params else ()),
+                ),
+                close=close,
+                operands={**fixed, **at, **counts},
+            )
+
+        return leafwise(step, init)
+
+    def _operand(self, name: str, value: Any) -> Any:
+        kind = self.numbers.get(name)
+        if isinstance(kind, tuple):
+            return tuple(_operand(k, v) for k, v in zip(kind, value, strict=True))
+        return _operand(kind, value)
+
+
+def _operand(kind: Any, value: Any) -> Any:
+    """What the equations see of an argument: numbers as floats, decay rates as `DecayRate`."""
+    if not isinstance(kind, Number) or kind.integer or value is None or callable(value):
+        return value
+    value = float(value) if isinstance(value, int) else value
+    return rate_of(value) if kind.rate else value
+
+
+def _initial(kind: Slot, params: Params, arguments: dict[str, Any]) -> PyTree:
+    dtype = arguments[kind.dtype] if kind.dtype else None
+    if kind.init is not None:
+        make = functools.partial(kind.init, **arguments)
+        return map_slots(lambda p: make(p), params)  # noqa: PLW0108 (a function of one argument)
+    if kind.fill == "params":
+        return copy_of(params, dtype)
+    fill = kind.fill(**arguments) if callable(kind.fill) else kind.fill
+    return slots_like(params, dtype, real=kind.nonnegative, fill_value=fill)
+
+
+def _check_one(where: str, name: str, kind: Number, value: Any) -> None:
+    if value is None:
+        raise TypeError(f"{where}: {name} must be a number, not None")
+    if kind.integer and (not isinstance(value, int) or isinstance(value, bool)):
+        raise ValueError(f"{where}: {name} must be an int of at least {kind.low}, not {value!r}")
+    check_number(where, **kind.bounds, **{name: value})
+
+
+def _check_tuple(where: str, name: str, kind: tuple[Any, ...], value: Any) -> None:
+    if not isinstance(value, tuple | list) or len(value) != len(kind):
+        raise TypeError(f"{where}: {name} must be {len(kind)} numbers, not {value!r}")
+    for place, (one, item) in enumerate(zip(kind, value, strict=True)):
+        _check_one(where, f"{name}[{place}]", one, item)
+
+
+def _choices(hint: Any) -> tuple[Any, ...]:
+    """The values that a `Literal` annotation allows."""
+    if get_origin(hint) is Literal:
+        return get_args(hint)
+    return tuple(choice for part in get_args(hint) for choice in _choices(part))
