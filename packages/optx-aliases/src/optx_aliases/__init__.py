@@ -9,7 +9,7 @@ __getattr__, __dir__, __all__ = table_of_contents(
     _elementwise.adabelief: ScaleByBeliefState adabelief scale_by_belief
     _elementwise.adadelta: ScaleByAdaDeltaState adadelta scale_by_adadelta
     _elementwise.adagrad: ScaleByRssState adagrad scale_by_rss
-    _elementwise.adam: ScaleByAdamState adam adamw scale_by_adam
+    _elementwise.adam: adam adamw
     _elementwise.adamax: adamax adamaxw scale_by_adamax
     _elementwise.adan: ScaleByAdanState adan scale_by_adan
     _elementwise.ademamix: ScaleByAdemamixState ademamix ademamix_alpha_schedule
@@ -71,6 +71,7 @@ __getattr__, __dir__, __all__ = table_of_contents(
     _parameter_free.momo: MomoState momo
     _parameter_free.momo_adam: MomoAdamState momo_adam
     _parameter_free.prodigy: ProdigyState prodigy
+    _transforms.adam: ScaleByAdamState scale_by_adam
     _transforms.factored: FactoredState scale_by_factored_rms
     _transforms.param_block: scale_by_param_block_norm scale_by_param_block_rms
     _transforms.rms: ScaleByRmsState ScaleByRmsWithCountState scale_by_rms

@@ -13,10 +13,8 @@ from optx_aliases._elementwise.adadelta import scale_by_adadelta as scale_by_ada
 from optx_aliases._elementwise.adagrad import ScaleByRssState as ScaleByRssState
 from optx_aliases._elementwise.adagrad import adagrad as adagrad
 from optx_aliases._elementwise.adagrad import scale_by_rss as scale_by_rss
-from optx_aliases._elementwise.adam import ScaleByAdamState as ScaleByAdamState
 from optx_aliases._elementwise.adam import adam as adam
 from optx_aliases._elementwise.adam import adamw as adamw
-from optx_aliases._elementwise.adam import scale_by_adam as scale_by_adam
 from optx_aliases._elementwise.adamax import adamax as adamax
 from optx_aliases._elementwise.adamax import adamaxw as adamaxw
 from optx_aliases._elementwise.adamax import scale_by_adamax as scale_by_adamax
@@ -150,6 +148,8 @@ from optx_aliases._parameter_free.momo_adam import MomoAdamState as MomoAdamStat
 from optx_aliases._parameter_free.momo_adam import momo_adam as momo_adam
 from optx_aliases._parameter_free.prodigy import ProdigyState as ProdigyState
 from optx_aliases._parameter_free.prodigy import prodigy as prodigy
+from optx_aliases._transforms.adam import ScaleByAdamState as ScaleByAdamState
+from optx_aliases._transforms.adam import scale_by_adam as scale_by_adam
 from optx_aliases._transforms.factored import FactoredState as FactoredState
 from optx_aliases._transforms.factored import scale_by_factored_rms as scale_by_factored_rms
 from optx_aliases._transforms.param_block import scale_by_param_block_norm as scale_by_param_block_norm

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from optx_second_order._graph import Graph, Operation, Variable, inner_jaxpr, is_literal
-from optx_second_order._piecewise import is_piecewise_linear
+from optx_second_order._piecewise import is_piecewise_linear, tangent_program
 
 _ELEMENTWISE = frozenset({
     "abs", "acos", "acosh", "add", "add_any", "and", "asin", "asinh", "atan", "atan2", "atanh",
@@ -78,7 +78,7 @@ def find_link(graph: Graph, node: Variable, fixed: set[Variable]) -> Link | None
             return None  # something else than the product reads it too
         if link is not None:
             continue
-        if _is_elementwise(operation, node.size):
+        if _is_elementwise(operation, read, node.size):
             moving.update(operation.results)
             continue
         link = _product_link(graph, operation, read, node, fixed)
@@ -107,10 +107,16 @@ def _in(operand: Any, variables: set[Variable]) -> bool:
     return not is_literal(operand) and operand in variables
 
 
-def _is_elementwise(operation: Operation, size: int) -> bool:
+def _is_elementwise(operation: Operation, moving: Sequence[int], size: int) -> bool:
     if any(result.size != size for result in operation.results):
         return False
-    return operation.name in _REORDERING_NOTHING or _elementwise_inside(operation.equation)
+    if operation.name in _REORDERING_NOTHING:
+        return True
+    if operation.name == "custom_jvp_call":  # its derivative rule need not follow from its value
+        rule = tangent_program(operation.equation, moving)
+        if not all(_elementwise_inside(e) or _fills(e) for e in rule.eqns):
+            return False
+    return _elementwise_inside(operation.equation)
 
 
 def _elementwise_inside(equation: Any) -> bool:
@@ -145,6 +151,8 @@ def _product_link(
     if list(a_c) != sorted(a_c) or any(n != 1 for n in free):
         return None
     target = operation.results[0]
+    if not all(jnp.issubdtype(v.dtype, jnp.floating) for v in (activation, target)):
+        return None
     return Link(
         source=node,
         activation=activation,

@@ -1,8 +1,11 @@
-"""How values depend on a perturbation: not at all, piecewise linearly, or otherwise.
+"""How values depend on a perturbation: locally constant, piecewise linear, or nonlinear.
 
-Level 0: locally constant. Level 1: piecewise linear. Level 2: anything else. Where a network is
+Level 0: locally constant. Level 1: real and piecewise linear. Level 2: anything else. Where a network is
 piecewise linear up to its outputs (ReLU, max pooling, absolute values, ...), its Hessian is the
-Gauss–Newton matrix, since no second derivative of the network itself contributes.
+Gauss–Newton matrix: the second derivative of the network itself is zero.
+
+The rules below hold for real values. A complex value that is not constant is always at level 2, so that the
+real value it is made from ends the piecewise linear part.
 """
 
 from __future__ import annotations
@@ -11,20 +14,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.extend import core as jex
 
 from optx_second_order._graph import Graph, Operation, Variable, is_literal
 
-_CONSTANT = frozenset({
-    "lt", "le", "gt", "ge", "eq", "ne", "sign", "floor", "ceil", "round", "is_finite", "argmax",
-    "argmin", "stop_gradient", "and", "or", "not", "xor", "lt_to", "le_to", "eq_to",
-})  # fmt: skip
+_CONSTANT = frozenset({"sign", "floor", "ceil", "round", "stop_gradient"})
 _LINEAR = frozenset({
     "add", "sub", "neg", "max", "min", "abs", "add_any", "reshape", "transpose", "squeeze",
     "expand_dims", "broadcast_in_dim", "reduce_sum", "reduce_max", "reduce_min", "concatenate",
-    "pad", "slice", "rev", "copy", "copy_p", "cumsum", "cummax", "cummin", "real", "imag",
-    "reduce_window_max", "reduce_window_min", "reduce_window_sum", "optimization_barrier",
-    "sharding_constraint", "reduce_precision", "name",
+    "pad", "slice", "rev", "copy", "copy_p", "cumsum", "cummax", "cummin", "reduce_window_max",
+    "reduce_window_min", "reduce_window_sum", "optimization_barrier", "sharding_constraint",
+    "reduce_precision", "name", "clamp", "convert_element_type",
 })  # fmt: skip
 _BILINEAR = frozenset({"mul", "dot_general", "conv_general_dilated"})
 _INDEXED = frozenset({"gather", "dynamic_slice"})
@@ -36,17 +37,18 @@ def levels_after(operation: Any, levels: Sequence[int], *, in_rule: bool = False
 
     Args:
       operation: an equation of a traced program.
-      levels: of its operands.
-      in_rule: whether the program is a derivative rule; a function with a rule of its own inside
-        another one's rule is not looked into.
+      levels: the levels of its operands.
+      in_rule: whether the program is a derivative rule. Inside a rule, a function with a derivative
+        rule of its own counts as nonlinear.
     """
-    name, params, count = operation.primitive.name, operation.params, len(operation.outvars)
-    if not any(levels) or name in _CONSTANT:
+    name, params = operation.primitive.name, operation.params
+    if not any(levels):
         level = 0
-    elif name == "convert_element_type":
-        floats = jax.numpy.issubdtype(params["new_dtype"], jax.numpy.floating)
-        level = levels[0] if floats else 0
-    elif name in _LINEAR or name == "clamp":
+    elif any(_has(jnp.complexfloating, v) for v in (*operation.invars, *operation.outvars)):
+        level = 2
+    elif name in _CONSTANT:
+        level = 0
+    elif name in _LINEAR:
         level = max(levels)
     elif name == "select_n":
         level = max(levels[1:])
@@ -63,7 +65,11 @@ def levels_after(operation: Any, levels: Sequence[int], *, in_rule: bool = False
         return _custom_levels(operation, levels)
     else:
         level = 2
-    return [level] * count
+    return [level if _has(jnp.inexact, v) else 0 for v in operation.outvars]
+
+
+def _has(kind: Any, operand: Any) -> bool:
+    return jnp.issubdtype(operand.aval.dtype, kind)
 
 
 def jaxpr_levels(jaxpr: Any, levels: Sequence[int], *, in_rule: bool = False) -> list[int]:
@@ -79,14 +85,15 @@ def jaxpr_levels(jaxpr: Any, levels: Sequence[int], *, in_rule: bool = False) ->
     return [level(v) for v in jaxpr.outvars]
 
 
-def _custom_levels(equation: Any, levels: Sequence[int]) -> list[int]:
-    """A function with its own derivative is judged by that derivative, not by its value.
+def tangent_program(equation: Any, moving: Sequence[int]) -> Any:
+    """The program (operands, tangents) ↦ tangents of the results, for a call with a derivative rule.
 
-    It is piecewise linear if its tangent is locally constant in the arguments.
+    Args:
+      equation: the call.
+      moving: the positions of the operands that have a tangent.
     """
     avals = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in equation.invars]
     run = Operation(equation, (), ())
-    moving = [i for i, level in enumerate(levels) if level]
 
     def tangent(primals: list[Any], tangents: list[Any]) -> Any:
         def restricted(*parts: Any) -> list[Any]:
@@ -97,9 +104,17 @@ def _custom_levels(equation: Any, levels: Sequence[int]) -> list[int]:
 
         return jax.jvp(restricted, [primals[i] for i in moving], tangents)[1]
 
-    closed = jax.make_jaxpr(tangent)(avals, [avals[i] for i in moving])
+    return jax.make_jaxpr(tangent)(avals, [avals[i] for i in moving]).jaxpr
+
+
+def _custom_levels(equation: Any, levels: Sequence[int]) -> list[int]:
+    """The levels of a call with a derivative rule of its own, judged by that rule.
+
+    It is piecewise linear if its tangent is locally constant in the operands.
+    """
+    moving = [i for i, level in enumerate(levels) if level]
     given = [min(level, 1) for level in levels] + [0] * len(moving)
-    slopes = jaxpr_levels(closed.jaxpr, given, in_rule=True)
+    slopes = jaxpr_levels(tangent_program(equation, moving), given, in_rule=True)
     return [2 if slope else max(levels) for slope in slopes]
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from optx_aliases._elementwise.adam import ScaleByAdamState
+from optx_aliases._transforms.adam import ScaleByAdamState
 from optx_aliases._transforms.weight_decay import decayed
 from optx_core import (
     GradientTransformationExtraArgs,

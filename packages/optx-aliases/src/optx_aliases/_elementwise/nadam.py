@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from optx_aliases._elementwise.adam import scale_by_adam
+from optx_aliases._transforms.adam import scale_by_adam
 from optx_aliases._transforms.weight_decay import decayed
 from optx_core import (
     GradientTransformationExtraArgs,

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from optx_aliases._elementwise.adam import scale_by_adam
+from optx_aliases._transforms.adam import scale_by_adam
 from optx_core import (
     GradientTransformationExtraArgs,
     Params,

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from optx_aliases._elementwise.adam import ScaleByAdamState
+from optx_aliases._transforms.adam import ScaleByAdamState
 from optx_aliases._transforms.moments import corrected_mean
 from optx_core import (
     GradientTransformationExtraArgs,

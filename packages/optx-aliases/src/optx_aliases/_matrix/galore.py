@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from optx_aliases._elementwise.adam import scale_by_adam
+from optx_aliases._transforms.adam import scale_by_adam
 from optx_aliases._matrix.explicit_mesh import laid, whole
 from optx_aliases._matrix.matrices import (
     PLAIN,
