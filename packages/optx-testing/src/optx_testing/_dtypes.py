@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from optx_core.build import call_of
+from optx_core import build
 from optx_testing._subject import (
     BrokenPromiseError,
     Subject,
@@ -21,9 +21,11 @@ PROMISE = 5
 
 def check(subject: Subject, *, complex_params: bool = True, **_: Any) -> None:
     """Checks the promise."""
-    call = call_of(subject.tx)
+    call = build.call_of(subject.tx)
+    kinds = {} if call is None else build.kinds_of(call.function)
     asked = call is not None and any(
-        value is not None for name, value in call.arguments.items() if name.endswith("dtype")
+        value is not None and kinds.get(name) == build.Kind("dtype")
+        for name, value in call.arguments.items()
     )
     for dtype in (jnp.bfloat16, jnp.float16):
         params = jax.tree.map(lambda p, d=dtype: p.astype(d), subject.params)
@@ -42,8 +44,9 @@ def check(subject: Subject, *, complex_params: bool = True, **_: Any) -> None:
         updates, state = jax.jit(subject.steps)(params)
         _check_dtypes(updates, subject.gradients(params))
         assert_finite(PROMISE, "updates of complex parameters", updates)
-        for path, x in leaves_with_paths(state):
-            if (path.endswith(".nu") or ".nu[" in path) and jnp.iscomplexobj(x):
+        pairs = zip(leaves_with_paths(state), build.leaf_kinds(state), strict=True)
+        for (path, x), leaf in pairs:
+            if getattr(leaf.kind, "nonnegative", False) and jnp.iscomplexobj(x):
                 raise BrokenPromiseError(PROMISE, f"state{path}: a second moment is real")
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from optx_core.build import call_of
+from optx_core import build
 from optx_testing._subject import BrokenPromiseError, Subject, assert_close
 
 PROMISE = 7
@@ -16,7 +15,7 @@ PROMISE = 7
 
 def check(subject: Subject, *, static: tuple[str, ...] = (), **_: Any) -> None:
     """Checks the promise, where the transformation is recorded."""
-    call = call_of(subject.tx)
+    call = build.call_of(subject.tx)
     if call is None:
         return
     numbers = {
@@ -41,11 +40,11 @@ def check(subject: Subject, *, static: tuple[str, ...] = (), **_: Any) -> None:
     for row in range(2):
         rows = jax.tree.map(lambda x, k=row: x[k], made)
         assert_close(PROMISE, "with traced hyper-parameters: updates", rows, expected)
-    annotations = inspect.signature(call.function).parameters
+    kinds = build.kinds_of(call.function)
     scheduled = {
         name: (lambda count, v=value: jnp.full_like(count, v, float))
         for name, value in numbers.items()
-        if "Schedule" in str(annotations[name].annotation)
+        if getattr(kinds.get(name), "schedule", False)
     }
     if not scheduled:
         return

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from optx_core._engine.flow import Flow
+from optx_core import OptState, Params, build, with_extra_args_support
 from optx_core._engine.staged import staged
-from optx_core._protocol.extra_args import check_transformation_like, with_extra_args_support
-from optx_core._protocol.recorded import recorded
-from optx_core._protocol.types import GradientTransformationExtraArgs, OptState, Params
 
 
-@recorded
-def chain(*transformations: Any) -> GradientTransformationExtraArgs:
+@build.recorded
+def chain(*transformations: Any) -> build.Transformation:
     """Applies transformations one after another.
 
     Neighbours that treat each array by itself run as one pass over each array.
@@ -34,14 +31,14 @@ def chain(*transformations: Any) -> GradientTransformationExtraArgs:
       chain(clip_by_global_norm(max_norm=1.0), scale(step_size=-0.1))
     """
     for place, tx in enumerate(transformations):
-        check_transformation_like(f"chain: argument {place}: a chain", tx)
+        build.check_transformation_like(f"chain: argument {place}: a chain", tx)
     members = tuple(map(with_extra_args_support, transformations))
 
     def init(params: Params) -> tuple[OptState, ...]:
         return tuple(tx.init(params) for tx in members)
 
     def stages(
-        flow: Flow, state: tuple[OptState, ...], params: Params = None, **extra_args: Any
+        flow: build.Flow, state: tuple[OptState, ...], params: Params = None, **extra_args: Any
     ) -> Callable[[], tuple[OptState, ...]]:
         _check_state(flow.trail, state, len(members))
         finish = [
@@ -53,8 +50,8 @@ def chain(*transformations: Any) -> GradientTransformationExtraArgs:
     return staged(init, stages)
 
 
-@recorded
-def named_chain(*transformations: tuple[str, Any]) -> GradientTransformationExtraArgs:
+@build.recorded
+def named_chain(*transformations: tuple[str, Any]) -> build.Transformation:
     """Applies transformations one after another, and names their states.
 
     Args:
@@ -78,7 +75,7 @@ def named_chain(*transformations: tuple[str, Any]) -> GradientTransformationExtr
             raise TypeError(
                 f"named_chain: argument {place} must be (name, transformation), not {pair!r}"
             )
-        check_transformation_like(f"named_chain: {pair[0]!r}: a chain", pair[1])
+        build.check_transformation_like(f"named_chain: {pair[0]!r}: a chain", pair[1])
     names = [name for name, _ in transformations]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -89,7 +86,7 @@ def named_chain(*transformations: tuple[str, Any]) -> GradientTransformationExtr
         return {name: tx.init(params) for name, tx in members.items()}
 
     def stages(
-        flow: Flow, state: dict[str, OptState], params: Params = None, **extra_args: Any
+        flow: build.Flow, state: dict[str, OptState], params: Params = None, **extra_args: Any
     ) -> Callable[[], dict[str, OptState]]:
         finish = {
             name: flow.through(tx, state[name], params, **extra_args)

@@ -6,13 +6,9 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from optx_core._engine.flow import Flow
-from optx_core._engine.labels import keep_where, mask_like
+from optx_core import Params, PyTree, build, tree, with_extra_args_support
+from optx_core._engine.labels import keep_where
 from optx_core._engine.staged import staged
-from optx_core._protocol.absent import flatten
-from optx_core._protocol.extra_args import check_transformation_like, with_extra_args_support
-from optx_core._protocol.recorded import recorded
-from optx_core._protocol.types import GradientTransformationExtraArgs, OptState, Params, PyTree
 
 
 class MaskedState(NamedTuple):
@@ -22,16 +18,16 @@ class MaskedState(NamedTuple):
       inner_state: the inner transformation's state, with masked nodes where nothing is kept.
     """
 
-    inner_state: OptState
+    inner_state: build.InnerState
 
 
-@recorded
+@build.recorded
 def masked(
     inner: Any,
     mask: PyTree | Callable[[Params], PyTree],
     *,
     mask_compatible_extra_args: bool = False,
-) -> GradientTransformationExtraArgs:
+) -> build.Transformation:
     """Applies a transformation to some leaves, and leaves the others as they are.
 
     The inner transformation owns no state for the others and does no work for them.
@@ -58,16 +54,16 @@ def masked(
       >>> kernels = lambda params: jax.tree.map(lambda p: p.ndim > 1, params)
       >>> tx = masked(add_decayed_weights(1e-4), kernels)
     """
-    check_transformation_like("masked", inner)
+    build.check_transformation_like("masked", inner)
     inner = with_extra_args_support(inner)
 
     def init(params: Params) -> MaskedState:
-        return MaskedState(inner.init(keep_where(mask_like(mask, params, "masked"), params)))
+        return MaskedState(inner.init(keep_where(tree.mask_like(mask, params, "masked"), params)))
 
     def stages(
-        flow: Flow, state: MaskedState, params: Params = None, **extra_args: Any
+        flow: build.Flow, state: MaskedState, params: Params = None, **extra_args: Any
     ) -> Callable[[], MaskedState]:
-        flags = mask_like(mask, flow.skeleton if params is None else params, "masked")
+        flags = tree.mask_like(mask, flow.skeleton if params is None else params, "masked")
         extra = {
             name: keep_where(flags, value)
             if (mask_compatible_extra_args or name == "grad") and flow.has_structure_of(value)
@@ -93,14 +89,14 @@ def _of_a_part(
     function: Callable[..., Any], flags: PyTree, params: Params, gives_tree: bool
 ) -> Callable[..., Any]:
     """A function of all parameters as one of those whose flag is True; the others stay as they are."""
-    others, structure = flatten(params)
+    others, structure = tree.flatten(params)
     keep = structure.flatten_up_to(flags)
 
     @functools.wraps(function)  # whose signature says which extra arguments it takes
     def of_part(part: Params, *args: Any, **kwargs: Any) -> Any:
         leaves = [
             mine if flag else other
-            for mine, other, flag in zip(flatten(part)[0], others, keep, strict=True)
+            for mine, other, flag in zip(tree.flatten(part)[0], others, keep, strict=True)
         ]
         made = function(structure.unflatten(leaves), *args, **kwargs)
         return keep_where(flags, made) if gives_tree else made

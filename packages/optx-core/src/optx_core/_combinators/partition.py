@@ -7,14 +7,10 @@ from typing import Any, NamedTuple
 
 import jax
 
+from optx_core import Params, PyTree, build, tree
 from optx_core._combinators.masked import masked
-from optx_core._engine.flow import Flow
 from optx_core._engine.labels import plain_path, show_path, spread
 from optx_core._engine.staged import staged
-from optx_core._protocol.absent import flatten, is_placeholder
-from optx_core._protocol.extra_args import check_transformation_like
-from optx_core._protocol.recorded import recorded
-from optx_core._protocol.types import GradientTransformationExtraArgs, OptState, Params, PyTree
 
 
 class PartitionState(NamedTuple):
@@ -24,16 +20,16 @@ class PartitionState(NamedTuple):
       inner_states: the state of each group's transformation by label, each a `MaskedState`.
     """
 
-    inner_states: dict[Hashable, OptState]
+    inner_states: build.InnerState
 
 
-@recorded
+@build.recorded
 def partition(
     transforms: Mapping[Hashable, Any],
     param_labels: PyTree | Callable[[Params], PyTree],
     *,
     mask_compatible_extra_args: bool = False,
-) -> GradientTransformationExtraArgs:
+) -> build.Transformation:
     """Applies to each group of leaves its own transformation.
 
     Args:
@@ -67,17 +63,17 @@ def parted(
     param_labels: PyTree | Callable[[Params], PyTree],
     mask_compatible_extra_args: bool = False,
     all_used: bool = True,
-) -> GradientTransformationExtraArgs:
+) -> build.Transformation:
     """The transformation that `partition` makes; `all_used` refuses transforms without a leaf."""
     if not isinstance(transforms, Mapping):
         raise TypeError(f"{where}: transforms must be a dict by label, not {transforms!r}")
     for label, tx in transforms.items():
-        check_transformation_like(f"{where}: {label!r}: a partition", tx)
+        build.check_transformation_like(f"{where}: {label!r}: a partition", tx)
     transforms = dict(transforms)
 
-    def groups(tree: PyTree) -> dict[Hashable, GradientTransformationExtraArgs]:
-        labels = spread(param_labels, tree, where)
-        leaves, structure = flatten(labels)
+    def groups(like: PyTree) -> dict[Hashable, build.Transformation]:
+        labels = spread(param_labels, like, where)
+        leaves, structure = tree.flatten(labels)
         return {
             label: masked(
                 tx,
@@ -92,7 +88,7 @@ def parted(
         return PartitionState({label: tx.init(params) for label, tx in groups(params).items()})
 
     def stages(
-        flow: Flow, state: PartitionState, params: Params = None, **extra_args: Any
+        flow: build.Flow, state: PartitionState, params: Params = None, **extra_args: Any
     ) -> Callable[[], PartitionState]:
         finish = {
             label: flow.through(tx, state.inner_states[label], params, **extra_args)
@@ -106,10 +102,10 @@ def parted(
 def _check_labels(
     labels: PyTree, params: Params, transforms: Mapping[Hashable, Any], all_used: bool
 ) -> None:
-    pairs, _ = jax.tree_util.tree_flatten_with_path(params, is_leaf=is_placeholder)
+    pairs, _ = jax.tree_util.tree_flatten_with_path(params, is_leaf=tree.is_placeholder)
     where: dict[Hashable, list[str]] = {}
-    for (path, leaf), label in zip(pairs, flatten(labels)[0], strict=True):
-        if not is_placeholder(leaf):
+    for (path, leaf), label in zip(pairs, tree.flatten(labels)[0], strict=True):
+        if not tree.is_placeholder(leaf):
             where.setdefault(label, []).append(show_path(plain_path(path)))
     unknown = [label for label in where if label not in transforms]
     if unknown:

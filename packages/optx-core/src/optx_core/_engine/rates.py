@@ -34,6 +34,9 @@ class DecayRate:
     def __rtruediv__(self, other: Any) -> Any:
         return other / self.value
 
+    def __sub__(self, other: Any) -> Any:
+        return self.value - (other.value if isinstance(other, DecayRate) else other)
+
     def __rsub__(self, other: Any) -> Any:
         return self.complement if _is_one(other) else other - self.value
 

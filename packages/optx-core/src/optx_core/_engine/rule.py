@@ -18,16 +18,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Concatenate, Literal, ParamSpec, TypeAlias, get_args, get_origin, overload
 
+from optx_core._engine.keys import ArrayKey, key_of, numbered
 from optx_core._engine.leafwise import LeafStep
 from optx_core._engine.numbers import check_number, need_params, safe_increment, zero_count
 from optx_core._engine.rates import rate_of
 from optx_core._engine.scheduled import evaluate, schedulable
 from optx_core._engine.slots import copy_of, map_slots, slots_like
 from optx_core._engine.staged import leafwise
-from optx_core._protocol.kinds import Kind, Number, Slot, hints_of, is_number, kinds_of
+from optx_core._protocol.kinds import Kind, Number, Slot, hints_of, is_count, is_number, kinds_of
 from optx_core._protocol.kinds import declared as declared_kind
 from optx_core._protocol.recorded import recorded
 from optx_core._protocol.types import (
@@ -42,6 +43,7 @@ P = ParamSpec("P")
 Factory = Callable[P, GradientTransformationExtraArgs]
 Check: TypeAlias = Callable[..., None] | None
 Around: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]] | None
+Fields: TypeAlias = Mapping[str, Slot] | None
 
 
 @overload
@@ -50,26 +52,46 @@ def rule(
     /,
     *,
     params: Literal[False] = False,
+    fields: Fields = None,
     check: Check = None,
     around: Around = None,
 ) -> Callable[[Callable[Concatenate[Any, P], Any]], Factory[P]]: ...
 @overload
 def rule(
-    state: None = None, /, *, params: Literal[True], check: Check = None, around: Around = None
+    state: None = None,
+    /,
+    *,
+    params: Literal[True],
+    fields: Fields = None,
+    check: Check = None,
+    around: Around = None,
 ) -> Callable[[Callable[Concatenate[Any, Any, P], Any]], Factory[P]]: ...
 @overload
 def rule(
-    state: type, /, *, params: Literal[False] = False, check: Check = None, around: Around = None
+    state: type,
+    /,
+    *,
+    params: Literal[False] = False,
+    fields: Fields = None,
+    check: Check = None,
+    around: Around = None,
 ) -> Callable[[Callable[Concatenate[Any, Any, P], Any]], Factory[P]]: ...
 @overload
 def rule(
-    state: type, /, *, params: Literal[True], check: Check = None, around: Around = None
+    state: type,
+    /,
+    *,
+    params: Literal[True],
+    fields: Fields = None,
+    check: Check = None,
+    around: Around = None,
 ) -> Callable[[Callable[Concatenate[Any, Any, Any, P], Any]], Factory[P]]: ...
 def rule(
     state: type | None = None,
     /,
     *,
     params: bool = False,
+    fields: Fields = None,
     check: Check = None,
     around: Around = None,
 ) -> Any:
@@ -79,6 +101,7 @@ def rule(
       state: the class of the state, a NamedTuple whose fields are declared (`Count`, `Moment`,
         `Annotated[PyTree, slot(...)]`); None for equations without a state.
       params: whether the equations take the parameter. `update` then needs the parameters.
+      fields: declarations in place of the class's own, such as other initial values, by field.
       check: `check(**arguments)`, called with the numbers of the call, to refuse combinations that the
         annotations cannot.
       around: a decorator of the lifted equations `(g, *slots, p) -> (update, *slots)`, such as one that
@@ -89,7 +112,7 @@ def rule(
       there is no state. g is the update, p the parameter and s the state of this array; the others are the
       transformation's arguments. The equations return the new update, or the pair of the new update and
       `s._replace(...)`. Arrays are of at least float32. The result is a function of the arguments that
-      makes the transformation.
+      makes the transformation; its errors name it without leading underscores.
 
     Raises:
       TypeError: when the module is imported, if a field or an argument that needs a declaration has none.
@@ -113,7 +136,8 @@ def rule(
     """
 
     def decorate(equations: Callable[..., Any]) -> Any:
-        return _Rule(equations, state or EmptyState, params=params, around=around).factory(check)
+        kind = state or EmptyState
+        return _Rule(equations, kind, params=params, fields=fields, around=around).factory(check)
 
     return decorate
 
@@ -122,13 +146,20 @@ class _Rule:
     """The equations of one array and their declarations."""
 
     def __init__(
-        self, equations: Callable[..., Any], state: Any, *, params: bool, around: Any
+        self,
+        equations: Callable[..., Any],
+        state: Any,
+        *,
+        params: bool,
+        fields: Fields,
+        around: Any,
     ) -> None:
         self.equations, self.state, self.params = equations, state, params
-        self.where = equations.__name__
+        self.where = equations.__name__.lstrip("_")
         signature = inspect.signature(equations)
         self.inputs = [*"g", *"p" * params, *"s" * (state is not EmptyState)]
-        if list(signature.parameters)[: len(self.inputs)] != self.inputs:
+        first = [name.lstrip("_") for name in list(signature.parameters)[: len(self.inputs)]]
+        if first != self.inputs:
             raise TypeError(f"{self.where}: the equations must begin with {', '.join(self.inputs)}")
         self.arguments = list(signature.parameters.values())[len(self.inputs) :]
         self.signature = signature.replace(
@@ -136,26 +167,27 @@ class _Rule:
         )
         self.hints = {p.name: hints_of(equations).get(p.name) for p in self.arguments}
         self.numbers = {k: kind for k, h in self.hints.items() if (kind := declared_kind(h))}
-        self._declare_fields()
+        self._declare_fields({**kinds_of(state, equations.__globals__), **(fields or {})})
         self._check_declarations()
         self.leaf = self._lift(around)
 
-    def _declare_fields(self) -> None:
+    def _declare_fields(self, kinds: Mapping[str, Any]) -> None:
         fields = {
             name: dataclasses.replace(kind, dtype=f"{name}_dtype")
             if isinstance(kind, Slot) and not kind.dtype and f"{name}_dtype" in self.hints
             else kind
-            for name, kind in kinds_of(self.state, self.equations.__globals__).items()
+            for name, kind in kinds.items()
         }
         slots = {name: kind for name, kind in fields.items() if isinstance(kind, Slot)}
         self.fields = fields
         self.slots = [n for n, kind in slots.items() if not kind.constant and kind.init is None]
         self.reduced = [n for n, kind in slots.items() if not kind.constant and kind.init]
         self.constants = [n for n, kind in slots.items() if kind.constant]
-        self.counts = [n for n, kind in fields.items() if kind == Kind("count")]
+        self.counts = [n for n, kind in fields.items() if is_count(kind)]
+        self.keys = [n for n, kind in fields.items() if kind == Kind("key")]
 
     def _check_declarations(self) -> None:
-        known = {*self.slots, *self.reduced, *self.constants, *self.counts}
+        known = {*self.slots, *self.reduced, *self.constants, *self.counts, *self.keys}
         for name in getattr(self.state, "_fields", ()):
             if name not in known:
                 raise TypeError(
@@ -164,13 +196,21 @@ class _Rule:
                 )
         for parameter in self.arguments:
             kind = self.numbers.get(parameter.name)
-            if kind is None and type(parameter.default) in (float, int):
+            named = kind or _choices(self.hints[parameter.name])
+            if not named and type(parameter.default) in (float, int):
                 raise TypeError(
                     f"{self.where}: {parameter.name} needs a declaration: Rate, Positive, "
                     "Nonnegative, Real, PositiveInt, ..."
                 )
+            if kind == Kind("key") and parameter.name not in self.keys:
+                raise TypeError(
+                    f"{self.where}: {parameter.name} needs a Key of its name in the state"
+                )
             if getattr(kind, "own_count", False) and not self.counts:
                 raise TypeError(f"{self.where}: {parameter.name} needs a state with a Count")
+        for name in self.keys:
+            if self.numbers.get(name) != Kind("key"):
+                raise TypeError(f"{self.where}: {name} must also be an argument, `{name}: Key`")
         for name, kind in self.fields.items():
             if isinstance(kind, Slot) and kind.dtype and kind.dtype not in self.hints:
                 raise TypeError(f"{self.where}: {name}'s dtype {kind.dtype!r} is no argument")
@@ -179,13 +219,16 @@ class _Rule:
     def _lift(self, around: Any) -> Callable[..., Any]:
         """The equations as a `LeafStep` calls them: `(g, *slots, p) -> (update, *slots)`."""
         names = [*self.slots, *self.reduced, *self.constants, *"p" * self.params]
+        names += ["index"] * bool(self.keys)
         renewed = [*self.slots, *self.reduced]
         state, equations, inputs, counts = self.state, self.equations, self.inputs, self.counts
+        keys = self.keys
 
         def leaf(g: Any, *arrays: Any, **operands: Any) -> Any:
             given = dict(zip(names, arrays, strict=True))
-            p = given.pop("p", None)
-            s = state(**given, **{n: operands.pop(n) for n in counts})
+            p, index = given.pop("p", None), given.pop("index", None)
+            drawn = {n: ArrayKey(operands.pop(n), index) for n in keys}
+            s = state(**given, **{n: operands.pop(n) for n in counts}, **drawn)
             seen = {"g": g, "p": p, "s": s}
             result = equations(*(seen[name] for name in inputs), **operands)
             if not renewed:
@@ -198,7 +241,7 @@ class _Rule:
         lifted: Any = leaf if around is None else around(leaf)
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
         lifted.__signature__ = inspect.Signature(
-            [inspect.Parameter(name, kind) for name in ("g", *names)]
+            [inspect.Parameter(n, kind) for n in ("update" if "g" in names else "g", *names)]
         )
         return lifted
 
@@ -220,7 +263,8 @@ class _Rule:
         scheduled = [
             name
             for name, kind in self.numbers.items()
-            if is_number(kind) and not getattr(kind, "own_count", False)
+            if is_number(kind)
+            and (isinstance(kind, tuple) or (kind.schedule and not kind.own_count))
         ]
         return recorded(schedulable(*scheduled)(make))
 
@@ -245,13 +289,13 @@ class _Rule:
         fixed = {
             name: self._operand(name, value)
             for name, value in arguments.items()
-            if name not in self.dtypes
+            if name not in self.dtypes and name not in self.keys
         }
-        moving = [
-            name
+        moving = {
+            name: kind.own_count if isinstance(kind.own_count, str) else self.counts[0]
             for name, kind in self.numbers.items()
             if getattr(kind, "own_count", False) and callable(arguments[name])
-        ]
+        }
 
         def init(params: Params) -> OptState:
             slots = {
@@ -259,17 +303,22 @@ class _Rule:
                 for name, kind in self.fields.items()
                 if isinstance(kind, Slot)
             }
-            return self.state(**{name: zero_count() for name in self.counts}, **slots)
+            keys = {name: key_of(arguments[name]) for name in self.keys}
+            return self.state(**{name: zero_count() for name in self.counts}, **keys, **slots)
 
         def step(flow: Any, state: OptState, params: Params = None, **_: Any) -> LeafStep:
             trees = {name: getattr(state, name) for name in self.fields}
             counts = {name: safe_increment(trees[name]) for name in self.counts}
-            at = {name: evaluate(arguments[name], trees[self.counts[0]]) for name in moving}
+            at = {
+                name: self._operand(name, evaluate(arguments[name], trees[count]))
+                for name, count in moving.items()
+            }
             rest = {name: trees[name] for name in self.constants}
+            keys = {name: trees[name] for name in self.keys}
 
             def close(*new: PyTree) -> OptState:
                 named = zip((*self.slots, *self.reduced), new, strict=True)
-                return self.state(**dict(named), **rest, **counts)
+                return self.state(**dict(named), **rest, **counts, **keys)
 
             return LeafStep(
                 self.leaf,
@@ -278,15 +327,18 @@ class _Rule:
                 reads=(
                     *rest.values(),
                     *((need_params(flow.trail, params),) if self.params else ()),
+                    *((numbered(flow.skeleton),) if keys else ()),
                 ),
                 close=close,
-                operands={**fixed, **at, **counts},
+                operands={**fixed, **at, **counts, **keys},
             )
 
         return leafwise(step, init)
 
     def _operand(self, name: str, value: Any) -> Any:
         kind = self.numbers.get(name)
+        if self.hints[name] is bool:
+            return bool(value)
         if isinstance(kind, tuple):
             return tuple(_operand(k, v) for k, v in zip(kind, value, strict=True))
         return _operand(kind, value)

@@ -18,7 +18,8 @@ from optx_core._engine.flow import Flow
 from optx_core._engine.numbers import safe_increment, zero_count
 from optx_core._engine.staged import staged
 from optx_core._protocol.dtypes import at_least_float32, is_inexact
-from optx_core._protocol.types import GradientTransformationExtraArgs, OptState, Params
+from optx_core._protocol.kinds import Count, InnerState
+from optx_core._protocol.types import GradientTransformationExtraArgs, Params
 
 P = ParamSpec("P")
 
@@ -31,8 +32,8 @@ class ScheduledState(NamedTuple):
       inner_state: the transformation's own state.
     """
 
-    count: jax.Array  # type: ignore[assignment]  # a field, though tuples have count()
-    inner_state: OptState
+    count: Count
+    inner_state: InnerState
 
 
 def schedulable(

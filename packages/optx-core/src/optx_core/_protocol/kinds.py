@@ -16,7 +16,7 @@ import types
 import typing
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, TypeAlias, Union
+from typing import Annotated, Any, NamedTuple, TypeAlias, Union
 
 import jax
 import numpy as np
@@ -33,7 +33,8 @@ class Number:
       below: values must be less than this.
       rate: whether equations see the number as a decay rate, whose `1 - b` and `1 - b**t` are exact.
       schedule: whether a schedule may be given in its place.
-      own_count: whether a schedule is evaluated at the state's own count, without a `ScheduledState`.
+      own_count: whether a schedule is evaluated at the state's own count, without a `ScheduledState`;
+        of several counts the first, or the field of this name.
       integer: whether the number is a plain int, which is part of the compiled program.
     """
 
@@ -43,7 +44,7 @@ class Number:
     below: float | None = None
     rate: bool = False
     schedule: bool = True
-    own_count: bool = False
+    own_count: bool | str = False
     integer: bool = False
 
     @property
@@ -66,13 +67,15 @@ class Slot:
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """A declaration without options.
+    """A declaration of another kind of field or argument.
 
     Attributes:
-      name: "count", "key", "inner", "measured" (fields), "dtype" (arguments).
+      name: "count", "key", "inner", "number" (fields), "dtype" (arguments).
+      measured: whether `metrics` reports the field.
     """
 
     name: str
+    measured: bool = False
 
 
 def slot(
@@ -119,11 +122,14 @@ Moment: TypeAlias = Annotated[Any, slot()]
 SecondMoment: TypeAlias = Annotated[Any, slot(nonnegative=True)]
 """The same without negative entries; real for complex parameters."""
 Key: TypeAlias = Annotated[Any, Kind("key")]
-"""A key of `jax.random`."""
+"""A key of `jax.random`, also the argument of that name that it comes from, a key or a seed. Equations see an
+`ArrayKey`: `s.key.at(s.count)` is the key of this array at this update."""
 InnerState: TypeAlias = Annotated[Any, Kind("inner")]
 """The state of a transformation inside this one, or a dict or tuple of them."""
-Measured: TypeAlias = Annotated[Any, Kind("measured")]
+Measured: TypeAlias = Annotated[Any, Kind("number", measured=True)]
 """A measurement, or a dict of measurements, that `metrics` reports."""
+MeasuredCount: TypeAlias = Annotated[Any, Kind("count", measured=True)]
+"""A count that `metrics` reports."""
 
 # Arguments. Equations see a number where a user may give a schedule, hence Any.
 Real: TypeAlias = Annotated[Any, Number()]
@@ -195,6 +201,16 @@ def declared(hint: Any) -> Any:
     return None
 
 
+def is_count(kind: Any) -> bool:
+    """Whether a declaration is that of a count of updates."""
+    return isinstance(kind, Kind) and kind.name == "count"
+
+
+def is_inner(kind: Any) -> bool:
+    """Whether a declaration is that of the state of another transformation."""
+    return isinstance(kind, Kind) and kind.name == "inner"
+
+
 def kinds_of(target: Any, namespace: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The declarations of a state class's fields or of a function's arguments, by name."""
     hints = hints_of(target, namespace)
@@ -219,32 +235,47 @@ def admits_number(hint: Any) -> bool:
     )
 
 
-def leaf_kinds(state: Any, kind: Any = None) -> list[tuple[tuple[str, ...], Any]]:
-    """For each leaf of a state the names of the fields above it and the innermost declaration.
+class LeafKind(NamedTuple):
+    """What `leaf_kinds` tells of a leaf.
+
+    Attributes:
+      path: its path, as Python writes it: "[0].mu['w']".
+      names: the fields, keys and places above it.
+      field: the place in `names` of the innermost field of a NamedTuple; -1 without one.
+      kind: the declaration of the innermost declared field; None without one.
+    """
+
+    path: str
+    names: tuple[str, ...]
+    field: int
+    kind: Any
+
+
+def leaf_kinds(state: Any) -> list[LeafKind]:
+    """The names above each leaf of a state, and the declaration of the field that it belongs to.
 
     Args:
       state: a tree.
-      kind: the declaration that holds where no field has one of its own.
 
     Returns:
-      A list of `(names, declaration or None)`, aligned with `jax.tree.leaves(state)`.
+      A list aligned with `jax.tree.leaves(state)`.
     """
-    found: list[tuple[tuple[str, ...], Any]] = []
-    _collect(state, (), kind, found)
-    return found
+    leaves: list[LeafKind] = []
+    _collect(state, LeafKind("", (), -1, None), leaves)
+    return leaves
 
 
-def _collect(node: Any, names: tuple[str, ...], kind: Any, found: list[Any]) -> None:
+def _collect(node: Any, above: LeafKind, leaves: list[LeafKind]) -> None:
     pairs, _ = jax.tree_util.tree_flatten_with_path(node, is_leaf=lambda x: x is not node)
     if len(pairs) == 1 and pairs[0][0] == ():
-        found.append((names, kind))
+        leaves.append(above)
         return
-    kinds = kinds_of(type(node)) if hasattr(node, "_fields") else {}
+    fields = getattr(node, "_fields", ())
+    kinds = kinds_of(type(node)) if fields else {}
     for path, child in pairs:
-        name = str(
-            getattr(path[-1], "name", getattr(path[-1], "key", getattr(path[-1], "idx", "")))
-        )
-        inner = kinds.get(name, kind)
-        if isinstance(inner, Kind) and inner.name == "inner":
-            inner = None
-        _collect(child, (*names, name), inner, found)
+        key = path[-1]
+        name = str(getattr(key, "name", getattr(key, "key", getattr(key, "idx", key))))
+        kind = kinds.get(name) if fields else above.kind
+        place = len(above.names) if fields else above.field
+        shown = above.path + jax.tree_util.keystr(path)
+        _collect(child, LeafKind(shown, (*above.names, name), place, kind), leaves)

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
-from optx_core._engine.scheduled import evaluate
-from optx_core._protocol.recorded import Call, call_of
-from optx_core._protocol.types import OptState, PyTree
-
-# Where a wrapper keeps the state of the transformation it wraps.
-_INNER_STATES = ("inner_state", "inner_opt_state", "fast_state")
-_INNER_ARGUMENTS = ("inner", "optimizer", "fast_optimizer", "base_optimizer")
-_COUNTERS = (
-    "notfinite_count",
-    "last_finite",
-    "total_notfinite",
-    "total_skipped",
-    "last_skipped",
-    "loss_scale",
-    "mini_step",
-    "gradient_step",
+from optx_core import OptState, PyTree, build
+from optx_core._wrappers.inject_hyperparams import (
+    InjectStatefulHyperparamsState,
+    WrappedScheduleState,
 )
 
 
@@ -51,7 +38,7 @@ def hyperparams(tx: Any, state: OptState) -> dict[str, Any]:
       >>> {name: float(value) for name, value in hyperparams(tx, state).items()}
       {'decay': 0.9, 'learning_rate': 0.5}
     """
-    if call_of(tx) is None:
+    if build.call_of(tx) is None:
         raise TypeError(
             f"hyperparams: {tx!r} was not made by a recorded function, so it has no names"
         )
@@ -79,84 +66,120 @@ def metrics(state: OptState) -> dict[str, Any]:
 
 
 def _walk(tx: Any, state: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    call = call_of(tx)
+    call = build.call_of(tx)
     if call is None:
         return
-    arguments = call.arguments
-    injected = getattr(state, "hyperparams", None)
-    if injected is not None:
-        for name, value in injected.items():
-            value = _current(name, value, arguments, state)  # noqa: PLW2901
-            yield (*path, call.name, name), value
+    if isinstance(state, InjectStatefulHyperparamsState):
+        for name, value in state.hyperparams.items():
+            yield (*path, call.name, name), _current(name, value, call.arguments, state)
         return
-    members = arguments.get("transformations")
-    if members is not None:
-        parts = state.values() if isinstance(state, dict) else state
-        for k, (member, part) in enumerate(zip(members, parts, strict=True)):
-            named = isinstance(member, tuple) and isinstance(member[0], str)
-            where = member[0] if named else str(k)
-            yield from _walk(member[1] if named else member, part, (*path, where))
-        return
-    transforms = arguments.get("transforms")
-    if transforms is not None and hasattr(state, "inner_states"):
-        for label, member in transforms.items():
-            inner = state.inner_states[label].inner_state
-            yield from _walk(member, inner, (*path, str(label)))
-        return
+    members = list(_members(call))
+    states = _inner_states(state, len(members))
     yield from _numbers(call, state, path)
-    for name in _INNER_ARGUMENTS:
-        if name in arguments:
-            kept = [getattr(state, field) for field in _INNER_STATES if hasattr(state, field)]
-            yield from _walk(arguments[name], kept[0] if kept else state, path)
+    for place, (label, member) in enumerate(members):
+        where = path if label is None else (*path, label)
+        yield from _walk(member, states[place] if place < len(states) else state, where)
+
+
+def _members(call: build.Call) -> Iterator[tuple[str | None, Any]]:
+    """The transformations among the arguments of a call, with their labels in the path."""
+    for value in call.arguments.values():
+        if isinstance(value, Mapping):
+            yield from ((str(k), tx) for k, tx in value.items() if _is_transformation(tx))
+        elif isinstance(value, tuple) and not _is_transformation(value):
+            for place, item in enumerate(value):
+                named = isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str)
+                label, tx = item if named else (str(place), item)
+                if _is_transformation(tx):
+                    yield label, tx
+        elif _is_transformation(value):
+            yield None, value
+
+
+def _is_transformation(value: Any) -> bool:
+    return callable(getattr(value, "init", None)) and callable(getattr(value, "update", None))
+
+
+def _inner_states(state: Any, count: int) -> list[Any]:
+    """The states of the transformations inside one, in their order."""
+    if isinstance(state, dict):
+        return list(state.values())
+    if not hasattr(state, "_fields"):
+        return list(state) if isinstance(state, tuple) and len(state) == count else []
+    found: list[Any] = []
+    for name, kind in build.kinds_of(type(state)).items():
+        if build.is_inner(kind):
+            inner = getattr(state, name)
+            parts = inner.values() if isinstance(inner, dict) else [inner]
+            found += [x.inner_state if isinstance(inner, dict) else x for x in parts]
+    return found
 
 
 def _numbers(
-    call: Call, state: Any, path: tuple[str, ...]
+    call: build.Call, state: Any, path: tuple[str, ...]
 ) -> Iterator[tuple[tuple[str, ...], Any]]:
-    parameters = inspect.signature(call.function).parameters
+    kinds, hints = build.kinds_of(call.function), build.hints_of(call.function)
     for name, value in call.arguments.items():
-        if isinstance(value, float | np.number | np.ndarray | jax.Array):
-            yield (*path, call.name, name), value
-        elif callable(value) and "Schedule" in str(parameters[name].annotation):
-            count = _count_in(state)
-            if count is not None:
-                yield (*path, call.name, name), evaluate(value, count)
+        kind = kinds.get(name)
+        items = {name: value}
+        if isinstance(value, tuple) and isinstance(kind, tuple):
+            items = {f"{name}[{k}]": item for k, item in enumerate(value)}
+        for label, item in items.items():
+            if callable(item):
+                number = build.is_number(kind) if kind else _admits_schedule(hints.get(name))
+                count = _count_in(state) if number else None
+                if count is not None:
+                    yield (*path, call.name, label), build.evaluate(item, count)
+            elif _is_readable(item) or (isinstance(item, int) and build.is_number(kind)):
+                yield (*path, call.name, label), item
+
+
+def _admits_schedule(hint: Any) -> bool:
+    return hint is not None and build.admits_number(hint)
+
+
+def _is_readable(value: Any) -> bool:
+    if isinstance(value, jax.Array | np.ndarray) and not build.is_inexact(value):
+        return False
+    return isinstance(value, float | np.number | np.ndarray | jax.Array)
 
 
 def _current(name: str, value: Any, arguments: dict[str, Any], state: Any) -> Any:
     """An injected value; a schedule's as it will be at the next update."""
     known = state.hyperparams_states.get(name)
-    schedule = arguments.get(name)
-    return evaluate(schedule, known.count) if hasattr(known, "count") and schedule else value
+    base, bracket, place = name.rstrip("]").partition("[")
+    schedule = arguments.get(base)
+    if bracket and isinstance(schedule, tuple):
+        schedule = schedule[int(place)]
+    plain = isinstance(known, WrappedScheduleState) and callable(schedule)
+    return build.evaluate(schedule, known.count) if plain else value
 
 
 def _count_in(state: Any) -> Any:
     """The first count in a state; those of one optimizer's parts go together."""
-    for field in ("count", "gradient_step"):
-        if field in getattr(state, "_fields", ()):
-            return getattr(state, field)
+    for name, kind in build.kinds_of(type(state)).items():
+        if build.is_count(kind):
+            return getattr(state, name)
     children = state.values() if isinstance(state, dict) else state
     if isinstance(state, tuple | list | dict):
         for child in children:
-            found = _count_in(child)
-            if found is not None:
-                return found
+            count = _count_in(child)
+            if count is not None:
+                return count
     return None
 
 
 def _measured(node: PyTree, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
     fields = getattr(node, "_fields", ()) if isinstance(node, tuple) else ()
-    if "measurement" in fields or "measurements" in fields:
-        values = node.measurement if "measurement" in fields else node.measurements
-        yield from (((*path, name), value) for name, value in values.items())
-        return
-    if "hyperparams" in fields:
-        yield from (((*path, name), value) for name, value in node.hyperparams.items())
-    for field in fields:
-        if field in _COUNTERS:
-            yield (*path, field), getattr(node, field)
+    kinds = build.kinds_of(type(node)) if fields else {}
+    measured = {name for name in fields if getattr(kinds.get(name), "measured", False)}
+    for name in fields:
+        if name in measured:
+            value = getattr(node, name)
+            values = value if isinstance(value, dict) else {name: value}
+            yield from (((*path, label), item) for label, item in values.items())
     if fields:
-        children = [(name, getattr(node, name)) for name in fields]
+        children = [(name, getattr(node, name)) for name in fields if name not in measured]
     elif isinstance(node, dict):
         children = [(str(key), child) for key, child in node.items()]
     elif isinstance(node, tuple | list):

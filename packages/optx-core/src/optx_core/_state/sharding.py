@@ -15,13 +15,8 @@ import jax
 import numpy as np
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
-from optx_core._engine.flow import Flow
-from optx_core._engine.numbers import need_params
+from optx_core import OptState, Params, PyTree, build, tree, with_extra_args_support
 from optx_core._engine.staged import staged
-from optx_core._protocol.absent import is_absent, is_placeholder, tree_flatten
-from optx_core._protocol.extra_args import check_transformation_like, with_extra_args_support
-from optx_core._protocol.recorded import recorded
-from optx_core._protocol.types import GradientTransformationExtraArgs, OptState, Params, PyTree
 
 
 def state_sharding(tx: Any, params: Params, *, mesh: Mesh | None = None) -> PyTree:
@@ -48,7 +43,7 @@ def state_sharding(tx: Any, params: Params, *, mesh: Mesh | None = None) -> PyTr
       >>> tuple(state_sharding(trace(0.9), params).trace["w"].spec)
       ('data',)
     """
-    check_transformation_like("state_sharding", tx)
+    build.check_transformation_like("state_sharding", tx)
     mesh = _mesh_of(params) if mesh is None else mesh
     if mesh is None:
         raise ValueError(
@@ -137,7 +132,7 @@ def zero1_rule(
     return rule
 
 
-@recorded
+@build.recorded
 def zero1(
     inner: Any,
     axis: str,
@@ -145,7 +140,7 @@ def zero1(
     mesh: Mesh | None = None,
     param_shardings: PyTree = None,
     min_size: int = 1024,
-) -> GradientTransformationExtraArgs:
+) -> build.Transformation:
     """Lays an optimizer's state over one more mesh axis: ZeRO-1.
 
     The gradients are split over the axis before the optimizer sees them, and the updates are gathered
@@ -179,7 +174,7 @@ def zero1(
       >>> jax.jit(tx.init)(jnp.ones((4, 2))).trace.shape
       (4, 2)
     """
-    check_transformation_like("zero1", inner)
+    build.check_transformation_like("zero1", inner)
     inner = with_extra_args_support(inner)
 
     def find(params: PyTree) -> Mesh:
@@ -200,7 +195,7 @@ def zero1(
         known: list[Any] = [
             getattr(s, "spec", s) for s in jax.tree.leaves(param_shardings, is_leaf=is_spec)
         ]
-        leaves, structure = tree_flatten(params)
+        leaves, structure = build.tree_flatten(params)
         if len(known) != len(leaves):
             raise ValueError(
                 f"zero1: param_shardings has {len(known)} leaves, the parameters have {len(leaves)}"
@@ -216,19 +211,19 @@ def zero1(
         found = find(params)
         own = specs_of(params)
         rule = zero1_rule(axis, found.shape[axis], min_size)
-        leaves, structure = tree_flatten(params)
+        leaves, structure = build.tree_flatten(params)
         split = [
             rule(np.shape(x), spec)
             for x, spec in zip(leaves, structure.flatten_up_to(own), strict=True)
         ]
         return found, own, structure.unflatten(split)
 
-    def lay(tree: PyTree, specs: PyTree, found: Any) -> PyTree:
+    def lay(arrays: PyTree, specs: PyTree, found: Any) -> PyTree:
         return jax.tree.map(
-            lambda x, spec: x if is_absent(x) else _constrain(x, spec, found),
-            tree,
+            lambda x, spec: x if tree.is_absent(x) else _constrain(x, spec, found),
+            arrays,
             specs,
-            is_leaf=is_placeholder,
+            is_leaf=tree.is_placeholder,
         )
 
     def lay_state(state: OptState, params: PyTree, split: PyTree, found: Any) -> OptState:
@@ -240,9 +235,9 @@ def zero1(
         return lay_state(inner.init(lay(params, split, found)), params, split, found)
 
     def stages(
-        flow: Flow, state: OptState, params: Params = None, **extra_args: Any
+        flow: build.Flow, state: OptState, params: Params = None, **extra_args: Any
     ) -> Callable[[], OptState]:
-        need_params("zero1", params)
+        build.need_params("zero1", params)
         found, own, split = plan(params)
         parts = lay(params, split, found)
         updates = lay(flow.present, split, found)

@@ -8,17 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from optx_core import Params, PyTree, Scalar, TreeMismatchError, Updates, build, tree
 from optx_core._engine.batched import call_on_rows
-from optx_core._protocol.absent import (
-    TreeMismatchError,
-    flatten,
-    flatten_like,
-    is_absent,
-    is_placeholder,
-    paths,
-)
-from optx_core._protocol.dtypes import cast_to_compute, common_real_dtype, dtype_of, is_inexact
-from optx_core._protocol.types import Params, PyTree, Scalar, Updates
+from optx_core._protocol.absent import flatten_like, paths
 
 
 def apply_updates(params: Params, updates: Updates) -> Params:
@@ -42,11 +34,11 @@ def apply_updates(params: Params, updates: Updates) -> Params:
       >>> apply_updates({"w": jnp.array([1.0]), "b": None}, {"w": jnp.array([0.5]), "b": None})
       {'b': None, 'w': Array([1.5], dtype=float32)}
     """
-    leaves, structure = flatten(updates)
+    leaves, structure = tree.flatten(updates)
     ours = flatten_like(
         structure, params, where="apply_updates", name="the parameters", like=lambda: updates
     )
-    here = [k for k, u in enumerate(leaves) if not is_absent(u)]
+    here = [k for k, u in enumerate(leaves) if not tree.is_absent(u)]
     for k in here:
         _check(ours[k], leaves[k], lambda k=k: paths(updates)[k])
     sums = call_on_rows(_build, ["add"] * len(here), [(ours[k], leaves[k]) for k in here], ())
@@ -63,20 +55,20 @@ def _build(spec: str) -> Any:
 def _add(row: tuple[Any, Any], operands: Any) -> jax.Array:
     del operands
     p, u = map(jnp.asarray, row)
-    if not is_inexact(p):
+    if not build.is_inexact(p):
         return p + u.astype(p.dtype)
-    real = common_real_dtype(p.dtype, u.dtype)
-    return (cast_to_compute(p, real) + cast_to_compute(u, real)).astype(p.dtype)
+    real = build.common_real_dtype(p.dtype, u.dtype)
+    return (build.cast_to_compute(p, real) + build.cast_to_compute(u, real)).astype(p.dtype)
 
 
 def _check(p: Any, u: Any, path: Any) -> None:
-    if is_placeholder(p) or np.shape(p) != np.shape(u):
-        shown = "missing" if is_placeholder(p) else np.shape(p)
+    if tree.is_placeholder(p) or np.shape(p) != np.shape(u):
+        shown = "missing" if tree.is_placeholder(p) else np.shape(p)
         raise TreeMismatchError(
             f"apply_updates: updates{path()} is {np.shape(u)}, the parameter is {shown}"
         )
-    have, given = dtype_of(p), dtype_of(u)
-    narrowing = (jnp.issubdtype(given, jnp.inexact) and not is_inexact(p)) or (
+    have, given = build.dtype_of(p), build.dtype_of(u)
+    narrowing = (jnp.issubdtype(given, jnp.inexact) and not build.is_inexact(p)) or (
         jnp.issubdtype(given, jnp.complexfloating) and not jnp.issubdtype(have, jnp.complexfloating)
     )
     if narrowing:
@@ -106,12 +98,14 @@ def incremental_update(new_tensors: PyTree, old_tensors: PyTree, step_size: Scal
     """
 
     def leaf(new: Any, old: Any) -> Any:
-        if is_absent(new) or not is_inexact(new):
+        if tree.is_absent(new) or not build.is_inexact(new):
             return new
         new, old = jnp.asarray(new), jnp.asarray(old)
-        real = common_real_dtype(new.dtype, old.dtype)
+        real = build.common_real_dtype(new.dtype, old.dtype)
         rate = jnp.asarray(step_size, real)
-        moved = rate * cast_to_compute(new, real) + (1 - rate) * cast_to_compute(old, real)
+        moved = rate * build.cast_to_compute(new, real) + (1 - rate) * build.cast_to_compute(
+            old, real
+        )
         return moved.astype(old.dtype)
 
     return _map_pair("incremental_update", leaf, new_tensors, old_tensors)
@@ -140,7 +134,7 @@ def periodic_update(
     due = jnp.asarray(steps) % update_period == 0
 
     def leaf(new: Any, old: Any) -> Any:
-        if is_absent(new):
+        if tree.is_absent(new):
             return new
         old = jnp.asarray(old)
         return jnp.where(due, jnp.asarray(new).astype(old.dtype), old)
@@ -149,12 +143,12 @@ def periodic_update(
 
 
 def _map_pair(where: str, leaf: Any, new_tensors: PyTree, old_tensors: PyTree) -> PyTree:
-    new, structure = flatten(new_tensors)
+    new, structure = tree.flatten(new_tensors)
     old = flatten_like(
         structure, old_tensors, where=where, name="old_tensors", like=lambda: new_tensors
     )
     for k, (a, b) in enumerate(zip(new, old, strict=True)):
-        if not is_absent(a) and np.shape(a) != np.shape(b):
+        if not tree.is_absent(a) and np.shape(a) != np.shape(b):
             raise TreeMismatchError(
                 f"{where}: new_tensors{paths(new_tensors)[k]} is {np.shape(a)}, the old one is "
                 f"{np.shape(b)}"

@@ -17,9 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, PartitionSpec
 
-from optx_core._protocol.absent import TreeMismatchError, flatten, is_absent, paths
-from optx_core._protocol.dtypes import dtype_of, is_inexact
-from optx_core._protocol.types import PyTree
+from optx_core import PyTree, TreeMismatchError, build, tree
+from optx_core._protocol.absent import paths
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,16 +50,16 @@ class Plan:
         return sorted({leaf.dtype for leaf in self.leaves if leaf is not None})
 
 
-def plan_of(tree: PyTree) -> Plan:
+def plan_of(arrays: PyTree) -> Plan:
     """Lays a tree out: floating-point leaves in buffers by dtype, the rest by its side."""
-    leaves, structure = flatten(tree)
+    leaves, structure = tree.flatten(arrays)
     ends: dict[str, int] = {}
     placed: list[Leaf | None] = []
     for x in leaves:
-        if is_absent(x) or not is_inexact(x):
+        if tree.is_absent(x) or not build.is_inexact(x):
             placed.append(None)
             continue
-        dtype = str(jnp.dtype(dtype_of(x)))
+        dtype = str(jnp.dtype(build.dtype_of(x)))
         start = ends.get(dtype, 0)
         placed.append(Leaf(dtype, start, np.shape(x), _layout(x)))
         ends[dtype] = start + math.prod(np.shape(x))
@@ -68,14 +67,14 @@ def plan_of(tree: PyTree) -> Plan:
     return Plan(structure, tuple(placed), rest)
 
 
-def pack(tree: PyTree, plan: Plan) -> PyTree:
+def pack(arrays: PyTree, plan: Plan) -> PyTree:
     """The buffers of a tree: one vector, or a dict of vectors by dtype where there are several."""
-    leaves = plan.structure.flatten_up_to(tree)
+    leaves = plan.structure.flatten_up_to(arrays)
     parts: dict[str, list[jax.Array]] = {dtype: [] for dtype in plan.dtypes}
     for leaf, x in zip(plan.leaves, leaves, strict=True):
         if leaf is None:
             continue
-        array = jnp.zeros(leaf.shape, leaf.dtype) if is_absent(x) else jnp.asarray(x)
+        array = jnp.zeros(leaf.shape, leaf.dtype) if tree.is_absent(x) else jnp.asarray(x)
         if leaf.layout is not None:
             array = jax.sharding.reshard(array, PartitionSpec(*(None,) * array.ndim))
         parts[leaf.dtype].append(array.reshape(-1))
@@ -162,15 +161,15 @@ class Unravel:
         """The tree of views."""
         return self._view(flat)
 
-    def ravel(self, tree: PyTree) -> PyTree:
+    def ravel(self, arrays: PyTree) -> PyTree:
         """The vectors of another tree of the same structure and shapes (a mask, say)."""
-        leaves = self._plan.structure.flatten_up_to(tree)
+        leaves = self._plan.structure.flatten_up_to(arrays)
         for k, (leaf, x) in enumerate(zip(self._plan.leaves, leaves, strict=True)):
             if leaf is not None and np.shape(x) != leaf.shape:
                 raise TreeMismatchError(
-                    f"unravel.ravel: {paths(tree)[k]} is {np.shape(x)}, the parameter is {leaf.shape}"
+                    f"unravel.ravel: {paths(arrays)[k]} is {np.shape(x)}, the parameter is {leaf.shape}"
                 )
-        return pack(tree, self._plan)
+        return pack(arrays, self._plan)
 
 
 def _layout(x: Any) -> Hashable:

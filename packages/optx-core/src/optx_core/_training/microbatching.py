@@ -13,8 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from optx_core._protocol.dtypes import at_least_float32, is_inexact
-from optx_core._protocol.types import PyTree
+from optx_core import PyTree, build
 
 REDUCTIONS = ("mean", "sum", "stack", "statistics")
 
@@ -137,7 +136,7 @@ def _accumulate(one: Callable[..., Any], slices: PyTree, count: int, reduction: 
     shapes = jax.eval_shape(one, jax.tree.map(lambda x: x[0], slices))
 
     def wide(s: Any) -> Any:
-        return at_least_float32(s.dtype) if is_inexact(s) else s.dtype
+        return build.at_least_float32(s.dtype) if build.is_inexact(s) else s.dtype
 
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, wide(s)), shapes)
 
@@ -163,8 +162,8 @@ def _accumulate(one: Callable[..., Any], slices: PyTree, count: int, reduction: 
 
     def finish(t: jax.Array, s: Any) -> jax.Array:
         if reduction == "mean":
-            t = t / count if is_inexact(t) else t.astype(jnp.float32) / count
-            return t.astype(s.dtype) if is_inexact(s) else t
+            t = t / count if build.is_inexact(t) else t.astype(jnp.float32) / count
+            return t.astype(s.dtype) if build.is_inexact(s) else t
         return t.astype(s.dtype)
 
     return jax.tree.map(finish, total, shapes)

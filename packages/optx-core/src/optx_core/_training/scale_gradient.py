@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from optx_core._protocol.types import PyTree, Scalar
+from optx_core import PyTree, Scalar
 
 
 @jax.custom_jvp

@@ -5,26 +5,12 @@ Reference: Loshchilov, Hutter, "Decoupled Weight Decay Regularization", 2019, al
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
+from optx_core import ScalarOrSchedule, build
 from optx_core._combinators.masked import masked
-from optx_core._engine.flow import Flow
-from optx_core._engine.leafwise import LeafStep
-from optx_core._engine.numbers import check_number, need_params, safe_increment, zero_count
-from optx_core._engine.scheduled import evaluate
-from optx_core._engine.staged import leafwise
-from optx_core._protocol.recorded import recorded
-from optx_core._protocol.types import (
-    EmptyState,
-    GradientTransformationExtraArgs,
-    Params,
-    PyTree,
-    Scalar,
-    ScalarOrSchedule,
-)
 
 
 class WeightDecaySchedule(NamedTuple):
@@ -34,18 +20,26 @@ class WeightDecaySchedule(NamedTuple):
       count: int32 scalar, the number of updates so far.
     """
 
-    count: jax.Array  # type: ignore[assignment]  # a field, though tuples have count()
+    count: build.Count
 
 
-def _leaf(g: jax.Array, p: jax.Array, *, weight_decay: Scalar) -> jax.Array:
+@build.rule(params=True)
+def _decayed(g: jax.Array, p: jax.Array, /, weight_decay: build.Nonnegative) -> jax.Array:
     return g + weight_decay * p
 
 
-@recorded
+@build.rule(WeightDecaySchedule, params=True)
+def _scheduled(
+    g: jax.Array, p: jax.Array, _s: WeightDecaySchedule, /, weight_decay: build.LearningRate
+) -> jax.Array:
+    return g + weight_decay * p
+
+
+@build.recorded
 def add_decayed_weights(
     weight_decay: ScalarOrSchedule = 0.0,
-    mask: PyTree | Callable[[Params], PyTree] | None = None,
-) -> GradientTransformationExtraArgs:
+    mask: build.Mask = None,
+) -> build.Transformation:
     """Adds the parameters times the weight decay.
 
     Args:
@@ -64,21 +58,7 @@ def add_decayed_weights(
       >>> tx.update(jnp.array([1.0]), tx.init(None), jnp.array([5.0]))[0]
       Array([1.5], dtype=float32)
     """
-    check_number("add_decayed_weights", low=0, weight_decay=weight_decay)
+    build.check_number("add_decayed_weights", low=0, weight_decay=weight_decay)
 
-    def init(params: Params) -> EmptyState | WeightDecaySchedule:
-        del params
-        return WeightDecaySchedule(zero_count()) if callable(weight_decay) else EmptyState()
-
-    def step(flow: Flow, state: Any, params: Params = None, **_: Any) -> LeafStep:
-        need_params(flow.trail, params)
-        value, new_state = weight_decay, state
-        if callable(weight_decay):
-            value = evaluate(weight_decay, state.count)
-            new_state = WeightDecaySchedule(safe_increment(state.count))
-        return LeafStep(
-            _leaf, reads=(params,), close=lambda: new_state, operands={"weight_decay": value}
-        )
-
-    tx = leafwise(step, init)
+    tx = (_scheduled if callable(weight_decay) else _decayed)(weight_decay)
     return tx if mask is None else masked(tx, mask)

@@ -11,19 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from optx_core._engine.flow import Flow
-from optx_core._engine.leafwise import LeafStep
-from optx_core._engine.numbers import check_number, safe_increment, zero_count
-from optx_core._engine.scheduled import schedulable
-from optx_core._engine.staged import leafwise
-from optx_core._protocol.absent import is_absent, tree_flatten
-from optx_core._protocol.recorded import recorded
-from optx_core._protocol.types import (
-    GradientTransformationExtraArgs,
-    Params,
-    Scalar,
-    ScalarOrSchedule,
-)
+from optx_core import Params, Scalar, ScalarOrSchedule, build, safe_increment, tree
 
 
 class AddNoiseState(NamedTuple):
@@ -34,23 +22,23 @@ class AddNoiseState(NamedTuple):
       rng_key: the key of the noise to come.
     """
 
-    count: jax.Array  # type: ignore[assignment]  # a field, though tuples have count()
-    rng_key: jax.Array
+    count: build.Count
+    rng_key: build.Key
 
 
 def _leaf(g: jax.Array, key: jax.Array, *, deviation: Scalar) -> jax.Array:
     return g + deviation * jax.random.normal(key, g.shape, g.dtype)
 
 
-@recorded
-@schedulable("eta", "gamma")
+@build.recorded
+@build.schedulable("eta", "gamma")
 def add_noise(
     eta: ScalarOrSchedule,
     gamma: ScalarOrSchedule,
     key: jax.Array | int | None = None,
     *,
     seed: int | None = None,
-) -> GradientTransformationExtraArgs:
+) -> build.Transformation:
     """Adds Gaussian noise of decreasing variance eta / (1 + t)^gamma.
 
     Args:
@@ -76,25 +64,27 @@ def add_noise(
     """
     if (key is None) == (seed is None):
         raise ValueError("add_noise: give a key (or a seed), such as add_noise(eta, gamma, key=0)")
-    check_number("add_noise", low=0, eta=eta)
+    build.check_number("add_noise", low=0, eta=eta)
     start = seed if key is None else key
 
     def init(params: Params) -> AddNoiseState:
         del params
         made = jax.random.key(start) if isinstance(start, int) else jnp.copy(start)  # type: ignore[arg-type]
-        return AddNoiseState(zero_count(), made)
+        return AddNoiseState(build.zero_count(), made)
 
-    def step(flow: Flow, state: AddNoiseState, params: Params = None, **_: Any) -> LeafStep:
+    def step(
+        flow: build.Flow, state: AddNoiseState, params: Params = None, **_: Any
+    ) -> build.LeafStep:
         del params
         now, later = jax.random.split(state.rng_key)
-        leaves, structure = tree_flatten(flow.skeleton, is_leaf=is_absent)
+        leaves, structure = build.tree_flatten(flow.skeleton, is_leaf=tree.is_absent)
         keys = jax.random.split(now, max(len(leaves), 1))
         steps = (1 + state.count).astype(jnp.float32)
-        return LeafStep(
+        return build.LeafStep(
             _leaf,
             reads=(structure.unflatten([keys[k] for k in range(len(leaves))]),),
             close=lambda: AddNoiseState(safe_increment(state.count), later),
             operands={"deviation": jnp.sqrt(jnp.asarray(eta) / steps ** jnp.asarray(gamma))},
         )
 
-    return leafwise(step, init)
+    return build.leafwise(step, init)

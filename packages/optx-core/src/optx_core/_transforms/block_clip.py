@@ -9,45 +9,14 @@ Large-Scale Image Recognition Without Normalization", 2021, equation 3.
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
-from optx_core._engine.flow import Flow
-from optx_core._engine.leafwise import LeafStep
-from optx_core._engine.norms import safe_norm, safe_root_mean_squares
-from optx_core._engine.numbers import check_number, need_params
-from optx_core._engine.scheduled import schedulable
-from optx_core._engine.staged import leafwise
-from optx_core._protocol.recorded import recorded
-from optx_core._protocol.types import (
-    GradientTransformationExtraArgs,
-    OptState,
-    Params,
-    Scalar,
-    ScalarOrSchedule,
-)
+from optx_core import Scalar, build, safe_norm, safe_root_mean_squares
 
 
-def _rms_leaf(g: jax.Array, *, threshold: Scalar) -> jax.Array:
-    if not g.size:
-        return g
-    return g / jnp.maximum(1.0, safe_root_mean_squares(g, 0.0) / threshold)
-
-
-def _adaptive_leaf(
-    g: jax.Array, p: jax.Array, *, clipping: Scalar, eps: Scalar, axis: Any
-) -> jax.Array:
-    if not g.size:
-        return g
-    largest = clipping * jnp.maximum(unitwise_norm(p, axis), eps)
-    return unitwise_clip(unitwise_norm(g, axis), largest, g)
-
-
-@recorded
-@schedulable("threshold")
-def clip_by_block_rms(threshold: ScalarOrSchedule) -> GradientTransformationExtraArgs:
+@build.rule()
+def clip_by_block_rms(g: jax.Array, /, threshold: build.Positive) -> jax.Array:
     """Scales each array down where its root mean square exceeds a bound.
 
     Args:
@@ -63,22 +32,20 @@ def clip_by_block_rms(threshold: ScalarOrSchedule) -> GradientTransformationExtr
       >>> tx.update({"a": jnp.full(2, 4.0), "b": jnp.full(2, 0.5)}, tx.init(None))[0]
       {'a': Array([1., 1.], dtype=float32), 'b': Array([0.5, 0.5], dtype=float32)}
     """
-    check_number("clip_by_block_rms", above=0, threshold=threshold)
-
-    def step(flow: Flow, state: OptState, params: Params = None, **_: Any) -> LeafStep:
-        del flow, params
-        return LeafStep(_rms_leaf, close=lambda: state, operands={"threshold": threshold})
-
-    return leafwise(step)
+    if not g.size:
+        return g
+    return g / jnp.maximum(1.0, safe_root_mean_squares(g, 0.0) / threshold)
 
 
-@recorded
-@schedulable("clipping", "eps")
+@build.rule(params=True)
 def adaptive_grad_clip(
-    clipping: ScalarOrSchedule,
-    eps: ScalarOrSchedule = 1e-3,
+    g: jax.Array,
+    p: jax.Array,
+    /,
+    clipping: build.Positive,
+    eps: build.Nonnegative = 1e-3,
     axis: int | tuple[int, ...] | None = None,
-) -> GradientTransformationExtraArgs:
+) -> jax.Array:
     """Scales each unit's update down where it is large compared with the unit's weights.
 
     Args:
@@ -97,19 +64,10 @@ def adaptive_grad_clip(
       >>> tx.update(jnp.full(2, 10.0), tx.init(None), jnp.array([1.0, 0.0]))[0]
       Array([0.07071068, 0.07071068], dtype=float32)
     """
-    check_number("adaptive_grad_clip", above=0, clipping=clipping)
-    check_number("adaptive_grad_clip", low=0, eps=eps)
-
-    def step(flow: Flow, state: OptState, params: Params = None, **_: Any) -> LeafStep:
-        need_params(flow.trail, params)
-        return LeafStep(
-            _adaptive_leaf,
-            reads=(params,),
-            close=lambda: state,
-            operands={"clipping": clipping, "eps": eps, "axis": axis},
-        )
-
-    return leafwise(step)
+    if not g.size:
+        return g
+    largest = clipping * jnp.maximum(unitwise_norm(p, axis), eps)
+    return unitwise_clip(unitwise_norm(g, axis), largest, g)
 
 
 def unitwise_norm(x: jax.Array, axis: int | tuple[int, ...] | None = None) -> jax.Array:

@@ -9,20 +9,11 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from optx_core._engine.leafwise import LeafStep
-from optx_core._engine.staged import leafwise
-from optx_core._protocol.recorded import recorded
-from optx_core._protocol.types import GradientTransformationExtraArgs
+from optx_core import build
 
 
-def _leaf(g: jax.Array) -> jax.Array:
-    if g.ndim < 2 or not g.size:
-        return g
-    return g - jnp.mean(g, axis=tuple(range(g.ndim - 1)), keepdims=True)
-
-
-@recorded
-def centralize() -> GradientTransformationExtraArgs:
+@build.rule()
+def centralize(g: jax.Array, /) -> jax.Array:
     """Subtracts from each matrix (and above) its mean over all axes but the last.
 
     Returns:
@@ -35,4 +26,6 @@ def centralize() -> GradientTransformationExtraArgs:
       Array([[-1.],
              [ 1.]], dtype=float32)
     """
-    return leafwise(lambda flow, state, params, **_: LeafStep(_leaf))
+    if g.ndim < 2 or not g.size:
+        return g
+    return g - jnp.mean(g, axis=tuple(range(g.ndim - 1)), keepdims=True)

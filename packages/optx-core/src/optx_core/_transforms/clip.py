@@ -14,32 +14,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from optx_core._engine.flow import Flow
-from optx_core._engine.leafwise import LeafStep
-from optx_core._engine.norms import global_norm
-from optx_core._engine.numbers import check_number
-from optx_core._engine.scheduled import schedulable
-from optx_core._engine.staged import leafwise
-from optx_core._protocol.recorded import recorded
-from optx_core._protocol.types import (
-    GradientTransformationExtraArgs,
-    OptState,
-    Params,
-    Scalar,
-    ScalarOrSchedule,
-)
+from optx_core import OptState, Params, ScalarOrSchedule, build, global_norm
 from optx_core._transforms.scale import scale_leaf
 
 
-def _clip_leaf(g: jax.Array, *, max_delta: Scalar) -> jax.Array:
-    if jnp.iscomplexobj(g):
-        raise TypeError("clip: complex numbers have no order; use clip_by_global_norm")
-    return jnp.clip(g, -max_delta, max_delta)
-
-
-@recorded
-@schedulable("max_delta")
-def clip(max_delta: ScalarOrSchedule) -> GradientTransformationExtraArgs:
+@build.rule()
+def clip(g: jax.Array, /, max_delta: build.Nonnegative) -> jax.Array:
     """Clips every entry to [−max_delta, max_delta].
 
     Args:
@@ -54,18 +34,14 @@ def clip(max_delta: ScalarOrSchedule) -> GradientTransformationExtraArgs:
       >>> clip(1.0).update(jnp.array([-3.0, 0.5]), clip(1.0).init(None))[0]
       Array([-1. ,  0.5], dtype=float32)
     """
-    check_number("clip", low=0, max_delta=max_delta)
-
-    def step(flow: Flow, state: OptState, params: Params = None, **_: Any) -> LeafStep:
-        del flow, params
-        return LeafStep(_clip_leaf, close=lambda: state, operands={"max_delta": max_delta})
-
-    return leafwise(step)
+    if jnp.iscomplexobj(g):
+        raise TypeError("clip: complex numbers have no order; use clip_by_global_norm")
+    return jnp.clip(g, -max_delta, max_delta)
 
 
-@recorded
-@schedulable("max_norm")
-def clip_by_global_norm(max_norm: ScalarOrSchedule) -> GradientTransformationExtraArgs:
+@build.recorded
+@build.schedulable("max_norm")
+def clip_by_global_norm(max_norm: ScalarOrSchedule) -> build.Transformation:
     """Scales all updates down together where their global norm exceeds a bound.
 
     The direction is kept. Nothing clipped is written out: the factor travels on to the next pass
@@ -86,14 +62,13 @@ def clip_by_global_norm(max_norm: ScalarOrSchedule) -> GradientTransformationExt
       >>> tx.update({"a": jnp.array([3.0]), "b": jnp.array([4.0])}, tx.init(None))[0]["b"]
       Array([0.8], dtype=float32)
     """
-    check_number("clip_by_global_norm", low=0, max_norm=max_norm)
+    build.check_number("clip_by_global_norm", low=0, max_norm=max_norm)
 
-    def step(flow: Flow, state: OptState, params: Params = None, **_: Any) -> LeafStep:
-        del params
+    def step(flow: build.Flow, state: OptState, _: Params = None, **__: Any) -> build.LeafStep:
         norm = global_norm(flow.updates)
         limit = jnp.asarray(max_norm, norm.dtype)
         too_long = jnp.isfinite(norm) & (norm > limit)
         factor = jnp.where(too_long, limit / jnp.where(too_long, norm, 1), 1)
-        return LeafStep(scale_leaf, close=lambda: state, operands={"factor": factor})
+        return build.LeafStep(scale_leaf, close=lambda: state, operands={"factor": factor})
 
-    return leafwise(step)
+    return build.leafwise(step)

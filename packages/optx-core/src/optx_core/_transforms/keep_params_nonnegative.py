@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
-from optx_core._engine.flow import Flow
-from optx_core._engine.leafwise import LeafStep
-from optx_core._engine.numbers import need_params
-from optx_core._engine.staged import leafwise
-from optx_core._protocol.recorded import recorded
-from optx_core._protocol.types import GradientTransformationExtraArgs, OptState, Params
+from optx_core import build
 
 
-def _leaf(g: jax.Array, p: jax.Array) -> jax.Array:
-    if jnp.iscomplexobj(g):
-        raise TypeError("keep_params_nonnegative: complex numbers have no order")
-    return jnp.where(p + g < 0, -p, g)
-
-
-@recorded
-def keep_params_nonnegative() -> GradientTransformationExtraArgs:
+@build.rule(params=True)
+def keep_params_nonnegative(g: jax.Array, p: jax.Array, /) -> jax.Array:
     """Changes updates so that no parameter falls below zero; to be placed last in a chain.
 
     Returns:
@@ -36,9 +23,6 @@ def keep_params_nonnegative() -> GradientTransformationExtraArgs:
       >>> tx.update(jnp.array([-3.0, -0.5]), tx.init(None), jnp.array([1.0, 1.0]))[0]
       Array([-1. , -0.5], dtype=float32)
     """
-
-    def step(flow: Flow, state: OptState, params: Params = None, **_: Any) -> LeafStep:
-        need_params(flow.trail, params)
-        return LeafStep(_leaf, reads=(params,), close=lambda: state)
-
-    return leafwise(step)
+    if jnp.iscomplexobj(g):
+        raise TypeError("keep_params_nonnegative: complex numbers have no order")
+    return jnp.where(p + g < 0, -p, g)

@@ -8,19 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from optx_core._engine.flow import Flow
-from optx_core._engine.slots import widened
+from optx_core import OptState, Params, PyTree, Scalar, Updates, build, with_extra_args_support
 from optx_core._engine.staged import staged
-from optx_core._protocol.extra_args import with_extra_args_support
-from optx_core._protocol.recorded import recorded
-from optx_core._protocol.types import (
-    GradientTransformationExtraArgs,
-    OptState,
-    Params,
-    PyTree,
-    Scalar,
-    Updates,
-)
 from optx_core._transforms.ema import ema
 
 Measure = Callable[[Updates], PyTree]
@@ -33,7 +22,7 @@ class SnapshotState(NamedTuple):
       measurement: the last measurement by its name.
     """
 
-    measurement: dict[str, PyTree]
+    measurement: build.Measured
 
 
 class MonitorState(NamedTuple):
@@ -44,12 +33,12 @@ class MonitorState(NamedTuple):
       measure_states: the states of those that have one.
     """
 
-    measurements: dict[str, PyTree]
-    measure_states: tuple[OptState, ...]
+    measurements: build.Measured
+    measure_states: build.InnerState
 
 
-@recorded
-def snapshot(measure_name: str, measure: Measure) -> GradientTransformationExtraArgs:
+@build.recorded
+def snapshot(measure_name: str, measure: Measure) -> build.Transformation:
     """Passes updates on unchanged, and keeps a measurement of them in the state.
 
     Args:
@@ -72,7 +61,7 @@ def snapshot(measure_name: str, measure: Measure) -> GradientTransformationExtra
         return SnapshotState({measure_name: _zeros_of(measure, params)})
 
     def stages(
-        flow: Flow, state: SnapshotState, params: Params = None, **extra_args: Any
+        flow: build.Flow, state: SnapshotState, params: Params = None, **extra_args: Any
     ) -> Callable[[], SnapshotState]:
         del params, extra_args
         made = _like(measure(flow.present), state.measurement[measure_name])
@@ -81,10 +70,10 @@ def snapshot(measure_name: str, measure: Measure) -> GradientTransformationExtra
     return staged(init, stages)
 
 
-@recorded
+@build.recorded
 def measure_with_ema(
     measure: Measure, decay: Scalar, debias: bool = True, accumulator_dtype: Any = None
-) -> GradientTransformationExtraArgs:
+) -> build.Transformation:
     """A measurement averaged over the steps, to be given to `monitor`.
 
     Args:
@@ -119,11 +108,11 @@ def measure_with_ema(
         made, inner = average.update(measured(updates), state[1])
         return made, ((), inner)
 
-    return GradientTransformationExtraArgs(init, update)
+    return build.Transformation(init, update)
 
 
-@recorded
-def monitor(measures: dict[str, Measure | Any]) -> GradientTransformationExtraArgs:
+@build.recorded
+def monitor(measures: dict[str, Measure | Any]) -> build.Transformation:
     """Passes updates on unchanged, and keeps measurements of them in the state.
 
     Args:
@@ -158,7 +147,7 @@ def monitor(measures: dict[str, Measure | Any]) -> GradientTransformationExtraAr
         return MonitorState(zeros, tuple(states.get(name, ()) for name in measures))
 
     def stages(
-        flow: Flow, state: MonitorState, params: Params = None, **extra_args: Any
+        flow: build.Flow, state: MonitorState, params: Params = None, **extra_args: Any
     ) -> Callable[[], MonitorState]:
         made, states = {}, []
         for (name, measure), known in zip(measures.items(), state.measure_states, strict=True):
@@ -178,7 +167,7 @@ def _measurement(tx: Any, state: OptState) -> Measure:
 
 
 def _zeros_of(measure: Measure, params: Params) -> PyTree:
-    shapes = jax.eval_shape(lambda: measure(widened(params)))
+    shapes = jax.eval_shape(lambda: measure(build.widened(params)))
     return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
 

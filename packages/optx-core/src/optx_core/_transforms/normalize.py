@@ -6,27 +6,15 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from optx_core._engine.flow import Flow
-from optx_core._engine.leafwise import LeafStep
-from optx_core._engine.norms import global_norm
-from optx_core._engine.numbers import check_number
-from optx_core._engine.scheduled import schedulable
-from optx_core._engine.staged import leafwise
-from optx_core._protocol.recorded import recorded
-from optx_core._protocol.types import (
-    GradientTransformationExtraArgs,
-    OptState,
-    Params,
-    ScalarOrSchedule,
-)
+from optx_core import OptState, Params, ScalarOrSchedule, build, global_norm
 from optx_core._transforms.scale import scale_leaf
 
 
-@recorded
-@schedulable("scale_factor", "eps")
+@build.recorded
+@build.schedulable("scale_factor", "eps")
 def normalize_by_update_norm(
     scale_factor: ScalarOrSchedule = 1.0, eps: ScalarOrSchedule = 1e-6
-) -> GradientTransformationExtraArgs:
+) -> build.Transformation:
     """Divides all updates by their global norm.
 
     Args:
@@ -43,15 +31,14 @@ def normalize_by_update_norm(
       >>> tx.update(jnp.array([3.0, 4.0]), tx.init(None))[0]
       Array([0.6, 0.8], dtype=float32)
     """
-    check_number("normalize_by_update_norm", low=0, eps=eps)
+    build.check_number("normalize_by_update_norm", low=0, eps=eps)
 
-    def step(flow: Flow, state: OptState, params: Params = None, **_: Any) -> LeafStep:
-        del params
+    def step(flow: build.Flow, state: OptState, _: Params = None, **__: Any) -> build.LeafStep:
         norm = global_norm(flow.updates)
         size = norm + jnp.asarray(eps, norm.dtype)
         factor = jnp.where(
             size > 0, jnp.asarray(scale_factor, norm.dtype) / jnp.where(size > 0, size, 1), 0
         )
-        return LeafStep(scale_leaf, close=lambda: state, operands={"factor": factor})
+        return build.LeafStep(scale_leaf, close=lambda: state, operands={"factor": factor})
 
-    return leafwise(step)
+    return build.leafwise(step)

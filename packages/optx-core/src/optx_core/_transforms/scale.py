@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 
-from optx_core._engine.flow import Flow
-from optx_core._engine.leafwise import LeafStep
-from optx_core._engine.numbers import check_number, safe_increment, zero_count
-from optx_core._engine.scheduled import evaluate
-from optx_core._engine.staged import leafwise
-from optx_core._protocol.recorded import recorded
-from optx_core._protocol.types import (
-    GradientTransformationExtraArgs,
-    OptState,
-    Params,
-    Scalar,
-    ScalarOrSchedule,
-    Schedule,
-)
+from optx_core import Scalar, ScalarOrSchedule, Schedule, build
 
 
 class ScaleByScheduleState(NamedTuple):
@@ -29,7 +16,7 @@ class ScaleByScheduleState(NamedTuple):
       count: int32 scalar, the number of updates so far.
     """
 
-    count: jax.Array  # type: ignore[assignment]  # a field, though tuples have count()
+    count: build.Count
 
 
 def scale_leaf(g: jax.Array, *, factor: Scalar) -> jax.Array:
@@ -37,8 +24,24 @@ def scale_leaf(g: jax.Array, *, factor: Scalar) -> jax.Array:
     return g * factor
 
 
-@recorded
-def scale(step_size: Scalar) -> GradientTransformationExtraArgs:
+@build.rule()
+def _scaled(g: jax.Array, /, factor: build.Real) -> jax.Array:
+    return scale_leaf(g, factor=factor)
+
+
+@build.rule(ScaleByScheduleState)
+def _scheduled(
+    g: jax.Array,
+    _s: ScaleByScheduleState,
+    /,
+    factor: Annotated[Any, build.Number(own_count=True)],
+    sign: Literal[-1, 1] = 1,
+) -> jax.Array:
+    return scale_leaf(g, factor=sign * factor)
+
+
+@build.recorded
+def scale(step_size: Scalar) -> build.Transformation:
     """Multiplies all updates by a number.
 
     Args:
@@ -55,22 +58,12 @@ def scale(step_size: Scalar) -> GradientTransformationExtraArgs:
     """
     if callable(step_size):
         raise TypeError("scale takes a number; for a schedule use scale_by_schedule")
-    check_number("scale", step_size=step_size)
-    return _scale_by(step_size)
+    build.check_number("scale", step_size=step_size)
+    return _scaled(step_size)
 
 
-def _scale_by(factor: Scalar) -> GradientTransformationExtraArgs:
-    factor = float(factor) if isinstance(factor, int) else factor
-
-    def step(flow: Flow, state: OptState, params: Params = None, **_: Any) -> LeafStep:
-        del flow, params
-        return LeafStep(scale_leaf, close=lambda: state, operands={"factor": factor})
-
-    return leafwise(step)
-
-
-@recorded
-def scale_by_schedule(step_size_fn: Schedule) -> GradientTransformationExtraArgs:
+@build.recorded
+def scale_by_schedule(step_size_fn: Schedule) -> build.Transformation:
     """Multiplies all updates by a schedule's value.
 
     Args:
@@ -94,29 +87,13 @@ def scale_by_schedule(step_size_fn: Schedule) -> GradientTransformationExtraArgs
             f"scale_by_schedule takes a function of the step, not {step_size_fn!r}; "
             "for a number use scale"
         )
-    return _scale_by_schedule(step_size_fn, 1)
+    return _scheduled(step_size_fn)
 
 
-def _scale_by_schedule(schedule: Schedule, sign: int) -> GradientTransformationExtraArgs:
-    def init(params: Params) -> ScaleByScheduleState:
-        del params
-        return ScaleByScheduleState(zero_count())
-
-    def step(flow: Flow, state: ScaleByScheduleState, params: Params = None, **_: Any) -> LeafStep:
-        del flow, params
-        return LeafStep(
-            scale_leaf,
-            close=lambda: ScaleByScheduleState(safe_increment(state.count)),
-            operands={"factor": sign * evaluate(schedule, state.count)},
-        )
-
-    return leafwise(step, init)
-
-
-@recorded
+@build.recorded
 def scale_by_learning_rate(
     learning_rate: ScalarOrSchedule, *, flip_sign: bool = True
-) -> GradientTransformationExtraArgs:
+) -> build.Transformation:
     """Multiplies all updates by the learning rate, and by −1 to descend.
 
     Args:
@@ -136,8 +113,8 @@ def scale_by_learning_rate(
       >>> tx.update(jnp.array([2.0]), tx.init(None))[0]
       Array([-1.], dtype=float32)
     """
-    sign = -1 if flip_sign else 1
+    sign: Literal[-1, 1] = -1 if flip_sign else 1
     if callable(learning_rate):
-        return _scale_by_schedule(learning_rate, sign)
-    check_number("scale_by_learning_rate", learning_rate=learning_rate)
-    return _scale_by(sign * learning_rate)
+        return _scheduled(learning_rate, sign)
+    build.check_number("scale_by_learning_rate", learning_rate=learning_rate)
+    return _scaled(sign * learning_rate)

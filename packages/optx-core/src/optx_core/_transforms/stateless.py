@@ -8,21 +8,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from optx_core._engine.flow import Flow
-from optx_core._engine.leafwise import LeafStep
-from optx_core._engine.staged import leafwise, no_state, staged
-from optx_core._protocol.absent import is_placeholder
-from optx_core._protocol.recorded import recorded
-from optx_core._protocol.types import (
-    GradientTransformationExtraArgs,
-    OptState,
-    Params,
-    Updates,
-)
+from optx_core import OptState, Params, Updates, build, tree
+from optx_core._engine.staged import no_state, staged
 
 
-@recorded
-def identity() -> GradientTransformationExtraArgs:
+@build.recorded
+def identity() -> build.Transformation:
     """Returns the updates as they are.
 
     Returns:
@@ -35,7 +26,7 @@ def identity() -> GradientTransformationExtraArgs:
     """
 
     def stages(
-        flow: Flow, state: OptState, params: Params = None, **extra_args: Any
+        flow: build.Flow, state: OptState, params: Params = None, **extra_args: Any
     ) -> Callable[[], OptState]:
         del flow, params, extra_args
         return lambda: state
@@ -43,12 +34,8 @@ def identity() -> GradientTransformationExtraArgs:
     return staged(no_state, stages)
 
 
-def _zero(g: jax.Array) -> jax.Array:
-    return jnp.zeros_like(g)
-
-
-@recorded
-def set_to_zero() -> GradientTransformationExtraArgs:
+@build.rule()
+def set_to_zero(g: jax.Array, /) -> jax.Array:
     """Returns zeros: the parameters it applies to do not move.
 
     Returns:
@@ -60,11 +47,11 @@ def set_to_zero() -> GradientTransformationExtraArgs:
       >>> set_to_zero().update(jnp.ones(2), set_to_zero().init(None))[0]
       Array([0., 0.], dtype=float32)
     """
-    return leafwise(lambda flow, state, params, **_: LeafStep(_zero))
+    return jnp.zeros_like(g)
 
 
-@recorded
-def stateless(f: Callable[[Updates, Params], Updates]) -> GradientTransformationExtraArgs:
+@build.recorded
+def stateless(f: Callable[[Updates, Params], Updates]) -> build.Transformation:
     """Makes a transformation of a function of the updates and the parameters.
 
     Args:
@@ -83,7 +70,7 @@ def stateless(f: Callable[[Updates, Params], Updates]) -> GradientTransformation
     """
 
     def stages(
-        flow: Flow, state: OptState, params: Params = None, **extra_args: Any
+        flow: build.Flow, state: OptState, params: Params = None, **extra_args: Any
     ) -> Callable[[], OptState]:
         del extra_args
         flow.updates = flow.restore(f(flow.present, params))
@@ -92,8 +79,8 @@ def stateless(f: Callable[[Updates, Params], Updates]) -> GradientTransformation
     return staged(no_state, stages)
 
 
-@recorded
-def stateless_with_tree_map(f: Callable[[Any, Any], Any]) -> GradientTransformationExtraArgs:
+@build.recorded
+def stateless_with_tree_map(f: Callable[[Any, Any], Any]) -> build.Transformation:
     """Makes a transformation of a function of one update and its parameter.
 
     Args:
@@ -111,14 +98,14 @@ def stateless_with_tree_map(f: Callable[[Any, Any], Any]) -> GradientTransformat
     """
 
     def leaf(g: Any, p: Any = None) -> Any:
-        return g if is_placeholder(g) else f(g, p)
+        return g if tree.is_placeholder(g) else f(g, p)
 
     def stages(
-        flow: Flow, state: OptState, params: Params = None, **extra_args: Any
+        flow: build.Flow, state: OptState, params: Params = None, **extra_args: Any
     ) -> Callable[[], OptState]:
         del extra_args
         trees = (flow.present,) if params is None else (flow.present, params)
-        flow.updates = flow.restore(jax.tree.map(leaf, *trees, is_leaf=is_placeholder))
+        flow.updates = flow.restore(jax.tree.map(leaf, *trees, is_leaf=tree.is_placeholder))
         return lambda: state
 
     return staged(no_state, stages)

@@ -9,24 +9,11 @@ deep learning", 2013, equations 1 to 4.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 
-from optx_core._engine.flow import Flow
-from optx_core._engine.leafwise import LeafStep
-from optx_core._engine.numbers import check_number
-from optx_core._engine.scheduled import schedulable
-from optx_core._engine.slots import slots_like
-from optx_core._engine.staged import leafwise
-from optx_core._protocol.recorded import recorded
-from optx_core._protocol.types import (
-    GradientTransformationExtraArgs,
-    Params,
-    PyTree,
-    Scalar,
-    ScalarOrSchedule,
-)
+from optx_core import PyTree, build
 
 
 class TraceState(NamedTuple):
@@ -36,21 +23,18 @@ class TraceState(NamedTuple):
       trace: t, a tree of the parameters' structure and shapes.
     """
 
-    trace: PyTree
+    trace: Annotated[PyTree, build.slot(dtype="accumulator_dtype")]
 
 
-def _leaf(
-    g: jax.Array, trace: jax.Array, *, decay: Scalar, nesterov: bool
-) -> tuple[jax.Array, jax.Array]:
-    trace = g + decay * trace
-    return (g + decay * trace if nesterov else trace), trace
-
-
-@recorded
-@schedulable("decay")
+@build.rule(TraceState)
 def trace(
-    decay: ScalarOrSchedule, nesterov: bool = False, accumulator_dtype: Any = None
-) -> GradientTransformationExtraArgs:
+    g: jax.Array,
+    s: TraceState,
+    /,
+    decay: build.ClosedRate,
+    nesterov: bool = False,
+    accumulator_dtype: build.DType = None,
+) -> tuple[jax.Array, TraceState]:
     """Sums past updates with decaying weights: momentum.
 
     Args:
@@ -71,18 +55,5 @@ def trace(
       >>> updates
       Array([1.5], dtype=float32)
     """
-    check_number("trace", low=0, high=1, decay=decay)
-
-    def init(params: Params) -> TraceState:
-        return TraceState(slots_like(params, accumulator_dtype))
-
-    def step(flow: Flow, state: TraceState, params: Params = None, **_: Any) -> LeafStep:
-        del flow, params
-        return LeafStep(
-            _leaf,
-            slots=(state.trace,),
-            close=TraceState,
-            operands={"decay": decay, "nesterov": bool(nesterov)},
-        )
-
-    return leafwise(step, init)
+    t = g + decay * s.trace
+    return g + decay * t if nesterov else t, s._replace(trace=t)

@@ -7,13 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from optx_core._engine.flow import Flow
-from optx_core._engine.leafwise import LeafStep
-from optx_core._engine.numbers import zero_count
-from optx_core._engine.slots import slots_like
-from optx_core._engine.staged import leafwise
-from optx_core._protocol.recorded import recorded
-from optx_core._protocol.types import GradientTransformationExtraArgs, Params, PyTree
+from optx_core import Params, build, tree
 
 
 class ApplyEvery(NamedTuple):
@@ -24,8 +18,8 @@ class ApplyEvery(NamedTuple):
       grad_acc: their sum, a tree of the parameters' structure and shapes.
     """
 
-    count: jax.Array  # type: ignore[assignment]  # a field, though tuples have count()
-    grad_acc: PyTree
+    count: build.Count
+    grad_acc: build.Moment
 
 
 def _leaf(
@@ -35,8 +29,8 @@ def _leaf(
     return jnp.where(emit, grad_acc, jnp.zeros_like(g)), grad_acc
 
 
-@recorded
-def apply_every(k: int = 1) -> GradientTransformationExtraArgs:
+@build.recorded
+def apply_every(k: int = 1) -> build.Transformation:
     """Keeps updates back, and lets their sum through every k-th time.
 
     What stands before it in a chain runs every time, on each micro-batch's gradients; to run an
@@ -65,16 +59,18 @@ def apply_every(k: int = 1) -> GradientTransformationExtraArgs:
         raise ValueError(f"apply_every: k must be at least 1, not {k}")
 
     def init(params: Params) -> ApplyEvery:
-        return ApplyEvery(zero_count(), slots_like(params))
+        return ApplyEvery(build.zero_count(), tree.slots_like(params))
 
-    def step(flow: Flow, state: ApplyEvery, params: Params = None, **_: Any) -> LeafStep:
+    def step(
+        flow: build.Flow, state: ApplyEvery, params: Params = None, **_: Any
+    ) -> build.LeafStep:
         del flow, params
         place = state.count % k
-        return LeafStep(
+        return build.LeafStep(
             _leaf,
             slots=(state.grad_acc,),
             close=lambda acc: ApplyEvery((state.count + 1) % k, acc),
             operands={"first": place == 0, "emit": place == k - 1},
         )
 
-    return leafwise(step, init)
+    return build.leafwise(step, init)

@@ -7,13 +7,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from optx_core._engine.finite import all_finite
-from optx_core._engine.numbers import safe_increment, zero_count
-from optx_core._engine.run_if import run_if
-from optx_core._engine.staged import wrapping
-from optx_core._protocol.extra_args import check_transformation_like, with_extra_args_support
-from optx_core._protocol.recorded import recorded
-from optx_core._protocol.types import GradientTransformationExtraArgs, OptState, Params, Updates
+from optx_core import (
+    OptState,
+    Params,
+    Updates,
+    all_finite,
+    build,
+    safe_increment,
+    with_extra_args_support,
+)
 
 GIVING_UP = ("skip", "accept", "raise")
 
@@ -28,16 +30,16 @@ class ApplyIfFiniteState(NamedTuple):
       inner_state: the inner transformation's state.
     """
 
-    notfinite_count: jax.Array
-    last_finite: jax.Array
-    total_notfinite: jax.Array
-    inner_state: OptState
+    notfinite_count: build.Measured
+    last_finite: build.Measured
+    total_notfinite: build.Measured
+    inner_state: build.InnerState
 
 
-@recorded
+@build.recorded
 def apply_if_finite(
     inner: Any, max_consecutive_errors: int, *, when_exceeded: str = "accept"
-) -> GradientTransformationExtraArgs:
+) -> build.Transformation:
     """Skips the steps whose gradients are not finite: zero updates, the inner state kept.
 
     Args:
@@ -61,7 +63,7 @@ def apply_if_finite(
       >>> updates, int(state.total_notfinite)
       (Array([0., 0.], dtype=float32), 1)
     """
-    check_transformation_like("apply_if_finite", inner)
+    build.check_transformation_like("apply_if_finite", inner)
     if when_exceeded not in GIVING_UP:
         raise ValueError(
             f"apply_if_finite: when_exceeded must be one of {GIVING_UP}, not {when_exceeded!r}"
@@ -74,13 +76,13 @@ def apply_if_finite(
 
     def init(params: Params) -> ApplyIfFiniteState:
         good = jnp.ones((), jnp.bool_)
-        return ApplyIfFiniteState(zero_count(), good, zero_count(), inner.init(params))
+        return ApplyIfFiniteState(build.zero_count(), good, build.zero_count(), inner.init(params))
 
     def update(
         updates: Updates, state: ApplyIfFiniteState, params: Params = None, **extra_args: Any
     ) -> tuple[Updates, ApplyIfFiniteState]:
         finite = all_finite(updates)
-        in_a_row = jnp.where(finite, zero_count(), safe_increment(state.notfinite_count))
+        in_a_row = jnp.where(finite, build.zero_count(), safe_increment(state.notfinite_count))
         exceeded = in_a_row > max_consecutive_errors
         apply = finite | exceeded if when_exceeded == "accept" else finite
         if when_exceeded == "raise":
@@ -91,7 +93,7 @@ def apply_if_finite(
         total = jnp.where(finite, state.total_notfinite, safe_increment(state.total_notfinite))
         return updates, ApplyIfFiniteState(in_a_row, finite, total, inner_state)
 
-    return wrapping(init, update)
+    return build.wrapping(init, update)
 
 
 def updates_or_zeros(
@@ -122,7 +124,7 @@ def updates_or_zeros(
         return jax.tree.map(lambda u, z: u.astype(z.dtype), made, zeros), inner_state
 
     zeros = jax.tree.map(jnp.zeros_like, updates)
-    return run_if(condition, run, (zeros, inner_state))
+    return build.run_if(condition, run, (zeros, inner_state))
 
 
 def _raise_if(exceeded: Any, in_a_row: Any) -> None:

@@ -12,12 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from optx_core._engine.numbers import safe_increment, zero_count
-from optx_core._engine.run_if import run_if
-from optx_core._engine.staged import wrapping
-from optx_core._protocol.extra_args import check_transformation_like, with_extra_args_support
-from optx_core._protocol.recorded import recorded
-from optx_core._protocol.types import GradientTransformationExtraArgs, OptState, Params, Updates
+from optx_core import OptState, Params, Updates, build, safe_increment, with_extra_args_support
 from optx_core._wrappers.apply_if_finite import updates_or_zeros
 
 Condition = Callable[..., Any]
@@ -31,8 +26,8 @@ class ConditionallyTransformState(NamedTuple):
       step: int32 scalar, the number of updates so far.
     """
 
-    inner_state: OptState
-    step: jax.Array
+    inner_state: build.InnerState
+    step: build.Count
 
 
 class ConditionallyMaskState(NamedTuple):
@@ -43,14 +38,14 @@ class ConditionallyMaskState(NamedTuple):
       inner_state: the inner transformation's state.
     """
 
-    step: jax.Array
-    inner_state: OptState
+    step: build.Count
+    inner_state: build.InnerState
 
 
-@recorded
+@build.recorded
 def conditionally_transform(
     inner: Any, should_transform_fn: Condition, forward_extra_args: bool = False
-) -> GradientTransformationExtraArgs:
+) -> build.Transformation:
     """Applies a transformation at some steps; at the others the updates pass unchanged.
 
     Args:
@@ -72,11 +67,11 @@ def conditionally_transform(
       1.0
       10.0
     """
-    check_transformation_like("conditionally_transform", inner)
+    build.check_transformation_like("conditionally_transform", inner)
     inner = with_extra_args_support(inner)
 
     def init(params: Params) -> ConditionallyTransformState:
-        return ConditionallyTransformState(inner.init(params), zero_count())
+        return ConditionallyTransformState(inner.init(params), build.zero_count())
 
     def update(
         updates: Updates,
@@ -90,16 +85,16 @@ def conditionally_transform(
             return jax.tree.map(lambda u, g: u.astype(g.dtype), made, before), inner_state
 
         holds = _holds(should_transform_fn, state.step, forward_extra_args, extra_args)
-        updates, inner_state = run_if(holds, run, (updates, state.inner_state))
+        updates, inner_state = build.run_if(holds, run, (updates, state.inner_state))
         return updates, ConditionallyTransformState(inner_state, safe_increment(state.step))
 
-    return wrapping(init, update)
+    return build.wrapping(init, update)
 
 
-@recorded
+@build.recorded
 def conditionally_mask(
     inner: Any, should_transform_fn: Condition, forward_extra_args: bool = False
-) -> GradientTransformationExtraArgs:
+) -> build.Transformation:
     """Applies a transformation at some steps; at the others the updates are zero.
 
     Args:
@@ -121,11 +116,11 @@ def conditionally_mask(
       0.0
       -1.0
     """
-    check_transformation_like("conditionally_mask", inner)
+    build.check_transformation_like("conditionally_mask", inner)
     inner = with_extra_args_support(inner)
 
     def init(params: Params) -> ConditionallyMaskState:
-        return ConditionallyMaskState(zero_count(), inner.init(params))
+        return ConditionallyMaskState(build.zero_count(), inner.init(params))
 
     def update(
         updates: Updates, state: ConditionallyMaskState, params: Params = None, **extra_args: Any
@@ -136,7 +131,7 @@ def conditionally_mask(
         )
         return updates, ConditionallyMaskState(safe_increment(state.step), inner_state)
 
-    return wrapping(init, update)
+    return build.wrapping(init, update)
 
 
 def _holds(condition: Condition, step: jax.Array, forward: bool, extra: dict[str, Any]) -> Any:

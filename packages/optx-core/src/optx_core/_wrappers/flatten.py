@@ -7,22 +7,22 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from optx_core._engine.staged import wrapping
-from optx_core._protocol.absent import TreeMismatchError, is_absent, paths
-from optx_core._protocol.extra_args import check_transformation_like, with_extra_args_support
-from optx_core._protocol.recorded import recorded
-from optx_core._protocol.types import (
-    GradientTransformationExtraArgs,
+from optx_core import (
     OptState,
     Params,
     PyTree,
+    TreeMismatchError,
     Updates,
+    build,
+    tree,
+    with_extra_args_support,
 )
+from optx_core._protocol.absent import paths
 from optx_core._training.flat import Plan, pack, plan_of, unpack
 
 
-@recorded
-def flatten(inner: Any) -> GradientTransformationExtraArgs:
+@build.recorded
+def flatten(inner: Any) -> build.Transformation:
     """Runs a transformation on vectors: all leaves of one dtype, one after another.
 
     Saves overhead with thousands of small leaves, at the cost of copying them in and out at each
@@ -47,7 +47,7 @@ def flatten(inner: Any) -> GradientTransformationExtraArgs:
       >>> tx.init({"a": jnp.ones((2, 2)), "b": jnp.ones(3)}).trace.shape
       (7,)
     """
-    check_transformation_like("flatten", inner)
+    build.check_transformation_like("flatten", inner)
     inner = with_extra_args_support(inner)
 
     def init(params: Params) -> OptState:
@@ -59,23 +59,24 @@ def flatten(inner: Any) -> GradientTransformationExtraArgs:
         plan = plan_of(updates if params is None else params)
         leaves = plan.structure.flatten_up_to(updates)
         missing = [
-            leaf is not None and is_absent(x) for leaf, x in zip(plan.leaves, leaves, strict=True)
+            leaf is not None and tree.is_absent(x)
+            for leaf, x in zip(plan.leaves, leaves, strict=True)
         ]
         _check_dtypes(plan, leaves, updates)
         flat_params = None if params is None else pack(params, plan)
         made, after = inner.update(pack(updates, plan), state, flat_params, **extra_args)
         if any(missing):
             after = _keep_missing(state, after, plan, missing)
-        tree = plan.structure.flatten_up_to(unpack(made, plan))
-        kept = [x if is_absent(x) else u for x, u in zip(leaves, tree, strict=True)]
+        new = plan.structure.flatten_up_to(unpack(made, plan))
+        kept = [x if tree.is_absent(x) else u for x, u in zip(leaves, new, strict=True)]
         return plan.structure.unflatten(kept), after
 
-    return wrapping(init, update)
+    return build.wrapping(init, update)
 
 
 def _check_dtypes(plan: Plan, leaves: list[Any], updates: Updates) -> None:
     for k, (leaf, x) in enumerate(zip(plan.leaves, leaves, strict=True)):
-        if leaf is not None and not is_absent(x) and str(jnp.asarray(x).dtype) != leaf.dtype:
+        if leaf is not None and not tree.is_absent(x) and str(jnp.asarray(x).dtype) != leaf.dtype:
             raise TreeMismatchError(
                 f"flatten: updates{paths(updates)[k]} is {jnp.asarray(x).dtype}, the parameter is "
                 f"{leaf.dtype}: vectors hold one dtype each"

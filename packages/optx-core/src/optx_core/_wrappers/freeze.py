@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from optx_core import Params, PyTree, build, tree
 from optx_core._combinators.masked import masked
 from optx_core._combinators.partition import parted
 from optx_core._engine.labels import spread
-from optx_core._protocol.absent import flatten, is_placeholder
-from optx_core._protocol.extra_args import check_transformation_like
-from optx_core._protocol.recorded import recorded
-from optx_core._protocol.types import GradientTransformationExtraArgs, Params, PyTree
 from optx_core._transforms.stateless import set_to_zero
 
 
-@recorded
-def freeze(mask: PyTree | Callable[[Params], PyTree]) -> GradientTransformationExtraArgs:
+@build.recorded
+def freeze(mask: PyTree | Callable[[Params], PyTree]) -> build.Transformation:
     """Sets the updates of some leaves to zero.
 
     What stands before it in a chain still works for them: put `selective_transform` around an
@@ -38,10 +35,10 @@ def freeze(mask: PyTree | Callable[[Params], PyTree]) -> GradientTransformationE
     return masked(set_to_zero(), mask)
 
 
-@recorded
+@build.recorded
 def selective_transform(
     optimizer: Any, *, freeze_mask: PyTree | Callable[[Params], PyTree]
-) -> GradientTransformationExtraArgs:
+) -> build.Transformation:
     """An optimizer for the leaves that move; the frozen ones own no state and cost no work.
 
     Args:
@@ -58,12 +55,12 @@ def selective_transform(
       >>> len(jax.tree.leaves(tx.init({"a": jnp.ones(3), "b": jnp.ones(3)})))
       1
     """
-    check_transformation_like("selective_transform", optimizer)
+    build.check_transformation_like("selective_transform", optimizer)
 
     def labels(params: Params) -> PyTree:
-        flags, structure = flatten(spread(freeze_mask, params, "selective_transform"))
+        flags, structure = tree.flatten(spread(freeze_mask, params, "selective_transform"))
         return structure.unflatten(
-            [f if is_placeholder(f) else ("freeze" if f else "train") for f in flags]
+            [f if tree.is_placeholder(f) else ("freeze" if f else "train") for f in flags]
         )
 
     return parted(

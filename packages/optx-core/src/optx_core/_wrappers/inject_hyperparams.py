@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from optx_core._engine.flow import Flow
-from optx_core._engine.numbers import safe_increment, zero_count
-from optx_core._engine.scheduled import evaluate
+from optx_core import Params, build, safe_increment
 from optx_core._engine.staged import staged
-from optx_core._protocol.dtypes import at_least_float32
-from optx_core._protocol.recorded import Call, Recorded, recorded
-from optx_core._protocol.types import GradientTransformationExtraArgs, OptState, Params
 
 
 class WrappedScheduleState(NamedTuple):
@@ -26,7 +21,7 @@ class WrappedScheduleState(NamedTuple):
       count: int32 scalar, the number of updates so far.
     """
 
-    count: jax.Array  # type: ignore[assignment]  # a field, though tuples have count()
+    count: build.Count
 
 
 class InjectStatefulHyperparamsState(NamedTuple):
@@ -40,13 +35,13 @@ class InjectStatefulHyperparamsState(NamedTuple):
       inner_state: the transformation's own state.
     """
 
-    count: jax.Array  # type: ignore[assignment]  # a field, though tuples have count()
-    hyperparams: dict[str, jax.Array]
+    count: build.Count
+    hyperparams: build.Measured
     hyperparams_states: dict[str, Any]
-    inner_state: OptState
+    inner_state: build.InnerState
 
 
-class _InjectedFactory(Recorded):
+class _InjectedFactory(build.Recorded):
     """A function that makes a transformation, with its numbers moved into the state."""
 
     def __init__(self, factory: Callable[..., Any], static: frozenset[str], dtype: Any) -> None:
@@ -56,51 +51,71 @@ class _InjectedFactory(Recorded):
         name = getattr(factory, "__name__", type(factory).__name__)
         self.__name__ = f"inject_hyperparams({name})"
         self.__signature__ = inspect.signature(factory)
+        self._kinds, self._hints = build.kinds_of(factory), build.hints_of(factory)
         unknown = static - set(self.__signature__.parameters)
         if unknown:
             raise ValueError(f"inject_hyperparams: {name} has no argument {', '.join(unknown)}")
 
-    def __call__(self, *args: Any, **kwargs: Any) -> GradientTransformationExtraArgs:
+    def __call__(self, *args: Any, **kwargs: Any) -> build.Transformation:
         bound = self.__signature__.bind(*args, **kwargs)
         bound.apply_defaults()
         made = self._make(bound)
-        return made._with_call(Call(self, bound))
+        return made._with_call(build.Call(self, bound))
 
     def _injected(self, name: str, value: Any) -> bool:
         if name in self._static or isinstance(value, bool | str) or value is None:
             return False
-        annotation = str(self.__signature__.parameters[name].annotation)
-        if "Scalar" in annotation:
-            return True
-        if "int" in annotation.replace("Hint", "") and isinstance(value, int):
-            return False
+        kind, hint = self._kinds.get(name), self._hints.get(name)
+        if kind is not None:
+            return build.is_number(kind)
         if callable(value):
-            return annotation == str(inspect.Parameter.empty) and not isinstance(value, type)
-        return isinstance(value, int | float | np.ndarray | np.generic | jax.Array)
+            return not isinstance(value, type) and build.admits_number(hint)
+        if isinstance(value, int):
+            return hint is not int and int not in get_args(hint)
+        return _is_numeric(value)
 
-    def _make(self, bound: inspect.BoundArguments) -> GradientTransformationExtraArgs:
-        chosen = {k: v for k, v in bound.arguments.items() if self._injected(k, v)}
+    def _chosen(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The numbers that move into the state; those of a tuple as `betas[0]`, `betas[1]`."""
+        chosen: dict[str, Any] = {}
+        for name, value in arguments.items():
+            if not self._injected(name, value):
+                continue
+            if isinstance(value, tuple):
+                chosen |= {f"{name}[{k}]": item for k, item in enumerate(value)}
+            else:
+                chosen[name] = value
+        return chosen
+
+    def _make(self, bound: inspect.BoundArguments) -> build.Transformation:
+        chosen = self._chosen(bound.arguments)
         stateful = {k: v for k, v in chosen.items() if _is_stateful(v)}
         plain = {k: v for k, v in chosen.items() if callable(v) and k not in stateful}
         fixed = {k: v for k, v in chosen.items() if k not in stateful and k not in plain}
 
         def array(value: Any) -> jax.Array:
             value = jnp.asarray(value)
-            wide = at_least_float32(value.dtype) if _is_float(value) else jnp.float32
+            wide = build.at_least_float32(value.dtype) if _is_float(value) else jnp.float32
             return jnp.array(value, self._dtype or wide)
 
         def at(hyperparams: dict[str, Any]) -> Any:
             filled = inspect.BoundArguments(self.__signature__, dict(bound.arguments))
-            filled.arguments.update(hyperparams)
+            for name, value in hyperparams.items():
+                base, bracket, place = name.rstrip("]").partition("[")
+                if bracket:
+                    items = list(filled.arguments[base])
+                    items[int(place)] = value
+                    filled.arguments[base] = tuple(items)
+                else:
+                    filled.arguments[base] = value
             return self._factory(*filled.args, **filled.kwargs)
 
         def init(params: Params) -> InjectStatefulHyperparamsState:
-            count = zero_count()
+            count = build.zero_count()
             values = {name: array(value) for name, value in fixed.items()}
             states: dict[str, Any] = {}
             for name, schedule in plain.items():
-                values[name] = array(evaluate(schedule, count))
-                states[name] = WrappedScheduleState(zero_count())
+                values[name] = array(build.evaluate(schedule, count))
+                states[name] = WrappedScheduleState(build.zero_count())
             for name, schedule in stateful.items():
                 states[name] = schedule.init()
                 values[name] = array(schedule(states[name]))
@@ -109,7 +124,7 @@ class _InjectedFactory(Recorded):
             return InjectStatefulHyperparamsState(count, ordered, states, inner_state)
 
         def stages(
-            flow: Flow,
+            flow: build.Flow,
             state: InjectStatefulHyperparamsState,
             params: Params = None,
             **extra_args: Any,
@@ -118,7 +133,9 @@ class _InjectedFactory(Recorded):
             states: dict[str, Any] = {}
             for name, schedule in plain.items():
                 known = state.hyperparams_states[name]
-                values[name] = array(evaluate(schedule, known.count)).astype(values[name].dtype)
+                values[name] = array(build.evaluate(schedule, known.count)).astype(
+                    values[name].dtype
+                )
                 states[name] = WrappedScheduleState(safe_increment(known.count))
             for name, schedule in stateful.items():
                 known = state.hyperparams_states[name]
@@ -131,7 +148,7 @@ class _InjectedFactory(Recorded):
         return staged(init, stages)
 
 
-@recorded
+@build.recorded
 def inject_hyperparams(
     inner_factory: Callable[..., Any],
     static_args: str | Iterable[str] = (),
@@ -144,8 +161,10 @@ def inject_hyperparams(
 
     Args:
       inner_factory: a function that makes a transformation, such as `optx_aliases.adam`.
-      static_args: names of arguments to leave alone, such as callables that are no schedules, where
-        the function's annotations do not tell.
+      static_args: names of arguments to leave alone. Declared arguments (`ScalarOrSchedule`,
+        `build.Rate`, ...) need no such word; where nothing is declared the value decides: floats, arrays
+        of floating point, ints that are not annotated `int`, and callables of arguments whose
+        annotation admits a float.
       hyperparam_dtype: dtype to keep them in; by default at least float32, whatever the parameters are.
 
     Returns:
@@ -169,7 +188,7 @@ def inject_hyperparams(
     return _InjectedFactory(inner_factory, frozenset(names), hyperparam_dtype)
 
 
-@recorded
+@build.recorded
 def inject_stateful_hyperparams(
     inner_factory: Callable[..., Any],
     static_args: str | Iterable[str] = (),
@@ -200,6 +219,15 @@ def inject_stateful_hyperparams(
 
 def _is_stateful(value: Any) -> bool:
     return callable(value) and all(callable(getattr(value, n, None)) for n in ("init", "update"))
+
+
+def _is_numeric(value: Any) -> bool:
+    """Whether a value without a declaration is a number: no key, and no array of integers."""
+    if isinstance(value, jax.Array | np.ndarray | np.generic):
+        integer = not build.is_inexact(value)
+        if jnp.issubdtype(value.dtype, jax.dtypes.prng_key) or (integer and np.ndim(value)):
+            return False
+    return isinstance(value, float | np.ndarray | np.generic | jax.Array)
 
 
 def _is_float(value: jax.Array) -> bool:

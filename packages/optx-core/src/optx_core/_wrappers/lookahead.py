@@ -13,17 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from optx_core._engine.numbers import check_number, zero_count
-from optx_core._protocol.extra_args import check_transformation_like, with_extra_args_support
-from optx_core._protocol.recorded import recorded
-from optx_core._protocol.types import (
-    GradientTransformationExtraArgs,
-    OptState,
-    Params,
-    PyTree,
-    Scalar,
-    Updates,
-)
+from optx_core import Params, PyTree, Scalar, Updates, build, with_extra_args_support
 
 
 class LookaheadParams(NamedTuple):
@@ -51,14 +41,14 @@ class LookaheadState(NamedTuple):
       steps_since_sync: int32 scalar, the steps since fast and slow weights met.
     """
 
-    fast_state: OptState
+    fast_state: build.InnerState
     steps_since_sync: jax.Array
 
 
-@recorded
+@build.recorded
 def lookahead(
     fast_optimizer: Any, sync_period: int, slow_step_size: Scalar, reset_state: bool = False
-) -> GradientTransformationExtraArgs:
+) -> build.Transformation:
     """Lookahead (Zhang et al., 2019) around an optimizer.
 
     Args:
@@ -87,15 +77,15 @@ def lookahead(
       >>> params.slow, params.fast
       (Array([0.], dtype=float32), Array([0.], dtype=float32))
     """
-    check_transformation_like("lookahead", fast_optimizer)
+    build.check_transformation_like("lookahead", fast_optimizer)
     if not isinstance(sync_period, int) or sync_period < 1:
         raise ValueError(f"lookahead: sync_period must be a positive int, not {sync_period!r}")
-    check_number("lookahead", low=0, high=1, slow_step_size=slow_step_size)
+    build.check_number("lookahead", low=0, high=1, slow_step_size=slow_step_size)
     inner = with_extra_args_support(fast_optimizer)
 
     def init(params: LookaheadParams) -> LookaheadState:
         fast = _check(params).fast
-        return LookaheadState(inner.init(fast), zero_count())
+        return LookaheadState(inner.init(fast), build.zero_count())
 
     def update(
         updates: Updates, state: LookaheadState, params: Any = None, **extra_args: Any
@@ -121,10 +111,10 @@ def lookahead(
         if reset_state:
             fresh = inner.init(fast)
             fast_state = jax.tree.map(lambda a, b: jnp.where(sync, a, b), fresh, fast_state)
-        since = jnp.where(sync, zero_count(), state.steps_since_sync + 1)
+        since = jnp.where(sync, build.zero_count(), state.steps_since_sync + 1)
         return made, LookaheadState(fast_state, since)
 
-    return GradientTransformationExtraArgs(init, update)
+    return build.Transformation(init, update)
 
 
 def _check(params: Any) -> LookaheadParams:

@@ -14,13 +14,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from optx_core._engine.finite import all_finite
-from optx_core._engine.numbers import check_number, safe_increment, zero_count
-from optx_core._engine.staged import wrapping
-from optx_core._protocol.dtypes import at_least_float32
-from optx_core._protocol.extra_args import check_transformation_like, with_extra_args_support
-from optx_core._protocol.recorded import recorded
-from optx_core._protocol.types import GradientTransformationExtraArgs, OptState, Params, Updates
+from optx_core import (
+    OptState,
+    Params,
+    Updates,
+    all_finite,
+    build,
+    safe_increment,
+    with_extra_args_support,
+)
 from optx_core._wrappers.apply_if_finite import updates_or_zeros
 
 
@@ -35,14 +37,14 @@ class LossScaleState(NamedTuple):
       inner_state: the inner transformation's state.
     """
 
-    loss_scale: jax.Array
+    loss_scale: build.Measured
     good_steps: jax.Array
-    total_notfinite: jax.Array
-    last_finite: jax.Array
-    inner_state: OptState
+    total_notfinite: build.Measured
+    last_finite: build.Measured
+    inner_state: build.InnerState
 
 
-@recorded
+@build.recorded
 def dynamic_loss_scale(
     inner: Any,
     initial_scale: float = 2.0**15,
@@ -51,7 +53,7 @@ def dynamic_loss_scale(
     backoff_factor: float = 0.5,
     min_scale: float = 1.0,
     max_scale: float = 2.0**24,
-) -> GradientTransformationExtraArgs:
+) -> build.Transformation:
     """Divides gradients by a loss scale that adapts itself, and skips those that overflowed.
 
     Multiply the loss by `loss_scale(state)` before differentiating it.
@@ -80,19 +82,19 @@ def dynamic_loss_scale(
       (0.0, 4.0)
     """
     where = "dynamic_loss_scale"
-    check_transformation_like(where, inner)
-    check_number(where, above=0, min_scale=min_scale, backoff_factor=backoff_factor)
-    check_number(where, low=min_scale, high=max_scale, initial_scale=initial_scale)
-    check_number(where, above=1, growth_factor=growth_factor)
-    check_number(where, below=1, backoff_factor=backoff_factor)
-    check_number(where, low=1, growth_interval=growth_interval)
+    build.check_transformation_like(where, inner)
+    build.check_number(where, above=0, min_scale=min_scale, backoff_factor=backoff_factor)
+    build.check_number(where, low=min_scale, high=max_scale, initial_scale=initial_scale)
+    build.check_number(where, above=1, growth_factor=growth_factor)
+    build.check_number(where, below=1, backoff_factor=backoff_factor)
+    build.check_number(where, low=1, growth_interval=growth_interval)
     inner = with_extra_args_support(inner)
 
     def init(params: Params) -> LossScaleState:
         return LossScaleState(
             jnp.full((), initial_scale, jnp.float32),
-            zero_count(),
-            zero_count(),
+            build.zero_count(),
+            build.zero_count(),
             jnp.ones((), jnp.bool_),
             inner.init(params),
         )
@@ -101,7 +103,7 @@ def dynamic_loss_scale(
         updates: Updates, state: LossScaleState, params: Params = None, **extra_args: Any
     ) -> tuple[Updates, LossScaleState]:
         def unscale(g: jax.Array) -> jax.Array:
-            wide = g.astype(at_least_float32(g.dtype))
+            wide = g.astype(build.at_least_float32(g.dtype))
             real = wide.real.dtype
             return wide * (1 / state.loss_scale).astype(real).astype(wide.dtype)
 
@@ -115,7 +117,7 @@ def dynamic_loss_scale(
             **extra_args,
         )
         made = jax.tree.map(lambda u, g: u.astype(g.dtype), made, updates)
-        good = jnp.where(finite, safe_increment(state.good_steps), zero_count())
+        good = jnp.where(finite, safe_increment(state.good_steps), build.zero_count())
         grow = good >= growth_interval
         scale = jnp.where(
             finite,
@@ -125,13 +127,13 @@ def dynamic_loss_scale(
         total = jnp.where(finite, state.total_notfinite, safe_increment(state.total_notfinite))
         return made, LossScaleState(
             jnp.clip(scale, min_scale, max_scale),
-            jnp.where(grow, zero_count(), good),
+            jnp.where(grow, build.zero_count(), good),
             total,
             finite,
             inner_state,
         )
 
-    return wrapping(init, update)
+    return build.wrapping(init, update)
 
 
 def loss_scale(state: OptState) -> jax.Array:

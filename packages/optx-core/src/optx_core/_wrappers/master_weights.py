@@ -7,23 +7,11 @@ Reference: Micikevicius et al., "Mixed Precision Training", 2018, section 3.1.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 
-from optx_core._engine.numbers import need_params
-from optx_core._engine.slots import widened
-from optx_core._engine.staged import wrapping
-from optx_core._protocol.absent import is_placeholder
-from optx_core._protocol.extra_args import check_transformation_like, with_extra_args_support
-from optx_core._protocol.recorded import recorded
-from optx_core._protocol.types import (
-    GradientTransformationExtraArgs,
-    OptState,
-    Params,
-    PyTree,
-    Updates,
-)
+from optx_core import Params, PyTree, Updates, build, tree, with_extra_args_support
 
 
 class MasterWeightsState(NamedTuple):
@@ -34,12 +22,12 @@ class MasterWeightsState(NamedTuple):
       inner_state: the inner transformation's state, for these.
     """
 
-    master: PyTree
-    inner_state: OptState
+    master: Annotated[PyTree, build.slot(fill="params")]
+    inner_state: build.InnerState
 
 
-@recorded
-def master_weights(inner: Any) -> GradientTransformationExtraArgs:
+@build.recorded
+def master_weights(inner: Any) -> build.Transformation:
     """Keeps a float32 copy of bf16 (or f16) parameters, and moves that.
 
     The updates it returns are float32 and such that `apply_updates` (optx's, optax's, nnx's) gives the
@@ -63,29 +51,35 @@ def master_weights(inner: Any) -> GradientTransformationExtraArgs:
       >>> round(float(params[0]), 1)
       0.9
     """
-    check_transformation_like("master_weights", inner)
+    build.check_transformation_like("master_weights", inner)
     inner = with_extra_args_support(inner)
 
     def init(params: Params) -> MasterWeightsState:
-        return MasterWeightsState(widened(params, fresh=True), inner.init(widened(params)))
+        return MasterWeightsState(
+            build.widened(params, fresh=True), inner.init(build.widened(params))
+        )
 
     def update(
         updates: Updates, state: MasterWeightsState, params: Params = None, **extra_args: Any
     ) -> tuple[Updates, MasterWeightsState]:
-        need_params("master_weights", params)
+        build.need_params("master_weights", params)
         moves, inner_state = inner.update(
-            widened(updates), state.inner_state, state.master, **extra_args
+            build.widened(updates), state.inner_state, state.master, **extra_args
         )
 
         def move(m: Any, u: Any) -> Any:
-            return m if is_placeholder(u) or is_placeholder(m) else m + u.astype(m.dtype)
+            return m if tree.is_placeholder(u) or tree.is_placeholder(m) else m + u.astype(m.dtype)
 
-        master = jax.tree.map(move, state.master, moves, is_leaf=is_placeholder)
+        master = jax.tree.map(move, state.master, moves, is_leaf=tree.is_placeholder)
 
         def difference(u: Any, m: Any, p: Any) -> Any:
-            return u if is_placeholder(u) else m.astype(p.dtype).astype(m.dtype) - p.astype(m.dtype)
+            return (
+                u
+                if tree.is_placeholder(u)
+                else m.astype(p.dtype).astype(m.dtype) - p.astype(m.dtype)
+            )
 
-        made = jax.tree.map(difference, moves, master, params, is_leaf=is_placeholder)
+        made = jax.tree.map(difference, moves, master, params, is_leaf=tree.is_placeholder)
         return made, MasterWeightsState(master, inner_state)
 
-    return wrapping(init, update)
+    return build.wrapping(init, update)

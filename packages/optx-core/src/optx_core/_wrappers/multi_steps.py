@@ -16,20 +16,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from optx_core._engine.finite import all_finite
-from optx_core._engine.numbers import safe_increment, zero_count
-from optx_core._engine.run_if import run_if
-from optx_core._engine.slots import slots_like
-from optx_core._engine.staged import map_leaves, wrapping
-from optx_core._protocol.extra_args import check_transformation_like, with_extra_args_support
-from optx_core._protocol.recorded import recorded
-from optx_core._protocol.types import (
-    GradientTransformationExtraArgs,
+from optx_core import (
     OptState,
     Params,
     PyTree,
     Scalar,
     Updates,
+    all_finite,
+    build,
+    safe_increment,
+    tree,
+    with_extra_args_support,
 )
 
 ShouldSkip = Callable[[Updates, jax.Array, Params], tuple[jax.Array, PyTree]]
@@ -46,10 +43,10 @@ class MultiStepsState(NamedTuple):
       skip_state: what `should_skip_update_fn` told of the last micro-step; () without one.
     """
 
-    mini_step: jax.Array
-    gradient_step: jax.Array
-    inner_opt_state: OptState
-    acc_grads: PyTree
+    mini_step: build.Measured
+    gradient_step: build.MeasuredCount
+    inner_opt_state: build.InnerState
+    acc_grads: build.Moment
     skip_state: PyTree = ()
 
 
@@ -86,7 +83,7 @@ def skip_not_finite(
     """
     del gradient_step, params
     counts = [jnp.sum(~jnp.isfinite(g), dtype=jnp.int32) for g in jax.tree.leaves(updates)]
-    total = jnp.sum(jnp.stack(counts)) if counts else zero_count()
+    total = jnp.sum(jnp.stack(counts)) if counts else build.zero_count()
     skip = ~all_finite(updates)
     return skip, {"should_skip": skip, "num_not_finite": total}
 
@@ -120,7 +117,7 @@ def skip_large_updates(
     return skip, {"should_skip": skip, "norm_squared": squared}
 
 
-@recorded
+@build.recorded
 def multi_steps(
     inner: Any,
     every_k: int | Callable[[jax.Array], jax.Array],
@@ -128,7 +125,7 @@ def multi_steps(
     use_grad_mean: bool = True,
     should_skip_update_fn: ShouldSkip | None = None,
     accumulator_dtype: Any = None,
-) -> GradientTransformationExtraArgs:
+) -> build.Transformation:
     """Runs a transformation once every k updates, on the mean of their gradients.
 
     Args:
@@ -158,7 +155,7 @@ def multi_steps(
       0.0
       -2.0
     """
-    check_transformation_like("multi_steps", inner)
+    build.check_transformation_like("multi_steps", inner)
     if not callable(every_k) and (not isinstance(every_k, int) or every_k < 1):
         raise ValueError(
             f"multi_steps: every_k must be a positive int or a schedule, not {every_k!r}"
@@ -169,11 +166,15 @@ def multi_steps(
     def init(params: Params) -> MultiStepsState:
         skip_state: PyTree = ()
         if should_skip_update_fn is not None:
-            zeros = slots_like(params)
-            told = jax.eval_shape(lambda: should_skip_update_fn(zeros, zero_count(), params)[1])
+            zeros = tree.slots_like(params)
+            told = jax.eval_shape(
+                lambda: should_skip_update_fn(zeros, build.zero_count(), params)[1]
+            )
             skip_state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), told)
-        acc = None if single else slots_like(params, accumulator_dtype)
-        return MultiStepsState(zero_count(), zero_count(), inner.init(params), acc, skip_state)
+        acc = None if single else tree.slots_like(params, accumulator_dtype)
+        return MultiStepsState(
+            build.zero_count(), build.zero_count(), inner.init(params), acc, skip_state
+        )
 
     def update(
         updates: Updates, state: MultiStepsState, params: Params = None, **extra_args: Any
@@ -189,7 +190,7 @@ def multi_steps(
         if should_skip_update_fn is not None:
             skip, skip_state = should_skip_update_fn(updates, state.gradient_step, params)
         emit = ~skip & (state.mini_step >= k - 1)
-        zeros, acc = map_leaves(
+        zeros, acc = tree.map_leaves(
             _leaf,
             updates,
             state.acc_grads,
@@ -208,17 +209,17 @@ def multi_steps(
             reset = jax.tree.map(lambda a: jnp.where(emit, jnp.zeros_like(a), a), acc)
             return made, inner_state, reset
 
-        made, inner_state, acc = run_if(emit, run, (zeros, state.inner_opt_state, acc))
+        made, inner_state, acc = build.run_if(emit, run, (zeros, state.inner_opt_state, acc))
         counted = jnp.where(skip, state.mini_step, safe_increment(state.mini_step))
         return made, MultiStepsState(
-            mini_step=jnp.where(emit, zero_count(), counted),
+            mini_step=jnp.where(emit, build.zero_count(), counted),
             gradient_step=jnp.where(emit, safe_increment(state.gradient_step), state.gradient_step),
             inner_opt_state=inner_state,
             acc_grads=acc,
             skip_state=skip_state,
         )
 
-    return wrapping(init, update)
+    return build.wrapping(init, update)
 
 
 def _with_gaps_of(updates: Updates, acc: PyTree) -> Updates:
@@ -265,7 +266,7 @@ class MultiSteps:
         )
 
     @property
-    def inner_opt(self) -> GradientTransformationExtraArgs:
+    def inner_opt(self) -> build.Transformation:
         """The inner transformation."""
         return self._inner
 
@@ -283,7 +284,7 @@ class MultiSteps:
         """Whether the last update ran the inner transformation."""
         return (state.mini_step == 0) & (state.gradient_step > 0)
 
-    def gradient_transformation(self) -> GradientTransformationExtraArgs:
+    def gradient_transformation(self) -> build.Transformation:
         """The same as a plain transformation."""
         return self._tx
 

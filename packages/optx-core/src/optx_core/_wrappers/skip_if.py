@@ -14,18 +14,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from optx_core._engine.norms import global_norm
-from optx_core._engine.numbers import (
-    bias_correction,
-    check_number,
-    decay_of,
+from optx_core import (
+    Params,
+    Updates,
+    build,
+    global_norm,
     safe_increment,
-    zero_count,
+    with_extra_args_support,
 )
-from optx_core._engine.staged import wrapping
-from optx_core._protocol.extra_args import check_transformation_like, with_extra_args_support
-from optx_core._protocol.recorded import recorded
-from optx_core._protocol.types import GradientTransformationExtraArgs, OptState, Params, Updates
 from optx_core._wrappers.apply_if_finite import updates_or_zeros
 
 
@@ -40,21 +36,21 @@ class SkipIfState(NamedTuple):
       inner_state: the inner transformation's state.
     """
 
-    count: jax.Array  # type: ignore[assignment]  # a field, though tuples have count()
+    count: build.Count
     average: jax.Array
-    last_skipped: jax.Array
-    total_skipped: jax.Array
-    inner_state: OptState
+    last_skipped: build.Measured
+    total_skipped: build.Measured
+    inner_state: build.InnerState
 
 
-@recorded
+@build.recorded
 def skip_if(
     inner: Any,
     measure: str | Callable[..., Any] = "norm",
     factor: float = 3.0,
     decay: float = 0.99,
     warmup_steps: int = 20,
-) -> GradientTransformationExtraArgs:
+) -> build.Transformation:
     """Skips the steps whose gradient norm, or loss, jumps above its running average.
 
     Args:
@@ -83,19 +79,19 @@ def skip_if(
       >>> float(updates[0]), int(state.total_skipped)
       (0.0, 1)
     """
-    check_transformation_like("skip_if", inner)
+    build.check_transformation_like("skip_if", inner)
     if not callable(measure) and measure not in ("norm", "value"):
         raise ValueError(f"skip_if: measure must be 'norm', 'value' or a function, not {measure!r}")
-    check_number("skip_if", above=1, factor=factor)
-    check_number("skip_if", low=0, below=1, decay=decay)
+    build.check_number("skip_if", above=1, factor=factor)
+    build.check_number("skip_if", low=0, below=1, decay=decay)
     inner = with_extra_args_support(inner)
 
     def init(params: Params) -> SkipIfState:
         return SkipIfState(
-            zero_count(),
+            build.zero_count(),
             jnp.zeros((), jnp.float32),
             jnp.zeros((), jnp.bool_),
-            zero_count(),
+            build.zero_count(),
             inner.init(params),
         )
 
@@ -112,8 +108,8 @@ def skip_if(
                 )
             now = global_norm(updates) if measure == "norm" else jnp.asarray(extra_args["value"])
             now = now.astype(jnp.float32)
-            rate = decay_of(decay)
-            weight = jnp.where(state.count > 0, bias_correction(rate, state.count), 1)
+            rate = build.decay_of(decay)
+            weight = jnp.where(state.count > 0, build.bias_correction(rate, state.count), 1)
             jumped = now > factor * (average / weight.astype(jnp.float32))
             skip = ~jnp.isfinite(now) | (jumped & (state.count >= warmup_steps))
             average = jnp.where(skip, average, rate.value * average + rate.complement * now)
@@ -128,4 +124,4 @@ def skip_if(
             inner_state,
         )
 
-    return wrapping(init, update)
+    return build.wrapping(init, update)

@@ -16,13 +16,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from optx_core._engine.numbers import need_params, safe_increment
-from optx_core._engine.slots import widened
-from optx_core._engine.staged import wrapping
-from optx_core._protocol.absent import is_placeholder, tree_flatten
-from optx_core._protocol.extra_args import check_transformation_like, with_extra_args_support
-from optx_core._protocol.recorded import recorded
-from optx_core._protocol.types import GradientTransformationExtraArgs, OptState, Params, Updates
+from optx_core import (
+    Params,
+    Updates,
+    build,
+    safe_increment,
+    tree,
+    with_extra_args_support,
+)
 
 
 class StochasticRoundingState(NamedTuple):
@@ -33,12 +34,12 @@ class StochasticRoundingState(NamedTuple):
       inner_state: the inner transformation's state.
     """
 
-    count: jax.Array  # type: ignore[assignment]  # a field, though tuples have count()
-    inner_state: OptState
+    count: build.Count
+    inner_state: build.InnerState
 
 
-@recorded
-def stochastic_rounding(inner: Any, seed: int = 0) -> GradientTransformationExtraArgs:
+@build.recorded
+def stochastic_rounding(inner: Any, seed: int = 0) -> build.Transformation:
     """Makes `apply_updates` round bf16 parameters up or down at random, right on average.
 
     In place of a float32 copy (`master_weights`): as accurate over many steps, and half the memory.
@@ -63,29 +64,29 @@ def stochastic_rounding(inner: Any, seed: int = 0) -> GradientTransformationExtr
       >>> round(float(params.astype(jnp.float32).mean()), 2)
       0.9
     """
-    check_transformation_like("stochastic_rounding", inner)
+    build.check_transformation_like("stochastic_rounding", inner)
     inner = with_extra_args_support(inner)
 
     def init(params: Params) -> StochasticRoundingState:
         count = jnp.full((), seed % 2**32, jnp.uint32)
-        return StochasticRoundingState(count, inner.init(widened(params)))
+        return StochasticRoundingState(count, inner.init(build.widened(params)))
 
     def update(
         updates: Updates, state: StochasticRoundingState, params: Params = None, **extra_args: Any
     ) -> tuple[Updates, StochasticRoundingState]:
-        need_params("stochastic_rounding", params)
+        build.need_params("stochastic_rounding", params)
         moves, inner_state = inner.update(
-            widened(updates), state.inner_state, widened(params), **extra_args
+            build.widened(updates), state.inner_state, build.widened(params), **extra_args
         )
-        leaves, structure = tree_flatten(moves, is_leaf=is_placeholder)
+        leaves, structure = build.tree_flatten(moves, is_leaf=tree.is_placeholder)
         made = [
-            u if is_placeholder(u) else _rounded_move(p, u, state.count, salt)
+            u if tree.is_placeholder(u) else _rounded_move(p, u, state.count, salt)
             for salt, (u, p) in enumerate(zip(leaves, structure.flatten_up_to(params), strict=True))
         ]
         count = safe_increment(state.count)
         return structure.unflatten(made), StochasticRoundingState(count, inner_state)
 
-    return wrapping(init, update)
+    return build.wrapping(init, update)
 
 
 def _rounded_move(p: jax.Array, u: jax.Array, count: jax.Array, salt: int) -> jax.Array:

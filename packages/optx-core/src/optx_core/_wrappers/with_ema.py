@@ -8,32 +8,21 @@ Izmailov et al., 2018, and Tarvainen, Valpola, 2017.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from optx_core._engine.numbers import (
-    check_number,
-    decay_of,
-    need_params,
-    safe_increment,
-    zero_count,
-)
-from optx_core._engine.scheduled import evaluate
-from optx_core._engine.slots import widened
-from optx_core._engine.staged import wrapping
-from optx_core._protocol.absent import is_absent, is_placeholder
-from optx_core._protocol.dtypes import cast_to_compute, common_real_dtype
-from optx_core._protocol.extra_args import check_transformation_like, with_extra_args_support
-from optx_core._protocol.recorded import recorded
-from optx_core._protocol.types import (
-    GradientTransformationExtraArgs,
+from optx_core import (
     OptState,
     Params,
     PyTree,
     ScalarOrSchedule,
     Updates,
+    build,
+    safe_increment,
+    tree,
+    with_extra_args_support,
 )
 
 
@@ -46,13 +35,13 @@ class WithEmaState(NamedTuple):
       inner_state: the inner transformation's state.
     """
 
-    count: jax.Array  # type: ignore[assignment]  # a field, though tuples have count()
-    ema: PyTree
-    inner_state: OptState
+    count: build.Count
+    ema: Annotated[PyTree, build.slot(fill="params", exact=True)]
+    inner_state: build.InnerState
 
 
-@recorded
-def with_ema(inner: Any, decay: ScalarOrSchedule = 0.999) -> GradientTransformationExtraArgs:
+@build.recorded
+def with_ema(inner: Any, decay: ScalarOrSchedule = 0.999) -> build.Transformation:
     """Averages the parameters that an optimizer leads to; read the average with `eval_params`.
 
     Args:
@@ -71,33 +60,35 @@ def with_ema(inner: Any, decay: ScalarOrSchedule = 0.999) -> GradientTransformat
       >>> eval_params(state)
       Array([0.5], dtype=float32)
     """
-    check_transformation_like("with_ema", inner)
-    check_number("with_ema", low=0, high=1, decay=decay)
+    build.check_transformation_like("with_ema", inner)
+    build.check_number("with_ema", low=0, high=1, decay=decay)
     inner = with_extra_args_support(inner)
 
     def init(params: Params) -> WithEmaState:
-        return WithEmaState(zero_count(), widened(params, fresh=True), inner.init(params))
+        return WithEmaState(
+            build.zero_count(), build.widened(params, fresh=True), inner.init(params)
+        )
 
     def update(
         updates: Updates, state: WithEmaState, params: Params = None, **extra_args: Any
     ) -> tuple[Updates, WithEmaState]:
-        need_params("with_ema", params)
+        build.need_params("with_ema", params)
         updates, inner_state = inner.update(updates, state.inner_state, params, **extra_args)
-        rate = decay_of(evaluate(decay, state.count) if callable(decay) else decay)
+        rate = build.decay_of(build.evaluate(decay, state.count) if callable(decay) else decay)
 
         def average(e: Any, p: Any, u: Any) -> Any:
-            if is_placeholder(e):
+            if tree.is_placeholder(e):
                 return e
-            real = common_real_dtype(e.dtype)
-            p = cast_to_compute(jnp.asarray(p), real)
-            moved = p if is_absent(u) else p + cast_to_compute(jnp.asarray(u), real)
+            real = build.common_real_dtype(e.dtype)
+            p = build.cast_to_compute(jnp.asarray(p), real)
+            moved = p if tree.is_absent(u) else p + build.cast_to_compute(jnp.asarray(u), real)
             share = jnp.asarray(rate.complement, real).astype(e.dtype)
             return e + share * (moved - e)
 
-        ema = jax.tree.map(average, state.ema, params, updates, is_leaf=is_placeholder)
+        ema = jax.tree.map(average, state.ema, params, updates, is_leaf=tree.is_placeholder)
         return updates, WithEmaState(safe_increment(state.count), ema, inner_state)
 
-    return wrapping(init, update)
+    return build.wrapping(init, update)
 
 
 def eval_params(state: OptState, params: Params = None) -> PyTree:
@@ -130,8 +121,8 @@ def eval_params(state: OptState, params: Params = None) -> PyTree:
     if params is None:
         return ema
     return jax.tree.map(
-        lambda p, e: p if is_placeholder(e) else e.astype(p.dtype),
+        lambda p, e: p if tree.is_placeholder(e) else e.astype(p.dtype),
         params,
         ema,
-        is_leaf=is_placeholder,
+        is_leaf=tree.is_placeholder,
     )

@@ -11,7 +11,9 @@ import jax.numpy as jnp
 from jax.tree_util import tree_flatten_with_path
 
 from optx_core._engine.labels import key_name
+from optx_core._protocol.absent import is_placeholder, tree_flatten
 from optx_core._protocol.dtypes import is_inexact
+from optx_core._protocol.kinds import Slot, is_inner, kinds_of
 from optx_core._protocol.types import PyTree
 
 Path = tuple[Any, ...]
@@ -168,15 +170,55 @@ def map_params(
       >>> tree.map_params(tx, lambda slot, spec: spec, tx.init({"w": 1.0}), {"w": "rows"}).ema
       {'w': 'rows'}
     """
-    init = getattr(initable, "init", initable)
-    marked = init(_Placeholder())
 
-    def part(mark: Any, sub: PyTree) -> PyTree:
-        if isinstance(mark, _Placeholder):
-            return jax.tree.map(f, sub, *rest, is_leaf=is_leaf)
+    def part(slots: PyTree) -> PyTree:
+        def leaf(slot: Any, *others: Any) -> Any:
+            return slot if is_placeholder(slot) else f(slot, *others)
+
+        def stop(x: Any) -> bool:
+            return is_placeholder(x) or (is_leaf is not None and is_leaf(x))
+
+        return jax.tree.map(leaf, slots, *rest, is_leaf=stop)
+
+    def other(sub: PyTree) -> PyTree:
         return sub if transform_non_params is None else jax.tree.map(transform_non_params, sub)
 
-    return jax.tree.map(part, marked, state, is_leaf=lambda x: isinstance(x, _Placeholder))
+    def walk(node: Any) -> Any:
+        if hasattr(node, "_fields"):
+            kinds = kinds_of(type(node))
+            values = {name: getattr(node, name) for name in node._fields}
+            return type(node)(
+                **{
+                    name: part(value) if isinstance(kinds.get(name), Slot) else walk(value)
+                    for name, value in values.items()
+                }
+            )
+        children, structure = tree_flatten(node, is_leaf=lambda x: x is not node)
+        if len(children) == 1 and children[0] is node:
+            return other(node)
+        return structure.unflatten([walk(child) for child in children])
+
+    if _is_declared(state):
+        return walk(state)
+    # Another library's transformation: its init, called on a mark, tells which parts are the parameters'.
+    marked = getattr(initable, "init", initable)(_Placeholder())
+    return jax.tree.map(
+        lambda mark, sub: part(sub) if isinstance(mark, _Placeholder) else other(sub),
+        marked,
+        state,
+        is_leaf=lambda x: isinstance(x, _Placeholder),
+    )
+
+
+def _is_declared(node: Any) -> bool:
+    """Whether all NamedTuples of a state declare their fields."""
+    if hasattr(node, "_fields"):
+        kinds = kinds_of(type(node))
+        return bool(kinds or not node._fields) and all(
+            _is_declared(getattr(node, n)) for n in node._fields if is_inner(kinds.get(n))
+        )
+    children = jax.tree_util.tree_leaves(node, is_leaf=lambda x: x is not node)
+    return all(_is_declared(child) for child in children if child is not node)
 
 
 @jax.tree_util.register_pytree_node_class
