@@ -64,7 +64,24 @@ def parted(
     mask_compatible_extra_args: bool = False,
     all_used: bool = True,
 ) -> build.Transformation:
-    """The transformation that `partition` makes; `all_used` refuses transforms without a leaf."""
+    """`partition` for authors: optimizers with a rule of their own for the leaves of each group.
+
+    Args:
+      where: the function to name in errors.
+      transforms, param_labels, mask_compatible_extra_args: as for `partition`.
+      all_used: whether to refuse a transformation that has no leaf.
+
+    Returns:
+      A transformation with a `PartitionState`.
+
+    Example:
+      >>> from optx_core import scale
+      >>> from optx_core.build import parted
+      >>> groups = {"matrix": scale(2.0), "other": scale(3.0)}
+      >>> tx = parted("mine", groups, lambda params: "other", all_used=False)
+      >>> float(tx.update(1.0, tx.init(1.0))[0])
+      3.0
+    """
     if not isinstance(transforms, Mapping):
         raise TypeError(f"{where}: transforms must be a dict by label, not {transforms!r}")
     for label, tx in transforms.items():

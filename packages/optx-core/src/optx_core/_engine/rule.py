@@ -28,6 +28,7 @@ from optx_core._engine.rates import rate_of
 from optx_core._engine.scheduled import evaluate, schedulable
 from optx_core._engine.slots import copy_of, map_slots, slots_like
 from optx_core._engine.staged import leafwise
+from optx_core._protocol.dtypes import at_least_float32
 from optx_core._protocol.kinds import Kind, Number, Slot, hints_of, is_count, is_number, kinds_of
 from optx_core._protocol.kinds import declared as declared_kind
 from optx_core._protocol.recorded import recorded
@@ -356,11 +357,17 @@ def _initial(kind: Slot, params: Params, arguments: dict[str, Any]) -> PyTree:
     dtype = arguments[kind.dtype] if kind.dtype else None
     if kind.init is not None:
         make = functools.partial(kind.init, **arguments)
-        return map_slots(lambda p: make(p), params)  # noqa: PLW0108 (a function of one argument)
+        return map_slots(lambda p: make(_wide(p, kind)), params)
     if kind.fill == "params":
         return copy_of(params, dtype)
     fill = kind.fill(**arguments) if callable(kind.fill) else kind.fill
     return slots_like(params, dtype, real=kind.nonnegative, fill_value=fill)
+
+
+def _wide(p: Any, kind: Slot) -> Any:
+    """The parameter as `slot(init=...)` sees it: in at least float32, real for a second moment."""
+    p = p.real if kind.nonnegative else p
+    return p.astype(at_least_float32(p.dtype))
 
 
 def _check_one(where: str, name: str, kind: Number, value: Any) -> None:

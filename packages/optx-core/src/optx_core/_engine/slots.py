@@ -72,7 +72,15 @@ def slots_like(
 
 
 def widened(tree: PyTree, fresh: bool = False) -> PyTree:
-    """A tree in at least float32, None for leaves that are not of floating point."""
+    """A tree in at least float32, None for leaves that are not of floating point.
+
+    Args:
+      tree: a tree of arrays.
+      fresh: whether every array gets a buffer of its own.
+
+    Returns:
+      A tree of the same structure.
+    """
 
     def leaf(x: Any) -> Any:
         if is_placeholder(x):
@@ -105,5 +113,13 @@ def map_slots(make: Any, params: PyTree) -> PyTree:
 
 
 def copy_of(params: PyTree, dtype: Any = None) -> PyTree:
-    """The parameters in buffers of their own, in at least float32; None where there is no gradient."""
+    """The parameters in buffers of their own; None where there is no gradient.
+
+    Args:
+      params: a tree of arrays.
+      dtype: the dtype of the copies; by default the parameters', at least float32.
+
+    Returns:
+      A tree of the parameters' structure.
+    """
     return map_slots(lambda p: jnp.copy(p).astype(slot_dtype(p, dtype)), params)

@@ -64,7 +64,15 @@ def flatten(tree: Any) -> tuple[list[Any], Any]:
 
 
 def tree_flatten(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> tuple[list[Any], Any]:
-    """`jax.tree.flatten`, with types that a checker can use."""
+    """`jax.tree.flatten`, with types that a checker can use.
+
+    Args:
+      tree: a tree.
+      is_leaf: which nodes count as leaves.
+
+    Returns:
+      The leaves and the structure.
+    """
     return jax.tree_util.tree_flatten(tree, is_leaf=is_leaf)
 
 

@@ -10,13 +10,27 @@ import numpy as np
 
 
 def dtype_of(x: Any) -> Any:
-    """The dtype of an array or a Python number, as jax would hold it."""
+    """The dtype of an array or a Python number, as JAX would hold it.
+
+    Args:
+      x: an array or a number.
+
+    Returns:
+      A dtype.
+    """
     dtype = getattr(x, "dtype", None)
     return jax.dtypes.canonicalize_dtype(np.result_type(x)) if dtype is None else dtype
 
 
 def is_inexact(x: Any) -> bool:
-    """Whether an array is of a floating-point or complex dtype, so that it can have a gradient."""
+    """Whether an array is of a floating-point or complex dtype, so that it can have a gradient.
+
+    Args:
+      x: an array or a number.
+
+    Returns:
+      A bool.
+    """
     return bool(jnp.issubdtype(dtype_of(x), jnp.inexact))
 
 
@@ -87,7 +101,15 @@ def common_real_dtype(*dtypes: Any) -> Any:
 
 
 def cast_to_compute(x: Any, real: Any) -> Any:
-    """Casts a floating-point array to the dtype `real`, a complex one to its complex partner."""
+    """Casts a floating-point array to a real dtype, a complex one to its complex partner.
+
+    Args:
+      x: an array; integer arrays are returned unchanged.
+      real: float32 or float64.
+
+    Returns:
+      The array.
+    """
     if jnp.issubdtype(x.dtype, jnp.complexfloating):
         return x.astype(complex_dtype(real))
     if jnp.issubdtype(x.dtype, jnp.floating):
@@ -96,7 +118,14 @@ def cast_to_compute(x: Any, real: Any) -> Any:
 
 
 def abs_squared(x: jax.Array) -> jax.Array:
-    """|x|², real for complex x, element by element."""
+    """|x|², real for complex x, element by element.
+
+    Args:
+      x: an array.
+
+    Returns:
+      A real array of the same shape.
+    """
     if jnp.iscomplexobj(x):
         return x.real * x.real + x.imag * x.imag
     return x * x

@@ -96,7 +96,8 @@ def slot(
       fill: the initial value: a number; "params" for a copy of the parameter; or a function of the
         transformation's arguments (by keyword) that returns a number.
       init: `init(p, **arguments)` returns the initial array, of a shape of its own (row sums, one number
-        for each array, preconditioners). Without it the slot has the parameter's shape.
+        for each array, preconditioners); it sees p in at least float32. Without it the slot has the
+        parameter's shape.
       constant: whether equations only read it.
       exact: whether `quantize_state` leaves it alone.
 
@@ -187,7 +188,14 @@ def _evaluated(raw: Any, names: dict[str, Any]) -> Any:
 
 
 def declared(hint: Any) -> Any:
-    """The declaration in an annotation: a `Number`, a `Slot`, a `Kind`, a tuple of these, or None."""
+    """The declaration in an annotation.
+
+    Args:
+      hint: an annotation, evaluated.
+
+    Returns:
+      A `Number`, a `Slot`, a `Kind`, a tuple of these for an annotated tuple, or None.
+    """
     if typing.get_origin(hint) is Annotated:
         for item in hint.__metadata__:
             if isinstance(item, Number | Slot | Kind):
@@ -202,30 +210,66 @@ def declared(hint: Any) -> Any:
 
 
 def is_count(kind: Any) -> bool:
-    """Whether a declaration is that of a count of updates."""
+    """Whether a declaration is that of a count of updates.
+
+    Args:
+      kind: a declaration, or None.
+
+    Returns:
+      A bool.
+    """
     return isinstance(kind, Kind) and kind.name == "count"
 
 
 def is_inner(kind: Any) -> bool:
-    """Whether a declaration is that of the state of another transformation."""
+    """Whether a declaration is that of the state of another transformation.
+
+    Args:
+      kind: a declaration, or None.
+
+    Returns:
+      A bool.
+    """
     return isinstance(kind, Kind) and kind.name == "inner"
 
 
 def kinds_of(target: Any, namespace: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The declarations of a state class's fields or of a function's arguments, by name."""
+    """The declarations of a state class's fields or of a function's arguments.
+
+    Args:
+      target: a function or a class.
+      namespace: where to look for names that its module does not have.
+
+    Returns:
+      The declarations by name; undeclared fields and arguments are absent.
+    """
     hints = hints_of(target, namespace)
     return {name: kind for name, hint in hints.items() if (kind := declared(hint))}
 
 
 def is_number(kind: Any) -> bool:
-    """Whether a declaration is that of a number, or of a tuple of numbers, that need not be an int."""
+    """Whether a declaration is that of a number that need not be an int, or of a tuple of such numbers.
+
+    Args:
+      kind: a declaration, or None.
+
+    Returns:
+      A bool.
+    """
     if isinstance(kind, tuple):
         return all(map(is_number, kind))
     return isinstance(kind, Number) and not kind.integer
 
 
 def admits_number(hint: Any) -> bool:
-    """Whether an annotation without a declaration admits a float: float, an array, Any, or none."""
+    """Whether an annotation without a declaration admits a float.
+
+    Args:
+      hint: the annotation, evaluated; None where there is none.
+
+    Returns:
+      True for float, arrays, `Any`, unions that contain one of these, and where there is no annotation.
+    """
     if hint is None or hint is Any or isinstance(hint, str | typing.TypeVar):
         return True
     if typing.get_origin(hint) in (Union, types.UnionType, Annotated):
