@@ -2,9 +2,9 @@
 
 hatch check types
 
-Each package is checked with mypy, with a count of the files that it saw. Then a small user's project is checked
-with mypy --strict and with pyright (basedpyright, which ships as a wheel): right code passes, and each mistake is
-found.
+Each package is checked with mypy, with a count of the files that it saw. Then a small user's project is
+checked with mypy --strict and with pyright (basedpyright, which ships as a wheel): right code passes, and
+each mistake is found.
 """
 
 from __future__ import annotations
@@ -77,10 +77,11 @@ def check_user() -> int:
         user.write_text(USER + "".join(f"_ = {mistake}\n" for mistake in MISTAKES))
         first = len(USER.splitlines()) + 1
         expected = {first + k: mistake for k, mistake in enumerate(MISTAKES)}
+        pyright = str(pathlib.Path(sys.executable).with_name("basedpyright"))
         commands = {
             "mypy --strict": [sys.executable, "-m", "mypy", "--strict", "--config-file=", str(user)],
-            "pyright": [str(pathlib.Path(sys.executable).with_name("basedpyright")), "--level=error", str(user)],
-        }  # fmt: skip
+            "pyright": [pyright, "--level=error", str(user)],
+        }
         for name, command in commands.items():
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
             lines = {

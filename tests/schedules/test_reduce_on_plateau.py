@@ -53,11 +53,36 @@ def test_a_loss_that_is_not_finite_is_no_improvement_and_leaves_no_trace():
     assert int(state.plateau_count) == 0
 
 
+def test_a_loss_of_minus_infinity_does_not_lock_the_best_value():
+    made, state = scales(S.reduce_on_plateau(0.5, patience=2), [1.0, float("-inf"), 0.5, 0.25, 0.1])
+    assert made == [1.0] * 5
+    assert float(state.best_value) == np.float32(0.1)
+    mean_of_two = S.reduce_on_plateau(0.5, patience=1, accumulation_size=2)
+    made, state = scales(mean_of_two, [1.0, 1.0, float("-inf"), 0.0, 0.5, 0.5])
+    assert made == [1, 1, 1, 0.5, 0.5, 0.5]
+    assert float(state.best_value) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"factor": 0.5, "patience": 1, "rtol": 0.0, "atol": 0.5}, [1, 0.5, 0.5]),
+        ({"factor": 0.5, "patience": 1, "rtol": 1.0, "atol": 0.0}, [1, 0.5, 0.25]),
+        ({"factor": 0.5, "patience": 1, "rtol": 1e-4, "min_scale": 1.0}, [1, 1, 1]),
+        ({"factor": 0.5, "patience": 1, "cooldown": 0, "accumulation_size": 1}, [1, 0.5, 0.5]),
+    ],
+)
+def test_arguments_at_the_edges_of_their_ranges(arguments, expected):
+    made, state = scales(S.reduce_on_plateau(**arguments), [1.0, 0.9999, 0.4])
+    assert made == expected
+    assert all(np.isfinite(x) for x in state)
+
+
 def test_the_loss_is_asked_for_by_name():
     tx = S.reduce_on_plateau()
     with pytest.raises(ValueError, match="needs the loss"):
         tx.update({"w": jnp.ones(2)}, tx.init(None))
-    with pytest.raises(ValueError, match="must be a scalar"):
+    with pytest.raises(ValueError, match="must be a real scalar"):
         tx.update({"w": jnp.ones(2)}, tx.init(None), value=jnp.ones(2))
 
 

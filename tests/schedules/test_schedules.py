@@ -54,13 +54,12 @@ every = pytest.mark.parametrize("make", TABLE.values(), ids=TABLE.keys())
 
 
 def test_every_public_schedule_is_in_the_table():
-    made = {repr(make()).split("(")[0] for make in TABLE.values()}
     public = {
         name
         for name in S.__all__
         if name.endswith("_schedule") or name in ("clamp", "exponential_decay")
     }
-    assert public <= made
+    assert public <= public_names(TABLE)
 
 
 @every
@@ -142,6 +141,273 @@ def test_progress_is_exact_to_a_rounding_at_any_length(total):
             assert abs(float(got) - float(share)) <= 2.5e-7 * float(share)
 
 
+LATE_CYCLES = [
+    {"init_value": 0.0, "peak_value": 1.0, "warmup_steps": 1000, "decay_steps": 3 * 10**6},
+    {"init_value": 0.0, "peak_value": 0.5, "warmup_steps": 1000, "decay_steps": 2 * 10**8},
+]
+N = 2 * 10**8
+LATE = {
+    "constant": lambda: S.constant_schedule(0.3),
+    "polynomial": lambda: S.polynomial_schedule(1.0, 0.1, 2.5, N, 10),
+    "linear": lambda: S.linear_schedule(0.0, 1.0, N, 5),
+    "exponential": lambda: S.exponential_decay(1.0, 1, 0.9999999),
+    "exponential_slower": lambda: S.exponential_decay(1.0, 1, 1 - 1e-9, end_value=0.95),
+    "exponential_growth": lambda: S.exponential_decay(1.0, 3, 1.0000001, end_value=20.0),
+    "exponential_faster": lambda: S.exponential_decay(1.0, 10, 0.99999),
+    "staircase": lambda: S.exponential_decay(1.0, 1000, 0.9999, staircase=True),
+    "cosine": lambda: S.cosine_decay_schedule(1.0, N, 0.1, 1.5),
+    "cosine_onecycle": lambda: S.cosine_onecycle_schedule(N, 1.0),
+    "linear_onecycle": lambda: S.linear_onecycle_schedule(N, 1.0),
+    "piecewise_constant": lambda: S.piecewise_constant_schedule(
+        1.0, {10**k: 0.3 for k in range(9)}
+    ),
+    "piecewise_interpolate": lambda: S.piecewise_interpolate_schedule(
+        "cosine", 1.0, {10**k: 0.3 for k in range(9)}
+    ),
+    "sgdr": lambda: S.sgdr_schedule(LATE_CYCLES),
+    "warmup_constant": lambda: S.warmup_constant_schedule(0.0, 1.0, N),
+    "warmup_cosine": lambda: S.warmup_cosine_decay_schedule(0.0, 1.0, 10, N, 0.1),
+    "warmup_exponential": lambda: S.warmup_exponential_decay_schedule(0.0, 1.0, 10, 7, 0.999999),
+    "warmup_polynomial": lambda: S.warmup_polynomial_decay_schedule(0.0, 1.0, 10, N, 0.1, 2.0),
+    "wsd": lambda: S.warmup_stable_decay_schedule(0.0, 1.0, 10, 10**6, N, 0.1),
+    "wsd_sqrt": lambda: S.warmup_stable_decay_schedule(0.0, 1.0, 10, 0, N, 0.1, "1-sqrt"),
+    "inverse_sqrt": lambda: S.warmup_inverse_sqrt_schedule(0.0, 1.0, 10),
+    "restarts": lambda: S.cosine_restarts_schedule(1.0, 9, 2, 0.8, 0.1),
+    "restarts_even": lambda: S.cosine_restarts_schedule(1.0, 9, 1.0, 0.9999999),
+    "restarts_fractional": lambda: S.cosine_restarts_schedule(1.0, 9, 1.001, 0.9999),
+    "cyclic": lambda: S.cyclic_schedule(0.1, 1.0, 10, 5, "triangular2"),
+    "cyclic_exp": lambda: S.cyclic_schedule(0.1, 1.0, 10, None, "exp_range", 0.9999999),
+    "join": lambda: S.join_schedules(
+        [S.constant_schedule(1.0), S.linear_schedule(1.0, 0.0, N)], [3 * 10**6]
+    ),
+    "scaled": lambda: S.scale_schedule(S.cosine_decay_schedule(1.0, N), 0.5),
+    "shifted": lambda: S.shift_schedule(S.cosine_decay_schedule(1.0, N), 20),
+    "clamped": lambda: S.clamp(S.exponential_decay(1.0, 1, 0.9999999), 0.2, 0.9),
+    "arithmetic": lambda: 0.5 * S.exponential_decay(1.0, 1, 0.9999999) ** 2 + 0.1,
+}
+
+
+def public_names(table):
+    return {repr(make()).split("(")[0] for make in table.values()} & set(S.__all__)
+
+
+def test_every_schedule_is_in_the_table_of_late_steps():
+    assert public_names(LATE) >= public_names(TABLE)
+
+
+@pytest.mark.parametrize("make", LATE.values(), ids=LATE.keys())
+def test_single_precision_agrees_with_double_at_steps_of_1e6_to_1e8(make):
+    steps = np.array([10**6 - 1, 10**6, 3_333_333, 10**7 + 1, 33_333_333, 10**8 - 1, 10**8])
+    single = np.asarray(make()(steps))
+    with jax.enable_x64(True):
+        double = np.asarray(make()(steps))
+    np.testing.assert_allclose(single, double, rtol=3e-6, atol=1e-37)
+
+
+def test_a_rate_is_not_rounded_before_it_is_raised_to_a_power():
+    for rate, n in ((0.99999, 10**6), (0.9999999, 10**7), (1 - 1e-9, 10**9), (1.0000001, 10**7)):
+        for schedule in (
+            S.exponential_decay(1.0, 1, rate),
+            S.warmup_exponential_decay_schedule(1.0, 1.0, 0, 1, rate),
+            S.cosine_restarts_schedule(1.0, 1, 1.0, rate),
+            S.cyclic_schedule(0.0, 1.0, 1, 1, "exp_range", rate),
+        ):
+            at = n + 1 if "cyclic" in repr(schedule) else n  # a peak
+            exact = np.exp(at * np.log(rate))
+            np.testing.assert_allclose(schedule(at), exact, rtol=2e-6)
+            np.testing.assert_allclose(jax.jit(schedule)(at), exact, rtol=2e-6)
+    assert S.exponential_decay(1.0, 1, 1 - 1e-9, end_value=0.1)(0) == 1.0  # falls, if slowly
+
+
+def test_restarts_go_on_after_the_last_cycle_in_the_table():
+    slow = S.cosine_restarts_schedule(1.0, 2, 1 + 1e-9)
+    np.testing.assert_allclose(slow(10**6 + np.arange(4)), [1, 0.5, 1, 0.5], atol=1e-6)
+
+
+PEAK = {"transition_steps": 10, "peak_value": 2.0, "div_factor": 4.0, "final_div_factor": 10.0}
+RAMP = {"init_value": 0.5, "peak_value": 2.0, "warmup_steps": 0}
+EDGES = {  # arguments at the edges of their ranges: (schedule, arguments, values at steps)
+    "constant-0": ("constant_schedule", {"value": 0.0}, {0: 0, 9: 0}),
+    "polynomial-power-0": (
+        "polynomial_schedule",
+        {"init_value": 1.0, "end_value": 0.5, "power": 0.0, "transition_steps": 4},
+        {0: 1, 2: 1, 4: 1, 9: 1},
+    ),
+    "polynomial-root": (
+        "polynomial_schedule",
+        {"init_value": 1.0, "end_value": 0.0, "power": 0.5, "transition_steps": 4},
+        {0: 1, 3: 0.5, 4: 0, 9: 0},
+    ),
+    "polynomial-one-step": (
+        "polynomial_schedule",
+        {"init_value": 1.0, "end_value": 0.5, "power": 2.0, "transition_steps": 1},
+        {0: 1, 1: 0.5},
+    ),
+    "linear-equal": (
+        "linear_schedule",
+        {"init_value": 0.3, "end_value": 0.3, "transition_steps": 1},
+        {0: 0.3, 1: 0.3},
+    ),
+    "exponential-rate-1": (
+        "exponential_decay",
+        {"init_value": 1.0, "transition_steps": 1, "decay_rate": 1.0, "end_value": 1.0},
+        {0: 1, 1: 1, 5: 1},
+    ),
+    "exponential-end-is-start": (
+        "exponential_decay",
+        {"init_value": 1.0, "transition_steps": 1, "decay_rate": 0.5, "end_value": 1.0},
+        {0: 1, 1: 1},
+    ),
+    "cosine-exponent-0": (
+        "cosine_decay_schedule",
+        {"init_value": 1.0, "decay_steps": 4, "alpha": 0.1, "exponent": 0.0},
+        {0: 1, 2: 1, 4: 1},
+    ),
+    "cosine-root": (
+        "cosine_decay_schedule",
+        {"init_value": 1.0, "decay_steps": 2, "alpha": 0.0, "exponent": 0.5},
+        {0: 1, 1: 0.5**0.5, 2: 0, 3: 0},
+    ),
+    "cosine-alpha-1": (
+        "cosine_decay_schedule",
+        {"init_value": 1.0, "decay_steps": 1, "alpha": 1.0},
+        {0: 1, 1: 1},
+    ),
+    "cosine-onecycle-start-0": (
+        "cosine_onecycle_schedule",
+        {**PEAK, "pct_start": 0.0},
+        {0: 2, 5: 1.025, 10: 0.05},
+    ),
+    "cosine-onecycle-start-1": (
+        "cosine_onecycle_schedule",
+        {**PEAK, "pct_start": 1.0},
+        {0: 0.5, 5: 1.25, 10: 2, 11: 0.05, 20: 0.05},
+    ),
+    "cosine-onecycle-one-step": (
+        "cosine_onecycle_schedule",
+        {**PEAK, "transition_steps": 1},
+        {0: 2, 1: 0.05},
+    ),
+    "linear-onecycle-start-0": (
+        "linear_onecycle_schedule",
+        {**PEAK, "pct_start": 0.0, "pct_final": 0.5},
+        {0: 2, 5: 0.5, 10: 0.05},
+    ),
+    "linear-onecycle-start-is-final": (
+        "linear_onecycle_schedule",
+        {**PEAK, "pct_start": 0.5, "pct_final": 0.5},
+        {0: 0.5, 5: 2, 6: 0.41, 10: 0.05},
+    ),
+    "linear-onecycle-final-1": (
+        "linear_onecycle_schedule",
+        {**PEAK, "pct_start": 0.5, "pct_final": 1.0},
+        {0: 0.5, 5: 2, 10: 0.5, 11: 0.05},
+    ),
+    "linear-onecycle-all-0": (
+        "linear_onecycle_schedule",
+        {**PEAK, "pct_start": 0.0, "pct_final": 0.0},
+        {0: 2, 5: 0.275, 10: 0.05},
+    ),
+    "linear-onecycle-all-1": (
+        "linear_onecycle_schedule",
+        {**PEAK, "pct_start": 1.0, "pct_final": 1.0},
+        {0: 0.5, 5: 1.25, 10: 2, 11: 0.05},
+    ),
+    "linear-onecycle-div-1": (
+        "linear_onecycle_schedule",
+        {**PEAK, "div_factor": 1.0, "final_div_factor": 1.0},
+        {0: 2, 3: 2, 10: 2},
+    ),
+    "piecewise-constant-0": (
+        "piecewise_constant_schedule",
+        {"init_value": 1.0, "boundaries_and_scales": {0: 0.5, 1: 0.0}},
+        {0: 0.5, 1: 0, 2: 0},
+    ),
+    "piecewise-interpolate-0": (
+        "piecewise_interpolate_schedule",
+        {
+            "interpolate_type": "linear",
+            "init_value": 1.0,
+            "boundaries_and_scales": {0: 0.5, 1: 0.0},
+        },
+        {0: 0.5, 1: 0, 2: 0},
+    ),
+    "warmup-constant-0": ("warmup_constant_schedule", RAMP, {0: 2, 5: 2}),
+    "warmup-cosine-0": (
+        "warmup_cosine_decay_schedule",
+        {**RAMP, "decay_steps": 1, "end_value": 0.0, "exponent": 0.5},
+        {0: 2, 1: 0, 2: 0},
+    ),
+    "warmup-exponential-0": (
+        "warmup_exponential_decay_schedule",
+        {**RAMP, "transition_steps": 1, "decay_rate": 0.5},
+        {0: 2, 1: 1},
+    ),
+    "warmup-polynomial-0": (
+        "warmup_polynomial_decay_schedule",
+        {**RAMP, "decay_steps": 1, "end_value": 0.0, "power": 0.5},
+        {0: 2, 1: 0},
+    ),
+    "wsd-0-0-1": (
+        "warmup_stable_decay_schedule",
+        {**RAMP, "stable_steps": 0, "decay_steps": 1, "end_value": 0.0, "decay_type": "1-sqrt"},
+        {0: 2, 1: 0, 2: 0},
+    ),
+    "inverse-sqrt-0": ("warmup_inverse_sqrt_schedule", RAMP, {0: 2, 3: 1}),
+    "restarts-1-1-0": (
+        "cosine_restarts_schedule",
+        {"init_value": 1.0, "first_steps": 1, "multiplier": 1.0, "decay": 0.0, "alpha": 1.0},
+        {0: 1, 1: 0, 2: 0},
+    ),
+    "cyclic-1-1-0": (
+        "cyclic_schedule",
+        {
+            "low_value": 0.5,
+            "high_value": 1.0,
+            "up_steps": 1,
+            "down_steps": 1,
+            "mode": "exp_range",
+            "gamma": 0.0,
+        },
+        {0: 0.5, 1: 0.5, 2: 0.5},
+    ),
+    "cyclic-equal": (
+        "cyclic_schedule",
+        {"low_value": 1.0, "high_value": 1.0, "up_steps": 1},
+        {0: 1, 1: 1},
+    ),
+}
+NOT_TRACED = {"pct_start", "pct_final", "multiplier"}
+
+
+def test_every_schedule_with_arguments_is_in_the_table_of_edges():
+    composed = {"join_schedules", "clamp", "scale_schedule", "shift_schedule", "sgdr_schedule"}
+    names = {name for name in S.__all__ if name.endswith(("_schedule", "_decay"))}
+    assert {name for name, *_ in EDGES.values()} == names - composed
+
+
+@pytest.mark.parametrize("edge", EDGES)
+def test_values_and_derivatives_at_the_edges_of_the_ranges(edge):
+    name, arguments, values = EDGES[edge]
+    make = getattr(S, name)
+    steps, expected = np.array(list(values)), np.array(list(values.values()), float)
+    np.testing.assert_allclose(make(**arguments)(steps), expected, rtol=1e-6, atol=1e-7)
+    traced = {
+        key: value
+        for key, value in arguments.items()
+        if isinstance(value, float) and key not in NOT_TRACED
+    }
+
+    def at(floats, n):
+        return make(**{**arguments, **floats})(n)
+
+    both = jax.jit(jax.vmap(jax.value_and_grad(at, argnums=(0, 1)), in_axes=(None, 0)))
+    found, slopes = both(traced, jnp.asarray(steps, jnp.float32))
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-7)
+    for slope in jax.tree.leaves(slopes):
+        assert np.isfinite(slope).all()
+
+
 def test_cycles_and_turns_are_exact_at_step_1e8_and_beyond():
     period, n = 1000, 10**8
     for schedule in (
@@ -221,9 +487,15 @@ ERRORS = {
         S.constant_schedule(1.0), 0.0, 5
     ),
     "linear_schedule: init_value must be a number, not a number": None,
-    "polynomial_schedule: power must be greater than 0": lambda: S.polynomial_schedule(
-        1.0, 0.0, 0.0, 5
+    "polynomial_schedule: power must be at least 0": lambda: S.polynomial_schedule(
+        1.0, 0.0, -1.0, 5
     ),
+    "constant_schedule: value must be finite, not inf": lambda: S.constant_schedule(float("inf")),
+    "cosine_decay_schedule: exponent must be at least 0": lambda: S.cosine_decay_schedule(
+        1.0, 5, 0.0, -1.0
+    ),
+    r"returned \(0.1,\); remove the comma": lambda: S.scale_schedule(lambda n: (0.1,), 2.0)(0),
+    "returned None": lambda: S.join_schedules([lambda n: None], [])(0),
     "cosine_decay_schedule: decay_steps must be at least 1": lambda: S.cosine_decay_schedule(
         1.0, 0
     ),

@@ -11,6 +11,7 @@ from optx_second_order import (
     activation_estimator,
     bernoulli,
     categorical,
+    exact_hessian_diag,
     fisher_diag,
     fisher_vp,
     gaussian,
@@ -86,6 +87,54 @@ def test_the_gauss_newton_matrix_has_the_diagonal_and_products_of_its_definition
         close(diagonal, jnp.diag(matrix))
     for product in products:
         close(product, matrix @ ravel_pytree(v)[0])
+
+
+EXTREME = [-1e4, -100.0, -30.0, 0.0, 30.0, 100.0, 1e4]
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_confident_outputs_have_finite_curvature(name):
+    likelihood = LIKELIHOODS[name][0]
+    y = jnp.array(0) if name == "categorical" else jnp.array([0.0, 1.0, 1.0])
+    outputs = jnp.array([[value, 0.0, 1.0] for value in EXTREME if name != "poisson" or value < 50])
+    derivatives = jax.jit(
+        jax.vmap(
+            lambda f: (
+                likelihood.nll(f, y),
+                jax.grad(likelihood.nll)(f, y),
+                jax.hessian(likelihood.nll)(f, y),
+                jax.jacobian(lambda u: likelihood.root(f, u))(f),
+                jax.jacobian(lambda f: likelihood.root(f, jnp.ones(3)))(f),
+            )
+        )
+    )(outputs)
+    for derivative in derivatives:
+        assert jnp.isfinite(derivative).all()
+    _, _, hessian, root, _ = derivatives
+    np.testing.assert_allclose(root @ jnp.swapaxes(root, 1, 2), hessian, rtol=1e-4, atol=1e-6)
+
+
+def test_one_confident_example_does_not_spoil_the_diagonal():
+    w, x = {"w": jnp.array([1.0, -2.0])}, jnp.array([[0.3, 0.1], [-1e3, 1e3], [0.2, -0.4]])
+    y = jnp.array([1.0, 0.0, 0.0])
+    model = lambda p, x: x @ p["w"]
+    loss = lambda p, x, y: bernoulli().nll(model(p, x), y)
+    p = jax.nn.sigmoid(x @ w["w"])
+    exact = jnp.mean((p * (1 - p))[:, None] * x**2, axis=0)
+    for diagonal in (
+        exact_hessian_diag(loss, w, x, y),
+        ggn_diag(model, bernoulli(), w, x),
+        ggn_diag(model, bernoulli().nll, w, x, y),
+    ):
+        np.testing.assert_allclose(diagonal["w"], exact, rtol=1e-5)
+    others = (
+        hessian_vp(loss, w, w, x, y),
+        ggn_vp(model, bernoulli(), w, w, x),
+        hessian_diag_estimate(loss, w, x, y, key=jax.random.key(0)).value,
+        true_fisher_diag(model, bernoulli(), w, x, method="mc", key=jax.random.key(0)),
+    )
+    for vector in others:
+        assert jnp.isfinite(vector["w"]).all()
 
 
 @pytest.mark.parametrize("method", ["mc", "rademacher"])

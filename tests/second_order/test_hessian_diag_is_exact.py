@@ -256,6 +256,57 @@ def test_a_function_with_its_own_derivative_is_judged_by_that_derivative(x64):
     assert worst(exact_hessian_diag(loss, params, *batch), wanted) < 1e-12
 
 
+def test_an_elementwise_value_with_a_mixing_derivative_is_no_link_of_a_chain(x64):
+    @jax.custom_jvp
+    def mixing(x):
+        return jnp.tanh(x)
+
+    mixing.defjvp(lambda p, t: (mixing(*p), jnp.sin(p[0]) * jnp.sum(t[0] * p[0])))
+    loss, params, batch = mlp([5, 4, 6, 3], mixing, np.random.default_rng(0))
+    wanted = by_definition(loss, params, batch)
+    for method in ("auto", "chain"):
+        assert worst(exact_hessian_diag(loss, params, *batch, method=method), wanted) < 1e-12
+
+
+COMPLEX = {
+    "conversion": lambda z: jnp.sum(jnp.real(z.astype(complex)) ** 2),
+    "fft": lambda z: jnp.sum(jnp.abs(jnp.fft.fft(z)) ** 2),
+    "real fft": lambda z: jnp.sum(jnp.abs(jnp.fft.rfft(z)) ** 2),
+    "sign": lambda z: jnp.sum(jnp.real(jnp.sign(z + 1j * z[::-1] ** 2))),
+    "complex": lambda z: jnp.sum(jnp.abs(jax.lax.complex(z, z[::-1]) ** 3)),
+    "polar": lambda z: jnp.sum(jnp.angle(z * jnp.exp(1j * z))),
+    "matrix": lambda z: jnp.abs(z.astype(complex) @ jnp.array([1j, 2.0, 1 + 1j])) ** 2,
+}
+
+
+@pytest.mark.parametrize("name", COMPLEX)
+def test_a_real_value_that_becomes_complex_keeps_its_curvature(name, x64):
+    loss = lambda p, a: COMPLEX[name](p * a)
+    p, a = jnp.array([0.5, -1.0, 2.0]), jnp.array([[1.0, 2.0, 3.0], [0.5, 1.5, -1.0]])
+    with jax.numpy_dtype_promotion("standard"):
+        wanted = by_definition(loss, p, (a,))
+        for method in ("auto", "chain", "units"):
+            diagonal = exact_hessian_diag(loss, p, a, method=method)
+            np.testing.assert_allclose(diagonal, wanted, rtol=1e-10, atol=1e-12)
+    if name == "conversion":
+        np.testing.assert_allclose(wanted, 2 * jnp.mean(a**2, axis=0))
+
+
+def test_an_integer_activation_ends_a_chain(x64):
+    table = jnp.arange(12).reshape(4, 3)
+
+    def loss(p, x, y):
+        counts = jnp.round(jnp.tanh(x @ p["w"]) * 3).astype(table.dtype) @ table
+        return jnp.sum(jnp.sin(x @ p["w"])) * jnp.sum(counts * y)
+
+    rng = np.random.default_rng(0)
+    params, batch = {"w": normal(rng, 3, 4)}, (normal(rng, 5, 3), jnp.ones((5, 3), int))
+    with jax.numpy_dtype_promotion("standard"):
+        wanted = by_definition(loss, params, batch)
+        for method in ("auto", "chain"):
+            assert worst(exact_hessian_diag(loss, params, *batch, method=method), wanted) < 1e-12
+
+
 def test_a_function_with_its_own_reverse_mode_needs_no_forward_mode(x64):
     slope = lambda x: 1 - jnp.tanh(x) ** 2
     own = jax.custom_vjp(jnp.tanh)

@@ -12,15 +12,18 @@ from optx_second_order import (
     empirical_fisher_diag,
     exact_hessian_diag,
     explain,
+    fisher_vp,
     ggn_diag,
     hessian_diag_estimate,
     hessian_vp,
     hutchpp_trace,
     hvp,
+    true_fisher_diag,
     xdiag,
 )
 
 X = jnp.ones((3, 2))
+PARAMS = {"w": jnp.ones(2), "v": jnp.zeros((3, 2))}
 
 
 def square(p, x):
@@ -86,12 +89,12 @@ REFUSALS = {
     "no-array": (
         lambda: exact_hessian_diag(square, {"w": "a"}, X),
         TypeError,
-        r"params\['w'\] is 'a'",
+        r"params\['w'\] must be an array or a number, not 'a'",
     ),
     "vector-loss": (
         lambda: exact_hessian_diag(lambda p, x: p["w"] * x, {"w": jnp.ones(2)}, X),
         ValueError,
-        "one real number",
+        "must return a real scalar",
     ),
     "aux": (
         lambda: exact_hessian_diag(lambda p, x: (square(p, x), 1), {"w": jnp.ones(2)}, X),
@@ -121,7 +124,7 @@ REFUSALS = {
     "reduction": (
         lambda: exact_hessian_diag(square, {"w": jnp.ones(2)}, X, reduction="max"),
         ValueError,
-        "reduction must be",
+        "reduction must be one of",
     ),
     "chunk": (
         lambda: explain(square, {"w": jnp.ones(2)}, X, chunk_size=0),
@@ -184,12 +187,47 @@ REFUSALS = {
     "integer-outputs": (
         lambda: ggn_diag(lambda p, x: jnp.argmax(x), categorical(), jnp.ones(2), X),
         TypeError,
-        "must be real",
+        "must be floating point",
     ),
     "no-examples": (
         lambda: hessian_diag_estimate(lambda p: jnp.sum(p), jnp.ones(2), key=jax.random.key(0)),
         ValueError,
         "without a batch",
+    ),
+    "parameters-as-loss": (
+        lambda: ggn_diag(lambda p, x: x, PARAMS, X, X),
+        TypeError,
+        "ggn_diag: loss_fn must be a function, not a dict",
+    ),
+    "parameters-as-model": (
+        lambda: ggn_diag(PARAMS, categorical(), PARAMS, X),
+        TypeError,
+        "ggn_diag: model_fn must be a function, not a dict",
+    ),
+    "parameters-as-likelihood": (
+        lambda: true_fisher_diag(lambda p, x: x, PARAMS, X, X),
+        TypeError,
+        "likelihood must be a Likelihood, such as categorical\\(\\), not a dict",
+    ),
+    "parameters-as-fisher-likelihood": (
+        lambda: fisher_vp(lambda p, x: x, PARAMS, X, X, X),
+        TypeError,
+        "not a dict",
+    ),
+    "parameters-as-hessian-loss": (
+        lambda: exact_hessian_diag(PARAMS, PARAMS, X),
+        TypeError,
+        "exact_hessian_diag: loss_fn must be a function, not a dict",
+    ),
+    "parameters-in-a-leaf": (
+        lambda: exact_hessian_diag(square, {"w": object()}, X),
+        TypeError,
+        "not an object",
+    ),
+    "array-as-mask": (
+        lambda: exact_hessian_diag(square, {"w": jnp.ones(2)}, X, mask={"w": jnp.ones(2)}),
+        TypeError,
+        r"mask must contain bools, not an array float32\[2\]",
     ),
     "odd-products": (
         lambda: xdiag(lambda v: v, jnp.ones(9), jax.random.key(0), 5),
@@ -209,6 +247,37 @@ def test_bad_input_is_refused_by_name(name):
     call, error, words = REFUSALS[name]
     with pytest.raises(error, match=words):
         call()
+
+
+PRINTED = ["parameters-as", "vector", "structure", "mask", "coloring"]
+
+
+@pytest.mark.parametrize("name", [n for n in REFUSALS if any(n.startswith(p) for p in PRINTED)])
+def test_errors_do_not_print_arrays(name):
+    call, error, _ = REFUSALS[name]
+    with pytest.raises(error) as caught:
+        call()
+    assert "Array(" not in str(caught.value)
+    assert "array(" not in str(caught.value)
+
+
+def test_a_callable_tree_of_bools_is_a_mask():
+    @jax.tree_util.register_pytree_node_class
+    class Layer(dict):
+        def __call__(self, x):
+            raise AssertionError("a mask is not called")
+
+        def tree_flatten(self):
+            return list(self.values()), tuple(self)
+
+        @classmethod
+        def tree_unflatten(cls, keys, values):
+            return cls(zip(keys, values, strict=True))
+
+    params, mask = Layer(w=jnp.ones(2), v=jnp.ones(2)), Layer(w=True, v=False)
+    diagonal = exact_hessian_diag(square, params, X, mask=mask)
+    assert diagonal["v"] is None
+    np.testing.assert_allclose(diagonal["w"], 1.0)
 
 
 def test_auxiliary_output_is_dropped_when_announced():

@@ -1,7 +1,8 @@
-"""Checks of a schedule's arguments, made when it is built and told in the user's own words."""
+"""Checks of a schedule's arguments, made when the schedule is built."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,9 +14,17 @@ from optx_core.build import check_number
 
 
 def check_value(
-    where: str, *, low: float | None = None, above: float | None = None, **values: Any
+    where: str,
+    *,
+    low: float | None = None,
+    above: float | None = None,
+    finite: bool = True,
+    **values: Any,
 ) -> None:
-    """Refuses what is no real number; arrays and traced values are let through."""
+    """Checks that arguments are real numbers within a range.
+
+    The range of arrays and traced values is not checked.
+    """
     for name, value in values.items():
         if callable(value):
             raise TypeError(
@@ -26,18 +35,25 @@ def check_value(
             raise TypeError(f"{where}: {name} must be a number, not None")
         if isinstance(value, jax.Array | np.ndarray) and not _is_real(value):
             raise TypeError(f"{where}: {name} must be real, not of dtype {value.dtype}")
-    check_number(where, low=low, above=above, **values)
+        check_number(where, low=low, above=above, **{name: value})
+        if finite and is_plain(value) and math.isinf(value):
+            raise ValueError(f"{where}: {name} must be finite, not {value!r}")
+
+
+def is_plain(*values: Any) -> bool:
+    """Whether all values are Python or NumPy scalars, whose value is known when a schedule is built."""
+    return all(isinstance(value, int | float | np.number) for value in values)
 
 
 def whole(where: str, name: str, value: Any, *, least: int = 0) -> Any:
-    """A number of steps as an int; integer arrays and traced values are let through.
+    """Converts a number of steps to an int; integer arrays and traced values are returned as they are.
 
-    Floats that are whole numbers (1e5, np.float64(10)) count as integers.
+    Floats with an integer value (1e5, np.float64(10)) are accepted.
     """
     if isinstance(value, jax.Array | np.ndarray):
         if not jnp.issubdtype(value.dtype, jnp.integer):
             raise TypeError(
-                f"{where}: {name} must be whole, not of dtype {value.dtype}; cast it to int32"
+                f"{where}: {name} must be an integer, not of dtype {value.dtype}; cast it to int32"
             )
         return value
     if isinstance(value, bool) or not isinstance(value, int | float | np.number):
@@ -52,7 +68,7 @@ def whole(where: str, name: str, value: Any, *, least: int = 0) -> Any:
 
 
 def check_after(where: str, decay_steps: Any, warmup_steps: Any) -> None:
-    """Refuses a decay that would end before the warm-up does."""
+    """Checks that a decay ends after the warm-up."""
     if isinstance(decay_steps, int) and isinstance(warmup_steps, int):  # noqa: SIM102
         if decay_steps <= warmup_steps:
             raise ValueError(
@@ -62,7 +78,7 @@ def check_after(where: str, decay_steps: Any, warmup_steps: Any) -> None:
 
 
 def check_boundaries(where: str, boundaries: Sequence[Any]) -> list[Any]:
-    """Boundaries as whole numbers, in order."""
+    """Checks that boundaries are whole numbers in increasing order, and returns them."""
     steps = [whole(where, f"boundaries[{i}]", b) for i, b in enumerate(boundaries)]
     known = [step for step in steps if isinstance(step, int)]
     if known != sorted(known):
@@ -73,7 +89,7 @@ def check_boundaries(where: str, boundaries: Sequence[Any]) -> list[Any]:
 def check_scales(
     where: str, boundaries_and_scales: Mapping[Any, Any] | None
 ) -> list[tuple[int, Any]]:
-    """Pairs of boundary and factor, sorted by boundary."""
+    """Checks a dict from boundaries to factors, and returns its items sorted by boundary."""
     if boundaries_and_scales is None:
         return []
     if not isinstance(boundaries_and_scales, Mapping):

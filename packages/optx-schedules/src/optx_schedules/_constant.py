@@ -1,4 +1,4 @@
-"""A value that does not change: s(n) = c."""
+"""A constant: s(n) = c."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from optx_schedules._schedule import Schedule
 
 @recorded
 def constant_schedule(value: Scalar) -> Schedule:
-    """The same value at every step.
+    """Returns the same value at every step.
 
     Args:
       value: the value, a scalar.
@@ -23,7 +23,8 @@ def constant_schedule(value: Scalar) -> Schedule:
       A schedule.
 
     Raises:
-      ValueError: if the value is NaN.
+      TypeError: if the value is not a number.
+      ValueError: if the value is not finite.
 
     Example:
       >>> from optx_schedules import constant_schedule, sketch

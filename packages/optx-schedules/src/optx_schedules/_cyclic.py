@@ -1,4 +1,4 @@
-"""Up and down between two values, again and again.
+"""A periodic rise and fall between two values.
 
 x = 0 → 1 in `up_steps`, 1 → 0 in `down_steps`;   s(n) = low + (high − low)·x·scale
 
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from optx_core import Scalar
 from optx_core.build import recorded
 from optx_schedules._checks import check_value, whole
-from optx_schedules._progress import progress, real, since
+from optx_schedules._progress import progress, rate_power, real, since
 from optx_schedules._schedule import Schedule
 
 
@@ -30,23 +30,23 @@ def cyclic_schedule(
     mode: str = "triangular",
     gamma: Scalar = 1.0,
 ) -> Schedule:
-    """Goes up and down between two values along straight lines.
+    """Oscillates linearly between two values.
 
     Args:
       low_value: the value at the start of each cycle.
-      high_value: the value at the top of the first.
-      up_steps: how many steps the way up takes, at least 1.
-      down_steps: how many steps the way down takes, at least 1; by default as many.
-      mode: "triangular" (all cycles alike), "triangular2" (each half as high as the one before) or
+      high_value: the value at the peak of the first cycle.
+      up_steps: the length of the rise in steps, at least 1.
+      down_steps: the length of the fall in steps, at least 1; `up_steps` by default.
+      mode: "triangular" (equal cycles), "triangular2" (each cycle half as high as the previous one) or
         "exp_range" (the height is multiplied by `gamma` at every step).
-      gamma: that factor, greater than 0.
+      gamma: the factor of "exp_range", at least 0.
 
     Returns:
       A schedule.
 
     Raises:
-      TypeError: if an argument is no number.
-      ValueError: if a number is out of its range, or the mode is another.
+      TypeError: if an argument is not a number.
+      ValueError: if a number is out of range, or the mode is unknown.
 
     Example:
       >>> from optx_schedules import cyclic_schedule, sketch
@@ -60,7 +60,7 @@ def cyclic_schedule(
     """
     where = "cyclic_schedule"
     check_value(where, low_value=low_value, high_value=high_value)
-    check_value(where, above=0, gamma=gamma)
+    check_value(where, low=0, gamma=gamma)
     if mode not in ("triangular", "triangular2", "exp_range"):
         raise ValueError(
             f"{where}: mode must be 'triangular', 'triangular2' or 'exp_range', not {mode!r}"
@@ -75,9 +75,9 @@ def cyclic_schedule(
         rising, falling = progress(place, up), progress(place, down, up)
         x = jnp.where(place < jnp.asarray(up, gone.dtype), rising.done, falling.left)
         if mode == "triangular2":
-            x = x * 0.5 ** real(gone // length)
+            x = x * rate_power(0.5, real(gone // length))
         elif mode == "exp_range":
-            x = x * real(gamma) ** real(gone)
+            x = x * rate_power(gamma, real(gone))
         low = real(low_value)
         return low + (real(high_value) - low) * x
 

@@ -1,9 +1,9 @@
-"""Warm-up, then decay with the inverse square root of the step.
+"""Linear warm-up, then decay with the inverse square root of the step.
 
 s(n) = init + (peak − init)·n / warmup      for n < warmup
 s(n) = peak·√(timescale / (timescale + n − warmup))      from there on
 
-With timescale = warmup, the default, that is peak·√(warmup / n).
+With timescale = warmup, the default, the second line is peak·√(warmup / n).
 
 References: Vaswani et al., "Attention Is All You Need", 2017, section 5.3; Zhai et al., "Scaling
 Vision Transformers", 2022, for the timescale.
@@ -28,21 +28,21 @@ from optx_schedules._warmup import after_warmup
 def warmup_inverse_sqrt_schedule(
     init_value: Scalar, peak_value: Scalar, warmup_steps: int, timescale: Scalar | None = None
 ) -> Schedule:
-    """Rises along a straight line, then falls with the inverse square root of the step, for ever.
+    """Warms up linearly, then decays with the inverse square root of the step.
 
     Args:
       init_value: the value at step 0.
       peak_value: the value at the end of the warm-up.
-      warmup_steps: how many steps the warm-up takes; 0 for none.
-      timescale: after so many steps of decay the value is peak / √2; greater than 0. By default
-        `warmup_steps` (1 without a warm-up).
+      warmup_steps: the length of the warm-up in steps; 0 for none.
+      timescale: the number of steps of decay after which the value is peak / √2, greater than 0. By
+        default `warmup_steps` (1 without a warm-up).
 
     Returns:
       A schedule.
 
     Raises:
-      TypeError: if an argument is no number.
-      ValueError: if a number is out of its range.
+      TypeError: if an argument is not a number.
+      ValueError: if a number is out of range.
 
     Example:
       >>> from optx_schedules import sketch, warmup_inverse_sqrt_schedule

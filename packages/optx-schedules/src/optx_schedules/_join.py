@@ -10,27 +10,27 @@ import jax.numpy as jnp
 
 from optx_core.build import recorded
 from optx_schedules._checks import check_boundaries
-from optx_schedules._progress import clip_count, real, since
-from optx_schedules._schedule import Schedule, boundaries_of, check_schedule
+from optx_schedules._progress import clip_count, since
+from optx_schedules._schedule import Schedule, boundaries_of, check_schedule, value_at
 
 
 @recorded
 def join_schedules(
     schedules: Sequence[Callable[[Any], Any]], boundaries: Sequence[int]
 ) -> Schedule:
-    """Runs schedules one after another; each counts its steps from where it takes over.
+    """Joins schedules at boundaries; each counts its steps from its own boundary.
 
     Args:
-      schedules: at least one schedule, or function of the step.
-      boundaries: the steps at which the second, third, ... take over, in increasing order: one fewer
-        than there are schedules.
+      schedules: one or more schedules, or functions of the step.
+      boundaries: the steps at which the second, third, ... schedule starts, in increasing order; one
+        fewer than schedules.
 
     Returns:
       A schedule.
 
     Raises:
-      TypeError: if one of the schedules is none.
-      ValueError: if the boundaries are unsorted, negative, or not one fewer than the schedules.
+      TypeError: if an element is not a schedule.
+      ValueError: if boundaries are unsorted or negative, or not one fewer than the schedules.
 
     Example:
       >>> from optx_schedules import constant_schedule, join_schedules, linear_schedule, sketch
@@ -57,20 +57,20 @@ def join_schedules(
 
 
 def join(schedules: Sequence[Callable[[Any], Any]], boundaries: Sequence[Any]) -> Schedule:
-    """`join_schedules`, of arguments that were checked."""
+    """Builds `join_schedules` from checked arguments."""
     starts = [0, *boundaries]
 
     def at(count: jax.Array) -> jax.Array:
-        # A schedule sees no counts past its own stretch, where it might not be finite.
+        # No schedule is evaluated past its own stretch, where it might not be finite.
         ends = boundaries[0] if boundaries else None
         first = count if ends is None else jnp.minimum(count, clip_count(count, ends, ends))
-        value = real(schedules[0](first))
+        value = value_at(schedules[0], first)
         for i, start in enumerate(boundaries, 1):
             own = count
             if i < len(boundaries):
                 own = jnp.minimum(count, clip_count(count, boundaries[i], boundaries[i]))
             taken = count >= clip_count(count, start, start)
-            value = jnp.where(taken, real(schedules[i](since(own, start))), value)
+            value = jnp.where(taken, value_at(schedules[i], since(own, start)), value)
         return value
 
     inner = [

@@ -1,4 +1,4 @@
-"""Schedules made from one other: scaled, shifted in time, clamped."""
+"""Schedules derived from another: scaled, shifted in time, clamped."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from optx_core import Scalar
 from optx_core.build import recorded
-from optx_schedules._checks import check_value, whole
+from optx_schedules._checks import check_value, is_plain, whole
 from optx_schedules._progress import is_whole, real
 from optx_schedules._schedule import Schedule, boundaries_of, check_schedule, value_at
 
@@ -21,13 +21,13 @@ def scale_schedule(schedule: Callable[[Any], Any], factor: Scalar) -> Schedule:
 
     Args:
       schedule: a schedule, or any function of the step.
-      factor: the number.
+      factor: the factor.
 
     Returns:
       A schedule: s(n) = factor·schedule(n).
 
     Raises:
-      TypeError: if the schedule is none, or the factor no number.
+      TypeError: if `schedule` is not a schedule, or `factor` not a number.
 
     Example:
       >>> from optx_schedules import linear_schedule, scale_schedule, sketch
@@ -46,17 +46,18 @@ def scale_schedule(schedule: Callable[[Any], Any], factor: Scalar) -> Schedule:
 
 @recorded
 def shift_schedule(schedule: Callable[[Any], Any], steps: int) -> Schedule:
-    """Starts a schedule in its middle, to resume a run, or later, to delay it.
+    """Shifts a schedule in time, to resume a run or to delay a start.
 
     Args:
       schedule: a schedule, or any function of the step.
-      steps: how many of its steps are behind at step 0; negative to hold its first value so long.
+      steps: the step at which the schedule starts; if negative, the number of steps for which its
+        first value is held.
 
     Returns:
       A schedule: s(n) = schedule(max(n + steps, 0)).
 
     Raises:
-      TypeError: if the schedule is none, or `steps` not whole.
+      TypeError: if `schedule` is not a schedule, or `steps` not a whole number.
 
     Example:
       >>> from optx_schedules import cosine_decay_schedule, shift_schedule, sketch
@@ -85,18 +86,18 @@ def shift_schedule(schedule: Callable[[Any], Any], steps: int) -> Schedule:
 def clamp(
     schedule: Callable[[Any], Any], low: Scalar | None = None, high: Scalar | None = None
 ) -> Schedule:
-    """Keeps a schedule between two values.
+    """Clamps the values of a schedule.
 
     Args:
       schedule: a schedule, or any function of the step.
-      low: the least value; None for no bound.
-      high: the greatest value, not below `low`; None for no bound.
+      low: the lower bound; None for none.
+      high: the upper bound, at least `low`; None for none.
 
     Returns:
       A schedule: s(n) = min(max(schedule(n), low), high).
 
     Raises:
-      TypeError: if the schedule is none, or a bound no number.
+      TypeError: if `schedule` is not a schedule, or a bound not a number.
       ValueError: if both bounds are None, or `low` exceeds `high`.
 
     Example:
@@ -112,12 +113,10 @@ def clamp(
     check_schedule("clamp", schedule=schedule)
     if low is None and high is None:
         raise ValueError("clamp: give low, high or both")
-    if low is not None:
-        check_value("clamp", low_value=low)
-    if high is not None:
-        check_value("clamp", high_value=high)
-    plain = isinstance(low, int | float) and isinstance(high, int | float)
-    if plain and low > high:  # type: ignore[operator]
+    for name, bound in (("low", low), ("high", high)):
+        if bound is not None:
+            check_value("clamp", finite=False, **{name: bound})  # type: ignore[arg-type]
+    if is_plain(low, high) and low > high:  # type: ignore[operator]
         raise ValueError(f"clamp: low={low} must not exceed high={high}")
 
     def at(count: jax.Array) -> jax.Array:
@@ -129,7 +128,7 @@ def clamp(
 
 
 def _plus(count: jax.Array, by: Any) -> jax.Array:
-    """Count + by, which stays at the dtype's largest number instead of overflowing."""
+    """Adds without overflow: the sum saturates at the dtype's limits."""
     if not is_whole(count):
         return count + real(by)
     limits = jnp.iinfo(count.dtype)

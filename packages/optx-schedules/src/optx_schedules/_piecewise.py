@@ -1,4 +1,4 @@
-"""Values that change at given steps: by jumps, or smoothly from one to the next.
+"""Values given at boundary steps: piecewise constant, or interpolated between them.
 
 v₀ = init,  vᵢ = vᵢ₋₁·scaleᵢ
 
@@ -8,7 +8,7 @@ straight line or half a cosine wave from one value to the next.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,9 +16,8 @@ import jax.numpy as jnp
 
 from optx_core import Scalar
 from optx_core.build import recorded
-from optx_schedules._checks import check_scales, check_value
-from optx_schedules._cosine import cosine_weight
-from optx_schedules._progress import Progress, clip_count, progress, real
+from optx_schedules._checks import check_scales, check_value, is_plain
+from optx_schedules._progress import along_cosine, between, clip_count, progress, real
 from optx_schedules._schedule import Schedule
 
 
@@ -26,18 +25,18 @@ from optx_schedules._schedule import Schedule
 def piecewise_constant_schedule(
     init_value: Scalar, boundaries_and_scales: Mapping[int, Scalar] | None = None
 ) -> Schedule:
-    """Jumps at given steps.
+    """Multiplies the value by a factor at each of the given steps.
 
     Args:
       init_value: the value before the first boundary.
-      boundaries_and_scales: for each boundary step the factor, at least 0, that the value is
-        multiplied by from that step on; None for a constant.
+      boundaries_and_scales: a dict from boundary steps to factors, at least 0. From each boundary on
+        the value is multiplied by its factor. None for a constant.
 
     Returns:
       A schedule.
 
     Raises:
-      TypeError: if an argument is no number, or a boundary no whole one.
+      TypeError: if an argument is not a number, or a boundary not a whole number.
       ValueError: if a boundary or a factor is negative.
 
     Example:
@@ -52,16 +51,16 @@ def piecewise_constant_schedule(
     """
     where = "piecewise_constant_schedule"
     check_value(where, init_value=init_value)
-    pairs = check_scales(where, boundaries_and_scales)
+    knots = _knots(init_value, check_scales(where, boundaries_and_scales))
 
     def at(count: jax.Array) -> jax.Array:
         value = jnp.broadcast_to(real(init_value), count.shape)
-        for boundary, factor in pairs:
+        for boundary, target in knots:
             reached = count >= clip_count(count, boundary, boundary)
-            value = jnp.where(reached, value * real(factor), value)
+            value = jnp.where(reached, real(target), value)
         return value
 
-    return Schedule(at, tuple(boundary for boundary, _ in pairs))
+    return Schedule(at, tuple(boundary for boundary, _ in knots))
 
 
 @recorded
@@ -70,20 +69,20 @@ def piecewise_interpolate_schedule(
     init_value: Scalar,
     boundaries_and_scales: Mapping[int, Scalar] | None = None,
 ) -> Schedule:
-    """Goes from value to value, which it reaches at given steps.
+    """Interpolates between values that are reached at the given steps.
 
     Args:
       interpolate_type: "linear" or "cosine".
       init_value: the value at step 0.
-      boundaries_and_scales: for each boundary step the factor, at least 0, between the value at the
-        boundary before and the value there; None for a constant.
+      boundaries_and_scales: a dict from boundary steps to factors, at least 0. The value at a boundary is
+        the value at the previous one times the factor. None for a constant.
 
     Returns:
       A schedule.
 
     Raises:
-      TypeError: if an argument is no number, or a boundary no whole one.
-      ValueError: if the type is neither of the two, or a boundary or a factor is negative.
+      TypeError: if an argument is not a number, or a boundary not a whole number.
+      ValueError: if the type is unknown, or a boundary or a factor is negative.
 
     Example:
       >>> from optx_schedules import piecewise_interpolate_schedule, sketch
@@ -97,31 +96,45 @@ def piecewise_interpolate_schedule(
     """
     where = "piecewise_interpolate_schedule"
     check_value(where, init_value=init_value)
-    return interpolate(where, interpolate_type, init_value, boundaries_and_scales)
-
-
-def interpolate(
-    where: str, kind: str, init_value: Any, boundaries_and_scales: Mapping[Any, Any] | None
-) -> Schedule:
-    """`piecewise_interpolate_schedule`, with errors that name another function."""
-    if kind not in ("linear", "cosine"):
-        raise ValueError(f"{where}: interpolate_type must be 'linear' or 'cosine', not {kind!r}")
+    if interpolate_type not in ("linear", "cosine"):
+        raise ValueError(
+            f"{where}: interpolate_type must be 'linear' or 'cosine', not {interpolate_type!r}"
+        )
     pairs = check_scales(where, boundaries_and_scales)
+    return interpolate(interpolate_type, init_value, _knots(init_value, pairs))
+
+
+def interpolate(kind: str, init_value: Any, knots: Sequence[tuple[int, Any]]) -> Schedule:
+    """Interpolates between knots, pairs of a step and the value there, sorted by step.
+
+    Of several knots at one step, the first gives the value there and the last the value from which
+    the next stretch starts. A knot at step 0 replaces `init_value`.
+    """
 
     def at(count: jax.Array) -> jax.Array:
-        start, here = 0, real(init_value)
-        value = jnp.broadcast_to(here, count.shape)
-        for boundary, factor in pairs:
-            target = here * real(factor)
+        start, here = 0, init_value
+        value = jnp.broadcast_to(real(here), count.shape)
+        for i, (boundary, target) in enumerate(knots):
+            passed = count > clip_count(count, start, start)
             if boundary > start:
                 share = progress(count, boundary - start, start)
                 if kind == "cosine":
-                    share = Progress(cosine_weight(share.done), cosine_weight(share.left))
-                begun = count > clip_count(count, start, start)
-                value = jnp.where(begun, here * share.left + target * share.done, value)
-            else:  # a jump at step 0
-                value = jnp.broadcast_to(target, count.shape)
+                    share = along_cosine(share)
+                value = jnp.where(passed, between(here, target, share), value)
+            elif i == 0:
+                value = jnp.broadcast_to(real(target), count.shape)
+            else:
+                value = jnp.where(passed, real(target), value)
             start, here = boundary, target
         return value
 
-    return Schedule(at, tuple(boundary for boundary, _ in pairs))
+    return Schedule(at, tuple(boundary for boundary, _ in knots))
+
+
+def _knots(init_value: Any, pairs: Sequence[tuple[int, Any]]) -> list[tuple[int, Any]]:
+    """Turns factors into values: each is the previous value times its factor."""
+    knots, value = [], init_value
+    for boundary, factor in pairs:
+        value = value * factor if is_plain(value, factor) else real(value) * real(factor)
+        knots.append((boundary, value))
+    return knots

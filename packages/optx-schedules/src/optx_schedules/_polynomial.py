@@ -1,8 +1,8 @@
-"""Polynomial change from one value to another, the straight line among them.
+"""Polynomial and linear transitions from one value to another.
 
 w = left^power,   s(n) = init·w + end·(1 − w)
 
-with left the share of the transition still ahead: 1 until `transition_begin`, 0 from
+where left is the remaining fraction of the transition: 1 until `transition_begin`, 0 from
 `transition_begin + transition_steps` on.
 """
 
@@ -11,12 +11,11 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from optx_core import Scalar
 from optx_core.build import recorded
 from optx_schedules._checks import check_value, whole
-from optx_schedules._progress import Progress, progress, real
+from optx_schedules._progress import along_power, between, progress
 from optx_schedules._schedule import Schedule
 
 
@@ -28,21 +27,22 @@ def polynomial_schedule(
     transition_steps: int,
     transition_begin: int = 0,
 ) -> Schedule:
-    """Goes from one value to another along a power of the share of steps still ahead.
+    """Changes from one value to another along a power of the remaining fraction of steps.
 
     Args:
       init_value: the value until the transition begins.
-      end_value: the value after it.
-      power: the exponent, greater than 0: 1 is a straight line, more falls faster at first.
-      transition_steps: how many steps the transition takes, at least 1.
-      transition_begin: the step at which it begins.
+      end_value: the value after the transition.
+      power: the exponent, at least 0: with 1 the change is linear, above 1 it is fastest at first, with 0
+        the value stays at `init_value`.
+      transition_steps: the length of the transition in steps, at least 1.
+      transition_begin: the step at which the transition begins.
 
     Returns:
       A schedule.
 
     Raises:
-      TypeError: if an argument is no number.
-      ValueError: if a number is out of its range.
+      TypeError: if an argument is not a number.
+      ValueError: if a number is out of range.
 
     Example:
       >>> from optx_schedules import polynomial_schedule, sketch
@@ -67,24 +67,24 @@ def polynomial_schedule(
 def linear_schedule(
     init_value: Scalar, end_value: Scalar, transition_steps: int, transition_begin: int = 0
 ) -> Schedule:
-    """Goes from one value to another along a straight line.
+    """Changes linearly from one value to another.
 
     Args:
       init_value: the value until the transition begins.
-      end_value: the value after it.
-      transition_steps: how many steps the transition takes, at least 1.
-      transition_begin: the step at which it begins.
+      end_value: the value after the transition.
+      transition_steps: the length of the transition in steps, at least 1.
+      transition_begin: the step at which the transition begins.
 
     Returns:
       A schedule.
 
     Raises:
-      TypeError: if an argument is no number.
-      ValueError: if a number is out of its range.
+      TypeError: if an argument is not a number.
+      ValueError: if a number is out of range.
 
     Example:
       >>> from optx_schedules import linear_schedule, sketch
-      >>> linear_schedule(1.0, 0.0, 10**8)(10**8 - 3)  # the last steps are told apart
+      >>> linear_schedule(1.0, 0.0, 10**8)(10**8 - 3)  # the last steps stay distinct
       Array(3.e-08, dtype=float32)
       >>> print(sketch(linear_schedule(1.0, 0.25, 50), 60))
          1 |******
@@ -103,23 +103,13 @@ def _polynomial(
     where: str, init_value: Any, end_value: Any, power: Any, steps: Any, begin: Any
 ) -> Schedule:
     check_value(where, init_value=init_value, end_value=end_value)
-    check_value(where, above=0, power=power)
+    check_value(where, low=0, power=power)
     steps = whole(where, "transition_steps", steps, least=1)
     begin = whole(where, "transition_begin", begin)
 
     def at(count: jax.Array) -> jax.Array:
-        ahead, behind = power_weights(progress(count, steps, begin), power)
-        return real(init_value) * ahead + real(end_value) * behind
+        share = along_power(progress(count, steps, begin), power)
+        return between(init_value, end_value, share)
 
     ends = (begin, begin + steps) if isinstance(begin, int) and isinstance(steps, int) else ()
     return Schedule(at, ends if begin else ends[1:])
-
-
-def power_weights(share: Progress, power: Any) -> tuple[jax.Array, jax.Array]:
-    """W = left^power and 1 − w, each good to a rounding relative to itself."""
-    if isinstance(power, int | float) and power == 1:
-        return share.left, share.done
-    power = real(power)
-    w = share.left**power
-    near = jnp.minimum(share.done, 0.5)
-    return w, jnp.where(share.done < 0.5, -jnp.expm1(power * jnp.log1p(-near)), 1 - w)

@@ -1,12 +1,12 @@
-"""A learning rate that falls when the loss no longer does.
+"""Reduction of the updates when the loss stops falling.
 
 v = mean of `accumulation_size` losses
-improved:  v < best − rtol·|best| − atol;   best ← v, plateau_count ← 0
+improved:  v is finite and v < best − rtol·|best| − atol;   best ← v, plateau_count ← 0
 otherwise: plateau_count ← plateau_count + 1; at `patience`: scale ← max(factor·scale, min_scale),
            plateau_count ← 0, and the next `cooldown` means are not counted
 u = scale·g
 
-The margin is a share of |best|, so that a loss below zero can stagnate too.
+The margin is relative to |best|, so that negative losses can reach a plateau too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import jax.numpy as jnp
 from optx_core import GradientTransformationExtraArgs, Params, Scalar, safe_increment
 from optx_core.build import Flow, LeafStep, check_number, leafwise, recorded, zero_count
 from optx_schedules._checks import whole
-from optx_schedules._progress import real
 
 
 class ReduceLROnPlateauState(NamedTuple):
@@ -28,9 +27,9 @@ class ReduceLROnPlateauState(NamedTuple):
     Attributes:
       scale: float32 scalar, the factor on the updates.
       best_value: float32 scalar, the best mean loss so far.
-      plateau_count: int32 scalar, the means since then.
-      cooldown_count: int32 scalar, the means still not to be counted.
-      count: int32 scalar, the losses in the running mean.
+      plateau_count: int32 scalar, the number of means without improvement.
+      cooldown_count: int32 scalar, the number of means that remain of the cooldown.
+      count: int32 scalar, the number of losses in the running mean.
       avg_value: float32 scalar, the running mean.
     """
 
@@ -58,24 +57,24 @@ def reduce_on_plateau(
 ) -> GradientTransformationExtraArgs:
     """Scales the updates down when the loss stops falling.
 
-    `update` takes the loss: `update(grads, state, params, value=loss)`. A loss that is not finite
-    counts as no improvement.
+    `update` takes the loss: `update(grads, state, params, value=loss)`. A mean that contains a
+    non-finite loss, -inf included, is no improvement.
 
     Args:
-      factor: what the scale is multiplied by, in (0, 1).
-      patience: after how many means without improvement, at least 1.
-      rtol: the improvement that counts, as a share of the best value's magnitude, at least 0.
-      atol: the improvement that counts, in units of the loss, at least 0.
-      cooldown: how many means are not counted after a reduction.
-      accumulation_size: how many losses make one mean, at least 1.
-      min_scale: the least scale, at least 0.
+      factor: the factor of a reduction, in (0, 1).
+      patience: the number of means without improvement after which the scale is reduced, at least 1.
+      rtol: the smallest improvement, relative to the magnitude of the best value, at least 0.
+      atol: the smallest improvement, in units of the loss, at least 0.
+      cooldown: the number of means that are not counted after a reduction.
+      accumulation_size: the number of losses averaged into one mean, at least 1.
+      min_scale: the lower bound on the scale, at least 0.
 
     Returns:
       A transformation with a `ReduceLROnPlateauState`.
 
     Raises:
-      TypeError: if an argument is no number.
-      ValueError: if a number is out of its range; at `update`, if the loss is not given.
+      TypeError: if an argument is not a number.
+      ValueError: if a number is out of range; in `update`, if the loss is missing.
 
     Example:
       >>> import jax.numpy as jnp
@@ -111,11 +110,11 @@ def reduce_on_plateau(
         best = state.best_value
         finite = jnp.isfinite(best)
         margin = _single(rtol) * jnp.abs(jnp.where(finite, best, 0)) + _single(atol)
-        improved = avg < best - margin
+        improved = jnp.isfinite(avg) & (avg < best - margin)
         cooling = state.cooldown_count > 0
         plateau = jnp.where(improved | cooling, 0, state.plateau_count + 1)
         fire = plateau >= patience
-        # A floor above the present scale must not raise it.
+        # A lower bound above the current scale must not raise it.
         reduced = jnp.maximum(
             state.scale * _single(factor), jnp.minimum(_single(min_scale), state.scale)
         )
@@ -143,9 +142,10 @@ def reduce_on_plateau(
                 "reduce_on_plateau needs the loss: call update(grads, state, params, value=loss)"
             )
         loss = jnp.asarray(value)
-        if loss.shape or not jnp.issubdtype(real(loss).dtype, jnp.floating):
+        if loss.shape or jnp.issubdtype(loss.dtype, jnp.complexfloating):
             raise ValueError(
-                f"reduce_on_plateau: value must be a scalar, not of shape {loss.shape}"
+                "reduce_on_plateau: value must be a real scalar, not "
+                f"{loss.dtype}{list(loss.shape)}"
             )
         count = safe_increment(state.count)
         avg = state.avg_value + (_single(loss) - state.avg_value) / count.astype(jnp.float32)

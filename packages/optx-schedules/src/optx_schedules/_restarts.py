@@ -1,7 +1,7 @@
 """Cosine decay with warm restarts (Loshchilov, Hutter, "SGDR", 2017).
 
-Cycle i is `multiplier` times as long as the one before, Tᵢ = round(T₀·multiplierⁱ), and starts at
-peakᵢ = init·decayⁱ; in it s(n) = peakᵢ·((1 − alpha)·sin²(π·left / 2) + alpha).
+Cycle i has the length Tᵢ = round(T₀·multiplierⁱ) and the peak peakᵢ = init·decayⁱ; in it
+s(n) = peakᵢ·((1 − alpha)·sin²(π·left / 2) + alpha).
 """
 
 from __future__ import annotations
@@ -16,29 +16,37 @@ import numpy as np
 from optx_core import Scalar
 from optx_core.build import check_number, recorded
 from optx_schedules._checks import check_value, whole
-from optx_schedules._cosine import cosine_weight
 from optx_schedules._join import join
-from optx_schedules._progress import is_whole, real, since
+from optx_schedules._progress import (
+    Progress,
+    along_cosine,
+    between,
+    is_whole,
+    rate_power,
+    real,
+    since,
+)
 from optx_schedules._schedule import Schedule
 from optx_schedules._warmup import warmup_cosine_decay_schedule
 
-_MOST_CYCLES = 4096  # cycles told apart where their lengths grow
+_MOST_CYCLES = 2**16
+"""Cycles after this many keep their length: their first steps stand in a table."""
 
 
 @recorded
 def sgdr_schedule(cosine_kwargs: Sequence[Mapping[str, Any]]) -> Schedule:
-    """Warm-ups with cosine decays, one after another.
+    """Repeats linear warm-up and cosine decay with arguments of its own for each cycle.
 
     Args:
-      cosine_kwargs: for each cycle the arguments of `warmup_cosine_decay_schedule`; a cycle lasts
-        `decay_steps` steps. A list or a tuple.
+      cosine_kwargs: a list or tuple of dicts, the arguments of `warmup_cosine_decay_schedule` for each
+        cycle. A cycle lasts `decay_steps` steps.
 
     Returns:
       A schedule.
 
     Raises:
-      TypeError: if the cycles are no list of dicts.
-      ValueError: if there are none, or an argument of one is out of its range.
+      TypeError: if `cosine_kwargs` is not a list of dicts.
+      ValueError: if it is empty, or an argument is out of range.
 
     Example:
       >>> from optx_schedules import sgdr_schedule, sketch
@@ -65,7 +73,7 @@ def sgdr_schedule(cosine_kwargs: Sequence[Mapping[str, Any]]) -> Schedule:
         if not isinstance(kwargs, Mapping) or "decay_steps" not in kwargs:
             raise TypeError(
                 f"sgdr_schedule: cosine_kwargs[{i}] must be a dict of arguments of "
-                f"warmup_cosine_decay_schedule, decay_steps among them, not {kwargs!r}"
+                f"warmup_cosine_decay_schedule, including decay_steps, not {kwargs!r}"
             )
         try:
             cycles.append(warmup_cosine_decay_schedule(**kwargs))
@@ -84,21 +92,22 @@ def cosine_restarts_schedule(
     decay: Scalar = 1.0,
     alpha: Scalar = 0.0,
 ) -> Schedule:
-    """Falls along half a cosine wave, jumps back up, and so on for ever.
+    """Decays along half a cosine wave, restarts, and repeats indefinitely.
 
     Args:
       init_value: the value at step 0.
       first_steps: T₀, the length of the first cycle in steps, at least 1.
-      multiplier: the length of a cycle over the length of the one before, at least 1.
-      decay: the first value of a cycle over that of the one before, greater than 0.
-      alpha: the last value of a cycle as a fraction of its first.
+      multiplier: the ratio of a cycle's length to the previous one's, at least 1. After 65,536 cycles
+        the lengths stay constant.
+      decay: the ratio of a cycle's peak to the previous one's, at least 0.
+      alpha: the final value of a cycle as a fraction of its peak.
 
     Returns:
       A schedule.
 
     Raises:
-      TypeError: if an argument is no number.
-      ValueError: if a number is out of its range.
+      TypeError: if an argument is not a number.
+      ValueError: if a number is out of range.
 
     Example:
       >>> from optx_schedules import cosine_restarts_schedule, sketch
@@ -112,7 +121,7 @@ def cosine_restarts_schedule(
     """
     where = "cosine_restarts_schedule"
     check_value(where, init_value=init_value, alpha=alpha)
-    check_value(where, above=0, decay=decay)
+    check_value(where, low=0, decay=decay)
     if not isinstance(multiplier, int | float):
         raise TypeError(f"{where}: multiplier must be a Python number, not {multiplier!r}")
     check_number(where, low=1, multiplier=multiplier)
@@ -123,35 +132,37 @@ def cosine_restarts_schedule(
 
     def at(count: jax.Array) -> jax.Array:
         turn, left = _cycle(since(count, 0), first, starts)
-        w = cosine_weight(left)
-        return real(init_value) * real(decay) ** turn * ((1 - real(alpha)) * w + real(alpha))
+        share = along_cosine(Progress(1 - left, left))
+        return real(init_value) * rate_power(decay, turn) * between(1.0, alpha, share)
 
     known = starts[1:].tolist() if starts is not None else [first] if isinstance(first, int) else []
     return Schedule(at, tuple(known))
 
 
 def _starts(first: int, multiplier: float) -> np.ndarray:
-    """The first steps of all cycles that a count can reach."""
-    starts, length, start = [0], float(first), first
-    while start < 2**62 and len(starts) < _MOST_CYCLES:
-        starts.append(start)
+    """The first steps of all cycles that a count can reach, and of one more."""
+    starts, length = [0, first], float(first)
+    while starts[-1] < 2**62 and len(starts) <= _MOST_CYCLES:
         length *= multiplier
-        start += round(length)
-    starts.append(start)
+        starts.append(starts[-1] + round(length))
     return np.array(starts, dtype=object)
 
 
 def _cycle(gone: jax.Array, first: Any, starts: np.ndarray | None) -> tuple[jax.Array, jax.Array]:
-    """The number of the cycle, and the share of it ahead."""
+    """The index of the cycle, and the remaining fraction of it."""
     if starts is None:
         length = jnp.asarray(first, gone.dtype)
         return real(gone // length), real(length - gone % length) / real(length)
-    top = jnp.iinfo(gone.dtype).max if is_whole(gone) else float(2**63)
-    known = starts[starts <= top].astype(gone.dtype)
-    turn = jnp.searchsorted(jnp.asarray(known), gone, side="right") - 1
-    lengths = np.diff(starts)[: len(known)].astype(np.float64)
-    if len(lengths) < len(known):  # the last known cycle repeats its length
-        lengths = np.append(lengths, lengths[-1])
-    length = real(lengths)[turn]
-    done = real(gone - jnp.asarray(known)[turn])
-    return real(turn), jnp.clip((length - done) / length, 0, 1)
+    most = jnp.iinfo(gone.dtype).max if is_whole(gone) else 2**63
+    known = starts[:-1][starts[:-1] <= most]
+    turn = jnp.searchsorted(jnp.asarray(known.astype(gone.dtype)), gone, side="right") - 1
+    lengths = np.diff(starts)[: len(known)]
+    clipped = np.minimum(lengths, most)  # the last cycle may exceed the count's dtype
+    length, beyond = jnp.asarray(clipped.astype(gone.dtype))[turn], (lengths - clipped)[-1]
+    own = gone - jnp.asarray(known.astype(gone.dtype))[turn]
+    # More than a length can have passed only in the last cycle of the table.
+    left = real(length - own % length)
+    if beyond:
+        left = left + jnp.where(turn == len(known) - 1, real(float(beyond)), 0)
+    left = left / real(lengths.astype(np.float64))[turn]
+    return real(turn + jnp.asarray(own // length, turn.dtype)), left

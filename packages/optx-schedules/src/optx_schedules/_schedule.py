@@ -1,6 +1,6 @@
-"""The object a schedule is: a function of the step that can be read, compared and calculated with.
+"""Schedules: functions of the step that print, compare and support arithmetic.
 
-(s1 + s2)(n) = s1(n) + s2(n), and so for −, ·, /, ** and unary −; a number counts as a constant.
+(s1 + s2)(n) = s1(n) + s2(n), and likewise for −, ·, /, ** and unary −; numbers are constants.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 
 from optx_core.build import Recorded, call_of, recorded
 from optx_schedules._checks import check_value
@@ -21,17 +22,16 @@ _SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "truediv": "/", "pow": "**"}
 class Schedule(Recorded):
     """A value as a function of the step.
 
-    Called with a count of steps (0 at the first): a Python number, an array of any shape, or a
-    traced value, integer or floating. Returns a value of the same shape, float32 (float64 where
-    jax_enable_x64 is set). Pure, so it works under jit, vmap and grad.
+    Call it with a step count, 0 for the first step: a Python number, an array of any shape or a
+    traced value, integer or float. It returns a value of the same shape, float32 (float64 if
+    jax_enable_x64 is set), and works under jit, vmap and grad.
 
-    Schedules can be added, subtracted, multiplied, divided and raised to powers, with each other,
-    with numbers, and with any function of the step. They print as the call that made them, are
-    equal, and hash equal, when their calls are, and survive pickle.
+    Schedules support +, −, *, / and ** with each other, with numbers, and with any function of the
+    step. They print as the call that created them, compare and hash by that call, and can be pickled.
 
     Args:
-      at: the value at a count, given as an array of at least 32 bits.
-      boundaries: steps at which the formula changes; `plot` and `table` mark them.
+      at: a function from a count, an array of at least 32 bits, to the value.
+      boundaries: the steps at which the formula changes; `plot` and `table` mark them.
 
     Example:
       >>> from optx_schedules import linear_schedule
@@ -50,11 +50,11 @@ class Schedule(Recorded):
 
     @property
     def boundaries(self) -> tuple[int, ...]:
-        """The steps at which the formula changes, sorted (those known as plain numbers)."""
+        """The steps at which the formula changes, sorted, except those given as arrays."""
         return tuple(sorted({b for b in self._boundaries if isinstance(b, int)}))
 
     def __call__(self, count: Any) -> jax.Array:
-        """The value at a count of steps."""
+        """Returns the value at a step count."""
         return real(self._at(as_count(count)))
 
     def __repr__(self) -> str:
@@ -68,7 +68,7 @@ class Schedule(Recorded):
         b = _bracketed(right, operation, right_hand=True)
         return f"{a} {_SYMBOLS[operation]} {b}"
 
-    __array_ufunc__ = None  # numpy leaves arithmetic to us
+    __array_ufunc__ = None  # NumPy's operators defer to these
 
     def __add__(self, other: Any) -> Schedule:
         return _combined("add", self, other)
@@ -109,7 +109,7 @@ class Schedule(Recorded):
 
 @recorded
 def combine(operation: str, left: Any, right: Any = None) -> Schedule:
-    """The schedule whose value is an operation on the values of two others."""
+    """Returns a schedule that applies an operator to the values of two others."""
     bounds = (*boundaries_of(left), *boundaries_of(right))
     if operation == "neg":
         return Schedule(lambda count: -value_at(left, count), bounds)
@@ -117,18 +117,32 @@ def combine(operation: str, left: Any, right: Any = None) -> Schedule:
     return Schedule(lambda count: apply(value_at(left, count), value_at(right, count)), bounds)
 
 
-def value_at(value: Any, count: jax.Array) -> jax.Array:
-    """A number's, or a schedule's, value at a count."""
-    return real(value(count) if callable(value) else value)
+def value_at(value: Any, count: Any) -> jax.Array:
+    """Returns the value of a schedule, or of a constant, at a count."""
+    if not callable(value):
+        return real(value)
+    result = value(count)
+    if result is None or isinstance(result, tuple | list | dict):
+        raise TypeError(
+            f"a schedule must return a number, but {value!r} returned {result!r}"
+            + ("; remove the comma" if isinstance(result, tuple) and len(result) == 1 else "")
+        )
+    return real(result)
+
+
+def values_at(schedule: Callable[[Any], Any], counts: np.ndarray) -> np.ndarray:
+    """Returns the values of a schedule at an array of counts, as float64."""
+    values = np.asarray(value_at(schedule, counts), dtype=np.float64)
+    return np.broadcast_to(values, counts.shape)
 
 
 def boundaries_of(value: Any) -> tuple[int, ...]:
-    """A schedule's boundaries; none for anything else."""
+    """Returns the boundaries of a schedule; any other value has none."""
     return value.boundaries if isinstance(value, Schedule) else ()
 
 
 def check_schedule(where: str, **schedules: Any) -> None:
-    """Refuses what cannot be called with a count."""
+    """Checks that arguments are functions of the step."""
     for name, schedule in schedules.items():
         if isinstance(schedule, type) or not callable(schedule):
             hint = f"; constant_schedule({schedule!r}) is one" if _is_number(schedule) else ""
@@ -155,7 +169,7 @@ _BINDS = {"add": 1, "sub": 1, "mul": 2, "truediv": 2, "neg": 3, "pow": 4}
 
 
 def _bracketed(value: Any, operation: str, *, right_hand: bool) -> str:
-    """An operand as it prints, in brackets where it binds less tightly than what it stands in."""
+    """Formats an operand, in parentheses if it binds less tightly than the operation around it."""
     text = repr(value)
     call = call_of(value)
     if call is not None and call.function is combine:

@@ -1,4 +1,4 @@
-"""A schedule as a small plot of characters, for docstrings and terminals without a screen."""
+"""Text plots of schedules, for docstrings and terminals."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import Any
 import numpy as np
 
 from optx_schedules._checks import whole
-from optx_schedules._schedule import check_schedule
+from optx_schedules._schedule import check_schedule, values_at
 
 
 def sketch(schedule: Callable[[Any], Any], steps: int, *, width: int = 60, height: int = 6) -> str:
-    """Draws a schedule with characters.
+    """Plots a schedule as text.
 
     Args:
       schedule: a schedule, or any function of the step.
-      steps: how many steps to show, from step 0; at least 1.
-      width: columns of the drawing, at least 2 and at most one per step.
-      height: rows of the drawing, at least 2.
+      steps: the number of steps to show, from step 0; at least 1.
+      width: the number of columns, at least 2; there is at most one per step.
+      height: the number of rows, at least 2.
 
     Returns:
-      The drawing, with the largest and the least value beside it.
+      The plot, labeled with the largest and the smallest value.
 
     Raises:
-      TypeError: if the schedule is none.
-      ValueError: if there is nothing to draw on.
+      TypeError: if `schedule` is not a schedule.
+      ValueError: if a size is too small, or a value is not finite.
 
     Example:
       >>> from optx_schedules import linear_schedule, sketch
@@ -40,10 +40,10 @@ def sketch(schedule: Callable[[Any], Any], steps: int, *, width: int = 60, heigh
     width = min(whole("sketch", "width", width, least=2), steps)
     height = whole("sketch", "height", height, least=2)
     counts = np.round(np.linspace(0, steps - 1, width)).astype(np.int64)
-    values = np.asarray(schedule(counts), dtype=np.float64)
+    values = values_at(schedule, counts)
     low, high = (values.min(), values.max()) if np.isfinite(values).all() else (np.nan, np.nan)
     if np.isnan(low):
-        raise ValueError("sketch: the schedule has values that are not finite")
+        raise ValueError("sketch: the schedule has non-finite values")
     if high == low:
         low, high = min(low, 0.0), max(high, 0.0) if high else 1.0
     rows = np.round((values - low) / (high - low) * (height - 1) + 1e-4).astype(int)

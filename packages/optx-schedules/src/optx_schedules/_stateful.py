@@ -1,4 +1,4 @@
-"""Schedules with a state of their own, for values that depend on more than the step."""
+"""Schedules with a state, for values that depend on more than the step."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import jax
 
 from optx_core import safe_increment
 from optx_core.build import zero_count
-from optx_schedules._schedule import check_schedule
+from optx_schedules._schedule import check_schedule, value_at
 
 
 @runtime_checkable
 class StatefulSchedule(Protocol):
-    """What a stateful schedule is: any object with these three methods."""
+    """The protocol of a stateful schedule: any object with these three methods."""
 
     def init(self) -> Any:
-        """The first state."""
+        """Returns the initial state."""
 
     def update(self, state: Any, **extra_args: Any) -> Any:
-        """The next state; `extra_args` are those of the optimizer's update (`value=`, say)."""
+        """Returns the next state; `extra_args` are those of the optimizer's update, such as `value=`."""
 
     def __call__(self, state: Any, **extra_args: Any) -> Any:
-        """The value in a state."""
+        """Returns the value in a state."""
 
 
 class WrappedScheduleState(NamedTuple):
@@ -37,7 +37,7 @@ class WrappedScheduleState(NamedTuple):
 
 
 class WrappedSchedule:
-    """A function of the step as a stateful schedule, which counts the steps itself.
+    """A stateful schedule that counts the steps and evaluates a function of the step.
 
     Args:
       schedule_fn: a schedule, or any function of the step.
@@ -56,18 +56,18 @@ class WrappedSchedule:
         self.schedule_fn = schedule_fn
 
     def init(self) -> WrappedScheduleState:
-        """The state at step 0."""
+        """Returns the state at step 0."""
         return WrappedScheduleState(zero_count())
 
     def update(self, state: WrappedScheduleState, **extra_args: Any) -> WrappedScheduleState:
-        """The state one step later."""
+        """Returns the state one step later."""
         del extra_args
         return WrappedScheduleState(safe_increment(state.count))
 
     def __call__(self, state: WrappedScheduleState, **extra_args: Any) -> Any:
-        """The value in a state."""
+        """Returns the value in a state."""
         del extra_args
-        return self.schedule_fn(state.count)
+        return value_at(self.schedule_fn, state.count)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, WrappedSchedule) and self.schedule_fn == other.schedule_fn

@@ -1,4 +1,4 @@
-"""The values of schedules as a table of text."""
+"""The values of schedules as a text table."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from optx_schedules._checks import whole
-from optx_schedules._schedule import boundaries_of, check_schedule
+from optx_schedules._schedule import boundaries_of, check_schedule, values_at
 
 Schedules = (
     Callable[[Any], Any] | Sequence[Callable[[Any], Any]] | Mapping[str, Callable[[Any], Any]]
@@ -16,20 +16,20 @@ Schedules = (
 
 
 def table(schedule: Schedules, steps: int | Sequence[int], *, rows: int = 11) -> str:
-    """The values of one schedule, or of several side by side.
+    """Tabulates the values of one or several schedules.
 
     Args:
-      schedule: a schedule, a list of schedules, or a dict that names them.
-      steps: how many steps, from step 0; or the steps themselves.
-      rows: how many steps to choose, evenly, where `steps` is a number; boundaries of the schedules
-        come in addition.
+      schedule: a schedule, a list of schedules, or a dict from names to schedules.
+      steps: the number of steps, from step 0; or a sequence of steps.
+      rows: the number of evenly spaced steps to show if `steps` is a number. The schedules'
+        boundaries are shown in addition.
 
     Returns:
-      The table. A `*` marks steps at which a schedule's formula changes.
+      The table. A `*` marks a step at which a schedule's formula changes.
 
     Raises:
-      TypeError: if something is no schedule.
-      ValueError: if there are no steps.
+      TypeError: if an element is not a schedule.
+      ValueError: if there are no schedules or no steps.
 
     Example:
       >>> from optx_schedules import constant_schedule, linear_schedule, table
@@ -47,9 +47,7 @@ def table(schedule: Schedules, steps: int | Sequence[int], *, rows: int = 11) ->
     counts = choose_steps("table", steps, rows, marks)
     columns = []
     for name, one in named.items():
-        values = np.asarray(one(counts))
-        if values.shape != counts.shape:
-            values = np.broadcast_to(values, counts.shape)
+        values = values_at(one, counts)
         texts = [name, *(f"{value:.6g}" for value in values)]
         columns.append([text.ljust(max(map(len, texts))) for text in texts])
     first = ["step", *map(str, counts)]
@@ -63,7 +61,7 @@ def table(schedule: Schedules, steps: int | Sequence[int], *, rows: int = 11) ->
 
 
 def name_schedules(where: str, schedule: Schedules) -> dict[str, Callable[[Any], Any]]:
-    """Schedules by name: their own calls name those without."""
+    """Returns a dict from names to schedules; by default a schedule is named by the call it prints as."""
     if isinstance(schedule, Mapping):
         named = {str(name): one for name, one in schedule.items()}
     elif isinstance(schedule, Sequence):
@@ -81,12 +79,12 @@ def name_schedules(where: str, schedule: Schedules) -> dict[str, Callable[[Any],
 
 
 def boundaries_within(named: Mapping[str, Any], last: int) -> set[int]:
-    """The boundaries of all schedules up to a step."""
+    """Returns the boundaries of all schedules up to a step."""
     return {b for one in named.values() for b in boundaries_of(one) if 0 <= b <= last}
 
 
 def choose_steps(where: str, steps: Any, rows: int, marks: set[int]) -> np.ndarray:
-    """The steps to show."""
+    """Returns the steps to show."""
     if isinstance(steps, Sequence | np.ndarray | range):
         chosen = [
             whole(where, f"steps[{i}]", step.item() if hasattr(step, "item") else step)

@@ -1,6 +1,6 @@
-"""Warm-up along a straight line, then something else.
+"""Linear warm-up, followed by a constant or a decay.
 
-s(n) = init + (peak − init)·n / warmup for n < warmup; after that a constant, or a decay from peak
+s(n) = init + (peak − init)·n / warmup for n < warmup; then a constant, or a decay from peak
 (Goyal et al., "Accurate, Large Minibatch SGD", 2017, section 2.2).
 """
 
@@ -15,29 +15,28 @@ from optx_core import Scalar
 from optx_core.build import recorded
 from optx_schedules._checks import check_after, check_value, whole
 from optx_schedules._constant import constant_schedule
-from optx_schedules._cosine import cosine_tail
 from optx_schedules._exponential import exponential
 from optx_schedules._join import join
-from optx_schedules._polynomial import linear_schedule, power_weights
-from optx_schedules._progress import progress, real
+from optx_schedules._polynomial import linear_schedule
+from optx_schedules._progress import along_cosine, along_power, between, progress
 from optx_schedules._schedule import Schedule
 
 
 @recorded
 def warmup_constant_schedule(init_value: Scalar, peak_value: Scalar, warmup_steps: int) -> Schedule:
-    """Rises along a straight line, then stays.
+    """Warms up linearly, then stays constant.
 
     Args:
       init_value: the value at step 0.
-      peak_value: the value from the end of the warm-up on.
-      warmup_steps: how many steps the warm-up takes; 0 for none.
+      peak_value: the value after the warm-up.
+      warmup_steps: the length of the warm-up in steps; 0 for none.
 
     Returns:
       A schedule.
 
     Raises:
-      TypeError: if an argument is no number.
-      ValueError: if a number is out of its range.
+      TypeError: if an argument is not a number.
+      ValueError: if a number is out of range.
 
     Example:
       >>> from optx_schedules import sketch, warmup_constant_schedule
@@ -67,23 +66,23 @@ def warmup_cosine_decay_schedule(
     end_value: Scalar = 0.0,
     exponent: Scalar = 1.0,
 ) -> Schedule:
-    """Rises along a straight line, then falls along half a cosine wave.
+    """Warms up linearly, then decays along half a cosine wave.
 
     Args:
       init_value: the value at step 0.
       peak_value: the value at the end of the warm-up.
-      warmup_steps: how many steps the warm-up takes; 0 for none.
-      decay_steps: the step at which `end_value` is reached: counted from step 0, the warm-up
-        included, so more than `warmup_steps`.
-      end_value: the value from there on.
-      exponent: the power the wave is raised to, greater than 0.
+      warmup_steps: the length of the warm-up in steps; 0 for none.
+      decay_steps: the step at which the decay ends, counted from step 0: warm-up and decay together,
+        more than `warmup_steps`.
+      end_value: the value after the decay.
+      exponent: the power to which the wave is raised, at least 0.
 
     Returns:
       A schedule.
 
     Raises:
-      TypeError: if an argument is no number.
-      ValueError: if a number is out of its range.
+      TypeError: if an argument is not a number.
+      ValueError: if a number is out of range.
 
     Example:
       >>> from optx_schedules import sketch, warmup_cosine_decay_schedule
@@ -97,10 +96,14 @@ def warmup_cosine_decay_schedule(
     """
     where = "warmup_cosine_decay_schedule"
     check_value(where, end_value=end_value)
-    check_value(where, above=0, exponent=exponent)
+    check_value(where, low=0, exponent=exponent)
     steps = _decay_length(where, warmup_steps, decay_steps)
-    tail = Schedule(lambda n: cosine_tail(n, peak_value, end_value, steps, exponent), (steps,))
-    return after_warmup(where, init_value, peak_value, warmup_steps, tail)
+
+    def tail(count: jax.Array) -> jax.Array:
+        share = along_power(along_cosine(progress(count, steps)), exponent)
+        return between(peak_value, end_value, share)
+
+    return after_warmup(where, init_value, peak_value, warmup_steps, Schedule(tail, (steps,)))
 
 
 @recorded
@@ -112,23 +115,23 @@ def warmup_polynomial_decay_schedule(
     end_value: Scalar = 0.0,
     power: Scalar = 1.0,
 ) -> Schedule:
-    """Rises along a straight line, then falls along a power of the share of steps still ahead.
+    """Warms up linearly, then decays along a power of the remaining fraction of steps.
 
     Args:
       init_value: the value at step 0.
       peak_value: the value at the end of the warm-up.
-      warmup_steps: how many steps the warm-up takes; 0 for none.
-      decay_steps: the step at which `end_value` is reached: counted from step 0, the warm-up
-        included, so more than `warmup_steps`.
-      end_value: the value from there on.
-      power: the exponent, greater than 0; 1 falls along a straight line.
+      warmup_steps: the length of the warm-up in steps; 0 for none.
+      decay_steps: the step at which the decay ends, counted from step 0: warm-up and decay together,
+        more than `warmup_steps`.
+      end_value: the value after the decay.
+      power: the exponent, at least 0; with 1 the decay is linear.
 
     Returns:
       A schedule.
 
     Raises:
-      TypeError: if an argument is no number.
-      ValueError: if a number is out of its range.
+      TypeError: if an argument is not a number.
+      ValueError: if a number is out of range.
 
     Example:
       >>> from optx_schedules import sketch, warmup_polynomial_decay_schedule
@@ -142,12 +145,11 @@ def warmup_polynomial_decay_schedule(
     """
     where = "warmup_polynomial_decay_schedule"
     check_value(where, end_value=end_value)
-    check_value(where, above=0, power=power)
+    check_value(where, low=0, power=power)
     steps = _decay_length(where, warmup_steps, decay_steps)
 
     def tail(count: jax.Array) -> jax.Array:
-        ahead, behind = power_weights(progress(count, steps), power)
-        return real(peak_value) * ahead + real(end_value) * behind
+        return between(peak_value, end_value, along_power(progress(count, steps), power))
 
     return after_warmup(where, init_value, peak_value, warmup_steps, Schedule(tail, (steps,)))
 
@@ -163,24 +165,25 @@ def warmup_exponential_decay_schedule(
     staircase: bool = False,
     end_value: Scalar | None = None,
 ) -> Schedule:
-    """Rises along a straight line, then falls exponentially.
+    """Warms up linearly, then decays exponentially.
 
     Args:
       init_value: the value at step 0.
       peak_value: the value at the end of the warm-up.
-      warmup_steps: how many steps the warm-up takes; 0 for none.
-      transition_steps: in how many steps the value is multiplied by `decay_rate`, at least 1.
-      decay_rate: that factor, greater than 0.
-      transition_begin: how many steps after the warm-up the decay begins.
+      warmup_steps: the length of the warm-up in steps; 0 for none.
+      transition_steps: the number of steps over which the value is multiplied by `decay_rate`, at
+        least 1.
+      decay_rate: the factor, greater than 0.
+      transition_begin: the number of steps between the end of the warm-up and the decay.
       staircase: whether the value changes only every `transition_steps` steps.
-      end_value: where the decay stops; None for nowhere.
+      end_value: the bound on the value, as for `exponential_decay`; None for no bound.
 
     Returns:
       A schedule.
 
     Raises:
-      TypeError: if an argument is no number.
-      ValueError: if a number is out of its range.
+      TypeError: if an argument is not a number.
+      ValueError: if a number is out of range.
 
     Example:
       >>> from optx_schedules import sketch, warmup_exponential_decay_schedule
@@ -202,7 +205,7 @@ def warmup_exponential_decay_schedule(
 def after_warmup(
     where: str, init_value: Any, peak_value: Any, warmup_steps: Any, tail: Callable[[Any], Any]
 ) -> Schedule:
-    """A straight line from `init_value` to `peak_value`, then `tail`, which counts from there."""
+    """Joins a linear warm-up to `tail`, which counts its steps from the end of the warm-up."""
     check_value(where, init_value=init_value, peak_value=peak_value)
     steps = whole(where, "warmup_steps", warmup_steps)
     if isinstance(steps, int) and steps == 0:

@@ -1,7 +1,7 @@
-"""Batches of examples: their size, one example's shape, and sums over them piece by piece.
+"""Batches of examples, microbatches, and checks of arguments.
 
 The loss of a batch is L(θ) = (1/B) Σ_b ℓ(θ, example_b) with reduction "mean", and the sum with
-"sum". "none" keeps one result per example, stacked on a leading axis.
+"sum". "none" keeps one result per example, stacked along a leading axis.
 """
 
 from __future__ import annotations
@@ -14,26 +14,32 @@ import jax.numpy as jnp
 import numpy as np
 
 from optx_core import PyTree
-from optx_second_order._leaves import as_wide
+from optx_second_order._leaves import as_wide, described
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
 
 
 def check_reduction(where: str, reduction: str) -> None:
-    """Refuses what is no reduction."""
-    if reduction not in {"mean", "sum", "none"}:
-        raise ValueError(f'{where}: reduction must be "mean", "sum" or "none", not {reduction!r}')
+    """Checks that a reduction is "mean", "sum" or "none"."""
+    check_choice(where, "reduction", reduction, ("mean", "sum", "none"))
 
 
 def check_choice(where: str, name: str, value: Any, choices: tuple[str, ...]) -> None:
-    """Refuses an argument that is none of its choices."""
+    """Checks that an argument is one of its choices."""
     if value not in choices:
         listed = ", ".join(f'"{choice}"' for choice in choices)
         raise ValueError(f"{where}: {name} must be one of {listed}, not {value!r}")
 
 
+def check_functions(where: str, **functions: Any) -> None:
+    """Checks that arguments are functions."""
+    for name, function in functions.items():
+        if not callable(function):
+            raise TypeError(f"{where}: {name} must be a function, not {described(function)}")
+
+
 def check_count(where: str, name: str, value: Any) -> None:
-    """Refuses a count that is no positive integer."""
+    """Checks that a count is a positive integer, or None."""
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
@@ -41,12 +47,12 @@ def check_count(where: str, name: str, value: Any) -> None:
 
 
 class Batch:
-    """Arrays with the examples along their leading axis.
+    """Trees of arrays with the examples along their leading axis.
 
     Attributes:
-      data: the tuple of trees, as arrays.
+      data: the trees.
       size: B, the number of examples.
-      example: one example, as shapes and dtypes.
+      example: the shapes and dtypes of one example.
     """
 
     def __init__(self, where: str, data: tuple[PyTree, ...]) -> None:
@@ -55,14 +61,14 @@ class Batch:
         leaves, _ = jax.tree_util.tree_flatten_with_path(self.data)
         if not leaves:
             raise ValueError(
-                f"{where}: the batch holds no array; pass the examples stacked along a leading axis"
+                f"{where}: the batch contains no arrays; pass the examples stacked along a leading axis"
             )
         sizes = {}
         for path, leaf in leaves:
             if not leaf.shape:
                 raise ValueError(
                     f"{where}: batch{jax.tree_util.keystr(path)} is a scalar; every array of the "
-                    "batch has the examples along its leading axis"
+                    "batch must have the examples along its leading axis"
                 )
             sizes[jax.tree_util.keystr(path)] = leaf.shape[0]
         if len(set(sizes.values())) > 1:
@@ -80,10 +86,10 @@ def _array(leaf: Any) -> Any:
 def sum_over_microbatches(
     function: Callable[[PyTree], Any], data: PyTree, size: int, microbatch: int | None
 ) -> Any:
-    """Σ function(part) over strided parts of the batch, `microbatch` examples each.
+    """Sums function(part) over strided parts of the batch with `microbatch` examples each.
 
-    Part i takes the examples i, i + s, i + 2s, ... so that a batch laid over devices stays where it
-    is. What is left over when `microbatch` does not divide the batch is one smaller part.
+    Part i holds the examples i, i + s, i + 2s, ..., so that a batch sharded over devices is not moved.
+    If `microbatch` does not divide the batch, the remainder is one smaller part.
     """
     if microbatch is None or microbatch >= size:
         return function(data)
@@ -108,7 +114,8 @@ def sum_over_microbatches(
 def scalar_loss(
     where: str, loss_fn: Callable[..., Any], *, has_aux: bool
 ) -> Callable[..., jax.Array]:
-    """`loss_fn` with its value checked to be one real number, its auxiliary output dropped."""
+    """Wraps `loss_fn`: checks that its value is a real scalar, and drops its auxiliary output."""
+    check_functions(where, loss_fn=loss_fn)
 
     def loss(params: PyTree, *example: Any) -> jax.Array:
         value = loss_fn(params, *example)
@@ -122,13 +129,15 @@ def scalar_loss(
                 "has_aux=True"
             )
         if not hasattr(value, "dtype") and not isinstance(value, int | float):
-            raise TypeError(f"{where}: the loss must return one number, not {type(value).__name__}")
+            raise TypeError(
+                f"{where}: the loss must return a real scalar, not {type(value).__name__}"
+            )
         value = jnp.asarray(value)
         if value.shape != () or not jnp.issubdtype(value.dtype, jnp.floating):
             raise ValueError(
-                f"{where}: the loss must return one real number, not {value.dtype}"
-                f"{list(value.shape)}. It is called with single examples: "
-                "loss_fn(params, *example); the mean over the batch is taken here"
+                f"{where}: the loss must return a real scalar, not {value.dtype}"
+                f"{list(value.shape)}. It is called with single examples, "
+                "loss_fn(params, *example), and its values are averaged over the batch"
             )
         return value
 
@@ -138,7 +147,7 @@ def scalar_loss(
 def batch_loss(
     loss: Callable[..., jax.Array], reduction: Reduction
 ) -> Callable[[PyTree, PyTree], jax.Array]:
-    """(params, data) ↦ the mean, or the sum, of the examples' losses, at least in float32."""
+    """Returns (params, data) ↦ the mean or sum of the examples' losses, in at least float32."""
 
     def total(params: PyTree, data: PyTree) -> jax.Array:
         losses = as_wide(jax.vmap(lambda example: loss(params, *example))(data))

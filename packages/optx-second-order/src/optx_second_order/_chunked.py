@@ -1,12 +1,12 @@
-"""Exact Hessian diagonals of any function, a chunk of unit vectors at a time.
+"""Exact Hessian diagonals of arbitrary functions, from products with chunks of unit vectors.
 
-∂²L/∂w_i² = e_i·(H e_i). The gradient is linearized once for each leaf, the others being constants, so
-that what comes before that leaf is not differentiated; then unit vectors go through the linear map,
-`chunk` of them at once. Memory grows with the chunk, not with the number of parameters.
+∂²L/∂w_i² = e_i·(H e_i). The gradient is linearized once per leaf with the other leaves constant, so that
+computations before that leaf are not differentiated. The linear map is applied to `chunk` unit vectors
+at once. Memory grows with the chunk, not with the number of parameters.
 
-With a colouring, entries of one colour share a product: if H_ij = 0 for i ≠ j of the same colour c,
-then H_ii = (H s)_i for s the sum of the unit vectors of colour c. Coleman, Moré, "Estimation of sparse
-Hessian matrices and graph coloring problems", 1984.
+With a coloring, entries of one color share a product: if H_ij = 0 for all i ≠ j of color c, then
+H_ii = (H s)_i for s the sum of the unit vectors of color c. Coleman, Moré, "Estimation of sparse Hessian
+matrices and graph coloring problems", 1984.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ import numpy as np
 from optx_second_order._leaves import Leaves, as_wide, wide
 
 MAX_LOOPS = 24
-"""More leaves than this share loops: each loop is a program of its own to compile."""
+"""The maximum number of loops; each is compiled separately."""
 
 
 def groups_of(sizes: Sequence[int]) -> list[list[int]]:
-    """Leaves to be treated in one loop: each alone, the smallest together if there are many."""
+    """Groups leaves into loops: one per leaf, and one for all the smallest if there are many."""
     order = sorted(range(len(sizes)), key=lambda i: -sizes[i])
     groups = [[i] for i in order[: MAX_LOOPS - 1]]
     rest = order[MAX_LOOPS - 1 :]
@@ -38,13 +38,13 @@ def chunked_diag(
     chosen: Sequence[int],
     chunk: int,
 ) -> list[jax.Array]:
-    """The Hessian diagonal of `loss` in the chosen arrays."""
-    found: dict[int, jax.Array] = {}
+    """Returns the Hessian diagonal of `loss` with respect to the chosen arrays."""
+    diagonals: dict[int, jax.Array] = {}
     chosen = list(chosen)
     for group in groups_of([arrays[i].size for i in chosen]):
         members = [chosen[i] for i in group]
-        found.update(zip(members, _group_diag(loss, arrays, members, chunk), strict=True))
-    return [found[i] for i in chosen]
+        diagonals.update(zip(members, _group_diag(loss, arrays, members, chunk), strict=True))
+    return [diagonals[i] for i in chosen]
 
 
 def _group_diag(
@@ -88,48 +88,40 @@ def _group_diag(
     ]
 
 
-def coloured_diag(
+def colored_diag(
     loss: Callable[[Sequence[jax.Array]], jax.Array],
     arrays: Sequence[jax.Array],
-    colours: Sequence[np.ndarray],
+    colors: Sequence[np.ndarray],
 ) -> list[jax.Array]:
-    """The Hessian diagonal of `loss`, one product for each colour."""
+    """Returns the Hessian diagonal of `loss` from one product per color."""
     _, product = jax.linearize(jax.grad(loss), list(arrays))
-    ids = np.unique(np.concatenate([c.reshape(-1) for c in colours])) if colours else np.zeros(0)
+    ids = np.unique(np.concatenate([c.reshape(-1) for c in colors])) if colors else np.zeros(0)
     zero = [jnp.zeros(array.shape, wide(array.dtype)) for array in arrays]
 
-    def add(total: list[jax.Array], colour: jax.Array) -> tuple[list[jax.Array], None]:
-        here = [jnp.asarray(c) == colour for c in colours]
-        v = [h.astype(array.dtype) for h, array in zip(here, arrays, strict=True)]
+    def add(total: list[jax.Array], color: jax.Array) -> tuple[list[jax.Array], None]:
+        selected = [jnp.asarray(c) == color for c in colors]
+        v = [s.astype(array.dtype) for s, array in zip(selected, arrays, strict=True)]
         image = product(v)
         return [
-            jnp.where(h, as_wide(i), t) for h, i, t in zip(here, image, total, strict=True)
+            jnp.where(s, as_wide(i), t) for s, i, t in zip(selected, image, total, strict=True)
         ], None
 
     total, _ = jax.lax.scan(add, zero, jnp.asarray(ids.astype(np.int32)))
     return total
 
 
-def read_colouring(where: str, coloring: Any, leaves: Leaves) -> list[np.ndarray]:
-    """The colours of each leaf's entries, checked to be integers of its shape."""
-    found = []
-    shaped = leaves.tree([0] * len(leaves.arrays))
-    try:
-        structure: Any = jax.tree.structure(shaped)
-        parts = structure.flatten_up_to(coloring)
-    except (ValueError, TypeError) as error:
-        raise ValueError(
-            f"{where}: coloring must be a tree of integer arrays with the structure of params: "
-            f"{error}"
-        ) from None
+def read_coloring(where: str, coloring: Any, leaves: Leaves) -> list[np.ndarray]:
+    """Returns the colors of each selected leaf, checked to be integers of its shape."""
+    colors = []
+    parts = leaves.selected(coloring, "coloring")
     for path, array, part in zip(leaves.paths, leaves.arrays, parts, strict=True):
         if isinstance(part, jax.core.Tracer):
             raise TypeError(f"{where}: coloring{path} is traced; it must be a NumPy array")
-        colours = np.asarray(part)
-        if colours.shape != array.shape or not np.issubdtype(colours.dtype, np.integer):
+        own = np.asarray(part)
+        if own.shape != array.shape or not np.issubdtype(own.dtype, np.integer):
             raise ValueError(
-                f"{where}: coloring{path} is {colours.dtype}{list(colours.shape)}, it must hold "
-                f"integers in the shape {list(array.shape)} of the parameter"
+                f"{where}: coloring{path} is {own.dtype}{list(own.shape)}; it must contain "
+                f"integers in the parameter's shape {list(array.shape)}"
             )
-        found.append(colours.astype(np.int32))
-    return found
+        colors.append(own.astype(np.int32))
+    return colors

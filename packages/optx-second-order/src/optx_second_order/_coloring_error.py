@@ -1,7 +1,7 @@
-"""A check of a colouring: entries of one colour must not be coupled.
+"""A randomized check of a coloring: entries of one color must not be coupled.
 
-With s and s' two vectors of random signs on one colour, s·(H s) and s'·(H s') are both the diagonal
-there if H_ij = 0 for all i ≠ j of that colour; else they differ, but for a coincidence of signs.
+For two vectors s and s' of random signs on one color, s·(H s) and s'·(H s') both equal the diagonal
+there if H_ij = 0 for all i ≠ j of that color. Otherwise they differ with high probability.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from optx_core import PyTree
-from optx_second_order._chunked import read_colouring
+from optx_second_order._chunked import read_coloring
 from optx_second_order._leaves import Leaves, as_wide
 from optx_second_order._products import linearize_hessian_vp
 
@@ -27,18 +27,18 @@ def coloring_error(
     key: jax.Array,
     has_aux: bool = False,
 ) -> jax.Array:
-    """The largest contradiction that a coloring leads to: 0, up to rounding, for a right one.
+    """Measures the inconsistency of a coloring: 0, up to rounding, for a valid one.
 
     Args:
       loss_fn: as for `exact_hessian_diag`.
-      params: likewise; float leaves only.
-      *batch: likewise.
+      params: as for `exact_hessian_diag`; float leaves only.
+      *batch: as for `exact_hessian_diag`.
       coloring: a tree of integer arrays like `params`.
       key: a random key.
       has_aux: whether the loss returns `(loss, aux)`.
 
     Returns:
-      A scalar: the largest difference between two diagonals from different random signs.
+      A scalar, the largest difference between diagonals from different random signs.
 
     Example:
       >>> import jax, jax.numpy as jnp, numpy as np
@@ -49,28 +49,28 @@ def coloring_error(
       True
     """
     leaves = Leaves("coloring_error", params)
-    colours = read_colouring("coloring_error", coloring, leaves)
-    if not colours:
+    colors = read_coloring("coloring_error", coloring, leaves)
+    if not colors:
         return jnp.zeros(())
     product = linearize_hessian_vp(loss_fn, params, *batch, has_aux=has_aux)
-    ids = np.unique(np.concatenate([c.reshape(-1) for c in colours]))
+    ids = np.unique(np.concatenate([c.reshape(-1) for c in colors]))
 
-    def diagonal(key: jax.Array, colour: jax.Array) -> list[jax.Array]:
-        keys = jax.random.split(key, len(colours))
+    def diagonal(key: jax.Array, color: jax.Array) -> list[jax.Array]:
+        keys = jax.random.split(key, len(colors))
         v = [
             jnp.where(
-                jnp.asarray(c) == colour,
+                jnp.asarray(c) == color,
                 jax.random.rademacher(k, a.shape, a.dtype),
                 jnp.zeros_like(a),
             )
-            for c, k, a in zip(colours, keys, leaves.arrays, strict=True)
+            for c, k, a in zip(colors, keys, leaves.arrays, strict=True)
         ]
         image = leaves.vector(product(leaves.tree(v)), "the product")
         return [as_wide(a) * as_wide(b) for a, b in zip(v, image, strict=True)]
 
-    def worst(colour: jax.Array) -> jax.Array:
-        keys = jax.random.split(jax.random.fold_in(key, colour), 3)
-        first, *others = [diagonal(k, colour) for k in keys]
+    def worst(color: jax.Array) -> jax.Array:
+        keys = jax.random.split(jax.random.fold_in(key, color), 3)
+        first, *others = [diagonal(k, color) for k in keys]
         gaps = [
             jnp.max(jnp.abs(a - b), initial=0)
             for other in others

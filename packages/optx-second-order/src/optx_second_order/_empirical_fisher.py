@@ -1,7 +1,7 @@
 """The diagonal of the empirical Fisher: the mean over examples of the squared gradient.
 
-E = (1/B) Σ_b g_b², g_b = ∂ℓ(θ, example_b)/∂θ: the data's own labels. It is not the squared gradient
-of the batch's mean loss, ((1/B) Σ_b g_b)², which vanishes at every minimum.
+E = (1/B) Σ_b g_b², g_b = ∂ℓ(θ, example_b)/∂θ, with the labels of the data. It differs from the squared
+gradient of the mean loss, ((1/B) Σ_b g_b)², which vanishes at every minimum.
 
 Reference: Kunstner, Balles, Hennig, "Limitations of the empirical Fisher approximation for natural
 gradient descent", 2019.
@@ -38,19 +38,19 @@ def empirical_fisher_diag(
     reduction: Reduction = "mean",
     has_aux: bool = False,
 ) -> PyTree:
-    """The mean over examples of the squared gradient: exact, at about the cost of one gradient.
+    """The mean of the examples' squared gradients, exact, at about the cost of one gradient.
 
     Args:
       loss_fn: `loss_fn(params, *example)` for one example, a real scalar.
       params: a tree of real arrays.
-      *batch: trees of arrays, examples along their leading axis.
-      microbatch: how many examples to treat at once; all by default.
-      mask: which leaves to compute, as for `exact_hessian_diag`.
-      reduction: "mean" or "sum" over the examples; "none" for the squared gradient of each.
+      *batch: trees of arrays with the examples along their leading axis.
+      microbatch: the number of examples computed at once; all by default.
+      mask: the leaves to compute, as for `exact_hessian_diag`.
+      reduction: "mean" or "sum" over the examples; "none" for the squared gradients of each.
       has_aux: whether the loss returns `(loss, aux)`; aux is dropped.
 
     Returns:
-      A tree like `params`; at least float32; None where there is no float leaf.
+      A tree like `params`; at least float32; None for other than float leaves.
 
     Example:
       >>> import jax.numpy as jnp
@@ -76,6 +76,6 @@ def empirical_fisher_diag(
     if reduction == "none":
         ones = jax.tree.map(lambda a: a[:, None], data.data)
         return leaves.tree(jax.lax.map(squares, ones, batch_size=microbatch))
-    found = sum_over_microbatches(squares, data.data, data.size, microbatch)
+    sums = sum_over_microbatches(squares, data.data, data.size, microbatch)
     scale = 1 if reduction == "sum" else data.size
-    return leaves.tree([d / scale for d in found])
+    return leaves.tree([d / scale for d in sums])

@@ -1,13 +1,13 @@
-"""Where a parameter enters a function, in one normal form.
+"""How a parameter enters a function, in a normal form.
 
-If a leaf w is read once, by one operation that is linear in it, the result is
+If a leaf w is used once, by an operation that is linear in it, the result is
 
     z[g, t, j] = Σ_k x[g, t, k] · w[g, k, j]
 
-for some layout of x, w and z: g counts independent groups, t the positions that share the weights
-inside one example, k the inputs and j the outputs. A matrix product is that as it stands (t = 1 for
-a dense layer on one example); a convolution has patches for x; an added bias has x = 1; a scale has a
-group for each entry; an embedding has x one-hot. Whatever comes after z, the second derivatives are
+for some layout of x, w and z: g indexes independent groups, t the positions of one example that share the
+weights, k the inputs and j the outputs. A matrix product has this form (with one t for a dense layer on one
+example); for a convolution x holds patches; for an added bias x = 1; a scale has one group per entry; for an
+embedding x is one-hot. Whatever function of z follows, the second derivatives are
 
     ∂²ℓ/∂w[g,k,j]² = Σ_{t,u} x[g,t,k] · x[g,u,k] · H[(g,t,j), (g,u,j)],     H = ∂²ℓ/∂z².
 """
@@ -30,7 +30,7 @@ _PERMUTING = frozenset({"reshape", "transpose", "squeeze", "expand_dims", "copy"
 
 
 def find_entry(graph: Graph, variable: Variable) -> Entry | str:
-    """How the input `variable` of a graph enters, or why it has no single linear entry."""
+    """Returns the entry of an input of a graph, or the reason why it has no single linear entry."""
     views: list[Operation] = []
     root = variable
     while True:
@@ -70,14 +70,14 @@ def find_entry(graph: Graph, variable: Variable) -> Entry | str:
 
 
 def find_entries(graph: Graph, count: int) -> list[Entry | str]:
-    """The entries of the first `count` inputs of a graph; a reason in words where there is none.
+    """Returns the entries of the first `count` inputs of a graph, or the reasons why there is none.
 
-    A bias added to the result of another entry, which is used for nothing else, gets that result
-    for its node: both have the same curvature.
+    A bias that is added to the otherwise unused result of another entry takes that result as its node:
+    both have the same curvature.
     """
-    found = [find_entry(graph, v) for v in graph.inputs[:count]]
-    nodes = {e.node for e in found if isinstance(e, Entry) and e.kind != "bias"}
-    for i, entry in enumerate(found):
+    entries = [find_entry(graph, v) for v in graph.inputs[:count]]
+    nodes = {e.node for e in entries if isinstance(e, Entry) and e.kind != "bias"}
+    for i, entry in enumerate(entries):
         if isinstance(entry, Entry) and entry.kind == "bias":
             before = [
                 v
@@ -85,8 +85,8 @@ def find_entries(graph: Graph, count: int) -> list[Entry | str]:
                 if not is_literal(v) and v in nodes and len(graph.uses[v]) == 1
             ]
             if before and before[0].shape == entry.node.shape:
-                found[i] = entry._replace(node=before[0])
-    return found
+                entries[i] = entry._replace(node=before[0])
+    return entries
 
 
 def _stays_float(operation: Operation) -> bool:

@@ -1,6 +1,6 @@
-"""The kinds of entries, each in the normal form z[g, t, j] = Σ_k x[g, t, k] · w[g, k, j].
+"""The kinds of entries in the normal form z[g, t, j] = Σ_k x[g, t, k] · w[g, k, j].
 
-A product of matrices, a convolution, an added bias, a scale, an embedding; see `_entries`.
+Matrix products, convolutions, added biases, scales and embeddings; see `_entries`.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from optx_second_order._leaves import wide
 Layout = Callable[[jax.Array], jax.Array]
 
 RECASTING = frozenset({"convert_element_type", "copy_p", "optimization_barrier"})
-"""Operations that leave a leaf's layout as it is."""
+"""Operations that keep the layout of a leaf."""
 
 
 class Entry(NamedTuple):
-    """How one leaf enters.
+    """The operation through which a leaf enters.
 
     Attributes:
       kind: "dot", "convolution", "bias", "scale" or "embedding".
-      node: the variable z that stands for the operation's result.
-      other: the variable (or literal) x, None for a bias.
-      groups: how many values g takes.
-      positions: how many values t takes.
-      fan_in: how many values k takes.
-      fan_out: how many values j takes.
+      node: the variable z, the operation's result.
+      other: the variable or literal x; None for a bias.
+      groups: the range of g.
+      positions: the range of t.
+      fan_in: the range of k.
+      fan_out: the range of j.
       inputs: x ↦ x[g, t, k].
       outputs: z ↦ z[g, t, j].
-      leaf: w[g, k, j] ↦ the leaf's own shape.
+      leaf: w[g, k, j] ↦ the shape of the leaf.
       operation: the linear operation.
-      weight: the operand of the operation that carries the leaf, viewed.
+      weight: the operand of the operation that is a view of the leaf.
     """
 
     kind: str
@@ -60,7 +60,7 @@ class Entry(NamedTuple):
 
     @property
     def probes(self) -> int:
-        """How many second derivatives of the loss by directions in z determine the diagonal."""
+        """The number of directions in z whose Hessian products determine the diagonal."""
         return self.groups * self.fan_out * min(self.positions, self.fan_in)
 
     def from_outputs(self, z: jax.Array) -> jax.Array:
@@ -70,7 +70,7 @@ class Entry(NamedTuple):
 
 
 def _viewed(views: Sequence[Operation], root: Variable) -> np.ndarray:
-    """For each entry of the viewed leaf, its flat index in the leaf."""
+    """Returns the flat index in the leaf of each entry of the view."""
     with jax.ensure_compile_time_eval():
         index = jnp.arange(root.size, dtype=jnp.int32).reshape(root.shape)
         for view in views:
@@ -99,7 +99,7 @@ def _product(shape: Sequence[int], dims: Sequence[int]) -> int:
 
 
 def dot_entry(root: Variable, views: list[Operation], operation: Operation, position: int) -> Entry:
-    """A product of matrices."""
+    """The entry of a matrix product."""
     (lhs_c, rhs_c), (lhs_b, rhs_b) = operation.params["dimension_numbers"]
     weight, other = operation.operands[position], operation.operands[1 - position]
     w_c, w_b, x_c, x_b = (
@@ -134,12 +134,12 @@ def dot_entry(root: Variable, views: list[Operation], operation: Operation, posi
 def convolution_entry(
     root: Variable, views: list[Operation], operation: Operation, position: int
 ) -> Entry | str:
-    """The kernel of a convolution."""
+    """The entry of a convolution's kernel."""
     p = operation.params
     if position != 1:
-        return "it is the image of a convolution, not the kernel"
+        return "it is the input of a convolution, not the kernel"
     if p["batch_group_count"] != 1:
-        return "its convolution groups the batch"
+        return "its convolution has batch groups"
     spec = p["dimension_numbers"]
     weight, other, node = operation.operands[1], operation.operands[0], operation.results[0]
     groups = p["feature_group_count"]
@@ -180,7 +180,7 @@ def convolution_entry(
 def elementwise_entry(
     kind: str, root: Variable, views: list[Operation], operation: Operation, position: int
 ) -> Entry | str:
-    """A bias or a scale."""
+    """The entry of a bias or a scale."""
     node, other = operation.results[0], operation.operands[1 - position]
     weight = operation.operands[position]
     if root.size == 0:
@@ -188,7 +188,7 @@ def elementwise_entry(
     index = np.broadcast_to(_viewed(views, root), node.shape).reshape(-1)
     size, positions = root.size, node.size // root.size
     if np.bincount(index, minlength=size).min() != positions:
-        return "it is viewed unevenly"
+        return "its entries are not repeated equally often"
     tiled = bool(np.array_equal(index, np.tile(np.arange(size), positions)))
     repeated = bool(np.array_equal(index, np.repeat(np.arange(size), positions)))
     order = np.argsort(index, kind="stable")
@@ -220,7 +220,7 @@ def elementwise_entry(
 
 
 def embedding_entry(root: Variable, operation: Operation) -> Entry | str:
-    """Rows looked up by index."""
+    """The entry of a table whose rows are looked up by index."""
     p, node, indices = operation.params, operation.results[0], operation.operands[1]
     dims = p["dimension_numbers"]
     rows, width = root.shape[0], math.prod(root.shape[1:])
@@ -232,7 +232,7 @@ def embedding_entry(root: Variable, operation: Operation) -> Entry | str:
         or tuple(p["slice_sizes"]) != (1, *root.shape[1:])
         or is_literal(indices)
     ):
-        return "it is gathered from, but not row by row"
+        return "it is indexed other than by rows"
     positions = node.size // width if width else 0
     clips = "clip" in str(p["mode"]).lower()
 
@@ -249,7 +249,7 @@ def embedding_entry(root: Variable, operation: Operation) -> Entry | str:
 
 
 def wide_inputs(entry: Entry, x: jax.Array | None, dtype: Any) -> jax.Array:
-    """x[g, t, k] of one example, at least in float32 and at least in `dtype`."""
+    """Returns x[g, t, k] of one example, in at least float32 and at least `dtype`."""
     base = jnp.zeros((), dtype) if x is None else x
     x = entry.inputs(base)
     return x.astype(wide(x.dtype, dtype))

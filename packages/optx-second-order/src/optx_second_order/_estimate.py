@@ -1,16 +1,16 @@
-"""Estimates of the Hessian diagonal from few products, by random signs where the units are.
+"""Estimates of the Hessian diagonal from a few products with random signs at the layers.
 
-Hutchinson's θ-space estimate v·(H v) has a variance that sums a whole row of the Hessian. Probing the
-results z of the operations through which parameters enter instead, each example by itself,
+The variance of Hutchinson's estimate v·(H v) in parameter space sums over a row of the Hessian. Probing the
+results z of the operations through which parameters enter, independently for each example,
 
     d = Σ_b P_b(v_b) · P_b((H_z v)_b),
 
-with v random signs shaped like z and P_b the pullback from z to the leaf, has the same mean and is
-summed over units of one example only: at one product with the Hessian, hundreds of times less variance
-in networks without weight sharing.
+with v random signs of z's shape and P_b the pullback from z to the leaf, has the same mean, and its
+variance sums over the units of one example only: for the cost of one Hessian product it is hundreds of
+times smaller in networks without weight sharing.
 
-For an entry without sharing, d = Σ_b x_b² ⊗ (v_b·(H_z v)_b). Leaves without an entry (tied weights)
-are probed themselves, in the same product.
+For an entry without sharing, d = Σ_b x_b² ⊗ (v_b·(H_z v)_b). Leaves without an entry, such as tied
+weights, are probed directly in the same product.
 """
 
 from __future__ import annotations
@@ -56,19 +56,19 @@ def hessian_diag_estimate(
     reduction: Literal["mean", "sum"] = "mean",
     has_aux: bool = False,
 ) -> Estimate:
-    """Estimates the diagonal of the Hessian of a loss, without bias, from a few products.
+    """Estimates the Hessian diagonal of a loss, without bias, from a few Hessian products.
 
     Args:
       loss_fn: `loss_fn(params, *example)` for one example; without a batch, `loss_fn(params)` and
         `probe="parameters"`.
       params: a tree of real arrays.
-      *batch: trees of arrays, examples along their leading axis.
+      *batch: trees of arrays with the examples along their leading axis.
       key: a random key.
-      num_samples: how many products with the Hessian to average; each costs one to two gradients.
-      probe: where the random vectors are: "activations", at the results of the layers, each
-        example by itself, of far less variance; or "parameters", Hutchinson's.
-      distribution: of their entries, "rademacher" or "normal".
-      mask: which leaves to estimate, as for `exact_hessian_diag`.
+      num_samples: the number of Hessian products to average; each costs one to two gradients.
+      probe: the space of the random vectors: "activations", the results of the layers for each
+        example, with far less variance, or "parameters", Hutchinson's estimate.
+      distribution: the distribution of their entries, "rademacher" or "normal".
+      mask: the leaves to estimate, as for `exact_hessian_diag`.
       reduction: "mean" or "sum" over the examples.
       has_aux: whether the loss returns `(loss, aux)`; aux is dropped.
 
@@ -96,7 +96,7 @@ def hessian_diag_estimate(
     loss = scalar_loss(where, loss_fn, has_aux=has_aux)
     if not batch and probe == "activations":
         raise ValueError(
-            f"{where}: without a batch there are no examples to probe by themselves: pass "
+            f'{where}: without a batch, probe="activations" has no examples; pass '
             'loss_fn(params, *example) and the batch, or probe="parameters"'
         )
     if probe == "parameters":
@@ -123,7 +123,7 @@ def hessian_diag_estimate(
 def activation_sampler(
     network: Network, data: PyTree, distribution: Distribution
 ) -> Callable[[jax.Array], list[jax.Array]]:
-    """Key ↦ one estimate of Σ_b of the Hessian diagonals; the product is linearized once."""
+    """Returns key ↦ an estimate of the summed Hessian diagonals; the product is linearized once."""
     arrays = network.leaves.arrays
     size = int(jax.tree.leaves(data)[0].shape[0])
     entries = {i: e for i, e in enumerate(network.entries) if isinstance(e, Entry)}
@@ -152,10 +152,10 @@ def activation_sampler(
         w = random_like(second, at[1], distribution)
         images, own = product(v, w)
         pairs = dict(zip(nodes, zip(v, images, strict=True), strict=True))
-        found = {i: as_wide(a) * as_wide(b) for i, a, b in zip(boxed, w, own, strict=True)}
+        sums = {i: as_wide(a) * as_wide(b) for i, a, b in zip(boxed, w, own, strict=True)}
         for i, entry in entries.items():
             a, b = pairs[entry.node]
-            found[i] = pulled_product(entry, inputs[i], outputs_of(entry, a), outputs_of(entry, b))
-        return [found[i] for i in range(len(arrays))]
+            sums[i] = pulled_product(entry, inputs[i], outputs_of(entry, a), outputs_of(entry, b))
+        return [sums[i] for i in range(len(arrays))]
 
     return sample

@@ -1,7 +1,7 @@
 """The exact diagonal of a loss's Hessian.
 
-d = diag(∂²L/∂θ²), L(θ) = (1/B) Σ_b ℓ(θ, example_b). The loss is traced once; what the trace shows of
-how each parameter enters decides how its part of the diagonal is computed (see `_plan`).
+d = diag(∂²L/∂θ²), L(θ) = (1/B) Σ_b ℓ(θ, example_b). The loss is traced once. How a parameter enters the
+traced program determines how its part of the diagonal is computed (see `_plan`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from optx_second_order._batches import (
     scalar_loss,
     sum_over_microbatches,
 )
-from optx_second_order._chunked import chunked_diag, coloured_diag, read_colouring
+from optx_second_order._chunked import chunked_diag, colored_diag, read_coloring
 from optx_second_order._costs import CHUNKED_CHUNK
 from optx_second_order._entry_kinds import Entry
 from optx_second_order._gauss_newton import gauss_newton_diag
@@ -47,26 +47,25 @@ def exact_hessian_diag(
 ) -> PyTree:
     """The exact diagonal of the Hessian of a loss, leaf by leaf.
 
-    The loss is that of one example; no annotation of the model is needed. Where weights enter
-    through one linear operation the diagonal costs a few gradients, or one probe per unit;
-    elsewhere one product per parameter, in chunks. `explain` says which, and what it will cost.
-    Call it inside `jax.jit`.
+    The model needs no annotation. For weights that enter through one linear operation, the diagonal
+    costs a few gradients or one probe per unit; for others, one Hessian product per parameter, in
+    chunks. `explain` reports the method and the cost for each leaf. Call this inside `jax.jit`.
 
     Args:
       loss_fn: `loss_fn(params, *example)` for one example, a real scalar. Without a batch,
         `loss_fn(params)`: any scalar function.
-      params: a tree of real arrays. None and integers in it have None in the result.
-      *batch: trees of arrays, all with the examples along their leading axis.
-      method: "auto" chooses for each leaf. "chain" goes back along the chain of layers wherever one
-        is, "units" probes units, and what they do not cover falls back; "chunked" treats the loss as
-        a black box.
-      chunk_size: how many probes to run at once, in "units" and "chunked"; more is faster up to a
-        point, and takes more memory. By default chosen from the sizes.
-      microbatch: how many examples to treat at once; all by default.
-      mask: a tree of bools like `params`, or a prefix of it, or a function of `params` that gives
-        one; leaves with False have None in the result and cost nothing.
+      params: a tree of real arrays. The result is None for None and integer leaves.
+      *batch: trees of arrays with the examples along their leading axis.
+      method: "auto" chooses a method for each leaf. "chain" propagates backwards along a chain of
+        layers, "units" probes single units; leaves to which the method does not apply use another.
+        "chunked" treats the loss as a black box.
+      chunk_size: the number of probes computed at once by "units" and "chunked"; larger chunks are
+        faster up to a point and take more memory. By default chosen from the sizes.
+      microbatch: the number of examples computed at once; all by default.
+      mask: a tree of bools with the structure of `params` or of a prefix of it, or a function from
+        `params` to such a tree; the result is None for leaves with False, which cost nothing.
       coloring: a tree of integer arrays like `params`: entries of one color must not be coupled
-        (∂²L/∂θ_i∂θ_j = 0); one product per color. It is trusted; `coloring_error` checks it.
+        (∂²L/∂θ_i∂θ_j = 0); one product per color. It is not verified; see `coloring_error`.
       reduction: "mean" or "sum" over the examples; "none" for one diagonal per example, stacked on
         a leading axis.
       has_aux: whether the loss returns `(loss, aux)`; aux is dropped.
@@ -75,9 +74,9 @@ def exact_hessian_diag(
       A tree like `params`; at least float32.
 
     Raises:
-      TypeError: if a parameter is complex, or the loss returns no number.
-      ValueError: if the loss of one example is no scalar, the batch is uneven, or an argument is
-        out of its range.
+      TypeError: if a parameter is complex, or the loss does not return a number.
+      ValueError: if the loss of one example is not a scalar, the batch has unequal lengths, or an
+        argument is out of range.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -99,9 +98,9 @@ def exact_hessian_diag(
     check_count(where, "microbatch", microbatch)
     loss = scalar_loss(where, loss_fn, has_aux=has_aux)
     leaves = Leaves(where, params, mask)
-    colours = None if coloring is None else read_colouring(where, coloring, leaves)
+    colors = None if coloring is None else read_coloring(where, coloring, leaves)
     if not batch:
-        return _black_box(where, loss, leaves, method, chunk_size, reduction, colours)
+        return _black_box(where, loss, leaves, method, chunk_size, reduction, colors)
     whole = Batch(where, batch)
     if not leaves.arrays:
         jax.eval_shape(loss, params, *whole.example)
@@ -110,17 +109,17 @@ def exact_hessian_diag(
 
     def diagonals(data: PyTree) -> list[jax.Array]:
         size = jax.tree.leaves(data)[0].shape[0]
-        if colours is not None:
-            return coloured_diag(lambda a: _sum_of(loss, leaves, a, data), leaves.arrays, colours)
+        if colors is not None:
+            return colored_diag(lambda a: _sum_of(loss, leaves, a, data), leaves.arrays, colors)
         plan = make_plan(network, method, chunk_size, size)
         return planned_diag(network, plan, loss, data, size, chunk_size)
 
     if reduction == "none":
         ones = jax.tree.map(lambda a: a[:, None], whole.data)
         return leaves.tree(jax.lax.map(diagonals, ones, batch_size=microbatch))
-    found = sum_over_microbatches(diagonals, whole.data, whole.size, microbatch)
+    sums = sum_over_microbatches(diagonals, whole.data, whole.size, microbatch)
     scale = 1 if reduction == "sum" else whole.size
-    return leaves.tree([d / scale for d in found])
+    return leaves.tree([d / scale for d in sums])
 
 
 def hessian_trace(
@@ -130,12 +129,12 @@ def hessian_trace(
 
     Args:
       loss_fn: as for `exact_hessian_diag`.
-      params: likewise.
-      *batch: likewise.
+      params: as for `exact_hessian_diag`.
+      *batch: as for `exact_hessian_diag`.
       **options: the keyword arguments of `exact_hessian_diag`.
 
     Returns:
-      A scalar; with `reduction="none"` one for each example.
+      A scalar; with `reduction="none"`, one per example.
 
     Example:
       >>> import jax.numpy as jnp
@@ -163,12 +162,12 @@ def _black_box(
     method: Method,
     chunk_size: int | None,
     reduction: Reduction,
-    colours: Any,
+    colors: Any,
 ) -> PyTree:
     if method in {"chain", "units"} or reduction == "none":
         raise ValueError(
-            f"{where}: without a batch the loss is a black box: method {method!r} and reduction "
-            f"{reduction!r} need the examples, loss_fn(params, *example)"
+            f"{where}: without a batch the loss is a black box; method {method!r} and reduction "
+            f"{reduction!r} need loss_fn(params, *example) and the batch"
         )
 
     def total(arrays: Sequence[jax.Array]) -> jax.Array:
@@ -176,8 +175,8 @@ def _black_box(
 
     if not leaves.arrays:
         return leaves.tree([])
-    if colours is not None:
-        return leaves.tree(coloured_diag(total, leaves.arrays, colours))
+    if colors is not None:
+        return leaves.tree(colored_diag(total, leaves.arrays, colors))
     every = range(len(leaves.arrays))
     return leaves.tree(chunked_diag(total, leaves.arrays, every, chunk_size or CHUNKED_CHUNK))
 
@@ -190,23 +189,23 @@ def planned_diag(
     size: int,
     chunk_size: int | None,
 ) -> list[jax.Array]:
-    """Σ_b of the Hessian diagonals of all leaves, each the way the plan says."""
-    leaves, found = network.leaves, {}
+    """Sums the Hessian diagonals of all leaves over the batch, each computed as planned."""
+    leaves, diagonals = network.leaves, {}
     entries: dict[int, Entry] = {
         i: e for i, e in enumerate(network.entries) if isinstance(e, Entry)
     }
     on_chain = plan.chosen("chain")
     if on_chain:
-        found.update(_chain(network, plan, {i: entries[i] for i in on_chain}, data, size))
+        diagonals.update(_chain(network, plan, {i: entries[i] for i in on_chain}, data, size))
     border = plan.chosen("gauss-newton")
     if border:
         values = gauss_newton_diag(network, border, plan.border, data)
-        found.update(zip(border, values, strict=True))
+        diagonals.update(zip(border, values, strict=True))
     units = plan.chosen("units")
     for node in network.order([entries[i].node for i in units]):
-        here = [i for i in units if entries[i].node is node]
-        values = unit_diag(network, node, [entries[i] for i in here], data, size, plan.chunks[node])
-        found.update(zip(here, values, strict=True))
+        own = [i for i in units if entries[i].node is node]
+        values = unit_diag(network, node, [entries[i] for i in own], data, size, plan.chunks[node])
+        diagonals.update(zip(own, values, strict=True))
     boxed = plan.chosen("chunked")
     if boxed:
         values = chunked_diag(
@@ -215,8 +214,8 @@ def planned_diag(
             boxed,
             chunk_size or CHUNKED_CHUNK,
         )
-        found.update(zip(boxed, values, strict=True))
-    return [found[i] for i in range(len(leaves.arrays))]
+        diagonals.update(zip(boxed, values, strict=True))
+    return [diagonals[i] for i in range(len(leaves.arrays))]
 
 
 def _chain(
@@ -238,7 +237,7 @@ def _chain(
 def _in_parts(
     function: Callable[[PyTree], list[jax.Array]], data: PyTree, size: int, at_once: int
 ) -> list[jax.Array]:
-    """`function` on strided parts of the batch, its results put back in the batch's order."""
+    """Applies `function` to strided parts of the batch and restores the order of its results."""
     if at_once == size:
         return function(data)
     steps = size // at_once

@@ -1,4 +1,4 @@
-"""What `exact_hessian_diag` would do, from the trace alone."""
+"""The plan and predicted cost of `exact_hessian_diag`, from the trace alone."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from optx_second_order._plan import METHODS, LeafPlan, Method, make_plan
 
 
 class Explanation(NamedTuple):
-    """How the diagonal of each leaf would be computed. It prints as a table.
+    """The methods by which `exact_hessian_diag` computes each leaf; prints as a table.
 
     Attributes:
       leaves: a `LeafPlan` for each float leaf, in order.
-      examples: how many examples are treated at once; 0 for a loss without a batch.
-      probes: how many directions are differentiated along in all, shared ones counted once.
-      memory: bytes of temporaries, predicted.
+      examples: the number of examples computed at once; 0 for a loss without a batch.
+      probes: the total number of probes; shared ones are counted once.
+      memory: the predicted bytes of temporaries.
     """
 
     leaves: tuple[LeafPlan, ...]
@@ -31,8 +31,8 @@ class Explanation(NamedTuple):
     memory: int
 
     def __str__(self) -> str:
-        """The table."""
-        head = ("leaf", "shape", "method", "probes", "memory", "because")
+        """Returns the table."""
+        head = ("leaf", "shape", "method", "probes", "memory", "reason")
         rows = [
             (
                 p.path or "(the array)",
@@ -71,17 +71,19 @@ def explain(
     mask: PyTree = None,
     has_aux: bool = False,
 ) -> Explanation:
-    """Says how `exact_hessian_diag` would treat each leaf, and what it would cost; runs nothing.
+    """Reports how `exact_hessian_diag` computes each leaf, and at what cost, without running it.
+
+    All arguments are those of `exact_hessian_diag`.
 
     Args:
-      loss_fn: as for `exact_hessian_diag`.
-      params: likewise; shapes and dtypes are enough (`jax.ShapeDtypeStruct`).
-      *batch: likewise.
-      method: likewise.
-      chunk_size: likewise.
-      microbatch: likewise.
-      mask: likewise.
-      has_aux: likewise.
+      loss_fn: the loss of one example, or of no example.
+      params: a tree of arrays or of `jax.ShapeDtypeStruct`.
+      *batch: trees of arrays or of `jax.ShapeDtypeStruct`.
+      method: "auto", "chain", "units" or "chunked".
+      chunk_size: the number of probes computed at once.
+      microbatch: the number of examples computed at once.
+      mask: the leaves to compute.
+      has_aux: whether the loss returns `(loss, aux)`.
 
     Returns:
       An `Explanation`, which prints as a table.
@@ -101,21 +103,21 @@ def explain(
     check_count(where, "chunk_size", chunk_size)
     check_count(where, "microbatch", microbatch)
     loss = scalar_loss(where, loss_fn, has_aux=has_aux)
-    found: list[Explanation] = []
+    explanations: list[Explanation] = []
 
     def trace(params: PyTree, batch: tuple[PyTree, ...]) -> tuple[()]:
         leaves = Leaves(where, params, mask)
         if not batch:
-            found.append(_black_box(leaves, chunk_size, loss, params))
+            explanations.append(_black_box(leaves, chunk_size, loss, params))
             return ()
         data = Batch(where, batch)
         size = min(microbatch or data.size, data.size)
         plan = make_plan(Network(loss, leaves, data), method, chunk_size, size)
-        found.append(Explanation(tuple(plan.leaves), size, plan.products, plan.temporary))
+        explanations.append(Explanation(tuple(plan.leaves), size, plan.products, plan.temporary))
         return ()
 
     jax.eval_shape(trace, params, batch)
-    return found[0]
+    return explanations[0]
 
 
 def _black_box(
@@ -126,7 +128,7 @@ def _black_box(
     for path, array in zip(leaves.paths, leaves.arrays, strict=True):
         chunk = min(chunk_size or CHUNKED_CHUNK, max(array.size, 1))
         memory = 2 * chunk * array.size * array.dtype.itemsize
-        reason = "the loss has no batch: a black box"
+        reason = "without a batch the loss is a black box"
         rows.append(LeafPlan(path, array.shape, "chunked", array.size, memory, reason))
     return Explanation(
         tuple(rows), 0, sum(r.probes for r in rows), max((r.memory for r in rows), default=0)

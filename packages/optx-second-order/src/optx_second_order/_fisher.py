@@ -1,8 +1,8 @@
 """The diagonal of the Fisher information of a model's parameters.
 
-F = (1/B) Σ_b E_{y ~ p(y|f_b)} ∇log p(y|f_b) ∇log p(y|f_b)ᵀ: labels are the model's own, not the
-data's. For outputs f that are natural parameters (logits; means of a Gaussian; log-rates) this is
-Jᵀ R Rᵀ J, the Gauss–Newton matrix, and exact; else it is estimated from labels drawn.
+F = (1/B) Σ_b E_{y ~ p(y|f_b)} ∇log p(y|f_b) ∇log p(y|f_b)ᵀ, with labels drawn from the model, not those
+of the data. For outputs f that are natural parameters (logits, means of a Gaussian, log-rates) this is the
+Gauss–Newton matrix Jᵀ R Rᵀ J, computed exactly; otherwise it is estimated from sampled labels.
 
 Reference: Amari, "Natural gradient works efficiently in learning", 1998; Martens, "New insights and
 perspectives on the natural gradient method", 2020.
@@ -18,6 +18,7 @@ import jax
 from optx_core import PyTree
 from optx_second_order._batches import Reduction, check_choice
 from optx_second_order._ggn import GGNMethod, outer_product_diag
+from optx_second_order._leaves import described
 from optx_second_order._likelihoods import Likelihood
 
 
@@ -34,27 +35,27 @@ def true_fisher_diag(
     mask: PyTree = None,
     reduction: Reduction = "mean",
 ) -> PyTree:
-    """The diagonal of the Fisher information, with labels from the model.
+    """The diagonal of the Fisher information, with labels drawn from the model.
 
     Args:
-      model_fn: `model_fn(params, x)` for one example: the likelihood's outputs.
-      likelihood: `categorical()`, `bernoulli()`, `gaussian()`, `poisson()`, or your own.
+      model_fn: `model_fn(params, x)` for one example; returns the outputs f of the likelihood.
+      likelihood: `categorical()`, `bernoulli()`, `gaussian()`, `poisson()` or another `Likelihood`.
       params: a tree of real arrays.
-      x: inputs, examples along the leading axis.
-      method: "exact", for a likelihood with a root; "mc", labels drawn for each example by itself;
-        or "rademacher", random combinations of the root's columns, of less variance than "mc".
-      key: a random key, for the last two.
-      num_samples: how many samples to average, for the last two.
-      microbatch: how many examples to treat at once; all by default.
-      mask: which leaves to compute, as for `exact_hessian_diag`.
+      x: inputs with the examples along the leading axis.
+      method: "exact", for a likelihood with a root; "mc", from labels sampled for each example; or
+        "rademacher", from random combinations of the root's columns, with less variance than "mc".
+      key: a random key, for "mc" and "rademacher".
+      num_samples: the number of samples to average, for "mc" and "rademacher".
+      microbatch: the number of examples computed at once; all by default.
+      mask: the leaves to compute, as for `exact_hessian_diag`.
       reduction: "mean" or "sum" over the examples; "none" for one diagonal per example.
 
     Returns:
-      A tree like `params`; at least float32; None where there is no float leaf.
+      A tree like `params`; at least float32; None for other than float leaves.
 
     Raises:
-      TypeError: if `likelihood` is no `Likelihood`.
-      ValueError: if an exact Fisher is asked for and no root is known, or a key is missing.
+      TypeError: if `likelihood` is not a `Likelihood`.
+      ValueError: if `method` is "exact" and the likelihood has no root, or a key is missing.
 
     Example:
       >>> import jax.numpy as jnp
@@ -66,8 +67,8 @@ def true_fisher_diag(
     check_choice(where, "method", method, ("exact", "mc", "rademacher"))
     if not isinstance(likelihood, Likelihood):
         raise TypeError(
-            f"{where}: needs a Likelihood to take labels from, such as categorical(), not "
-            f"{likelihood!r}"
+            f"{where}: likelihood must be a Likelihood, such as categorical(), not "
+            f"{described(likelihood)}"
         )
     return outer_product_diag(
         where, model_fn, likelihood, params, x, None, method, key, num_samples, microbatch, mask,

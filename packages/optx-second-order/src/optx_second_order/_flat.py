@@ -1,9 +1,8 @@
 """The three functions of optax's `second_order`, with its signatures and flat arrays.
 
-The loss is that of a whole batch, `loss(params, inputs, targets)`, a black box. Memory does not grow
-with the square of the number of parameters. New code has more to gain from `hessian_vp`,
-`exact_hessian_diag`, `true_fisher_diag` and `empirical_fisher_diag`, which take the loss of one example
-and keep the parameters' structure.
+The loss of a whole batch, `loss(params, inputs, targets)`, is a black box. Memory is linear in the number
+of parameters. New code should use `hessian_vp`, `exact_hessian_diag`, `true_fisher_diag` and
+`empirical_fisher_diag`, which take the loss of one example and keep the structure of the parameters.
 """
 
 from __future__ import annotations
@@ -31,21 +30,20 @@ def _ravel(arrays: list[jax.Array]) -> jax.Array:
 
 
 def hvp(loss: Loss, v: Any, params: PyTree, inputs: Any, targets: Any) -> Any:
-    """The product of the Hessian of a batch's loss with a vector.
+    """The product of the Hessian of a batch loss with a vector.
 
     Args:
       loss: `loss(params, inputs, targets)`, a real scalar for the whole batch.
-      v: a flat array of as many numbers as `params` has, in the order of its leaves; or a tree like
-        `params`.
+      v: a flat array of the entries of all leaves, in their order; or a tree like `params`.
       params: a tree of real arrays.
-      inputs: given to the loss.
-      targets: given to the loss.
+      inputs: passed to the loss.
+      targets: passed to the loss.
 
     Returns:
-      H v, a tree like `params`: flat where `params` is a flat array.
+      H v, a tree like `params`; a flat array if `params` is one.
 
     Raises:
-      optx_core.TreeMismatchError: if `v` does not fit `params`.
+      optx_core.TreeMismatchError: if `v` does not match `params`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -77,20 +75,20 @@ def hvp(loss: Loss, v: Any, params: PyTree, inputs: Any, targets: Any) -> Any:
 def hessian_diag(
     loss: Loss, params: PyTree, inputs: Any, targets: Any, *, chunk_size: int | None = None
 ) -> jax.Array:
-    """The exact diagonal of the Hessian of a batch's loss, flat.
+    """The exact diagonal of the Hessian of a batch loss, as a flat array.
 
-    One product for each parameter, `chunk_size` of them at once: a black box allows nothing better.
-    `exact_hessian_diag`, which is given the loss of one example, takes a few gradients instead.
+    It takes one Hessian product per parameter, `chunk_size` of them at once, since the loss is a black
+    box. `exact_hessian_diag`, which takes the loss of one example, costs a few gradients instead.
 
     Args:
       loss: `loss(params, inputs, targets)`, a real scalar for the whole batch.
       params: a tree of real arrays.
-      inputs: given to the loss.
-      targets: given to the loss.
-      chunk_size: how many products at once; 64 by default.
+      inputs: passed to the loss.
+      targets: passed to the loss.
+      chunk_size: the number of products computed at once; 64 by default.
 
     Returns:
-      A flat array of as many numbers as `params` has, in the order of its leaves.
+      A flat array with the entries of all leaves, in their order.
 
     Example:
       >>> import jax.numpy as jnp
@@ -106,21 +104,21 @@ def hessian_diag(
 def fisher_diag(
     negative_log_likelihood: Loss, params: PyTree, inputs: Any, targets: Any
 ) -> jax.Array:
-    """The squared gradient of a batch's loss, flat: optax's quantity, which is no Fisher diagonal.
+    """The squared gradient of a batch loss, as a flat array: optax's definition, not a Fisher diagonal.
 
     With a mean over B examples this is ((1/B) Σ_b g_b)². The empirical Fisher is (1/B) Σ_b g_b²; the
-    two agree for one example only. This one scales with the batch size, and is zero at every minimum.
-    It is here so that optax's calls keep their values. For the Fisher information use
-    `true_fisher_diag`, with labels from the model; for the data's labels `empirical_fisher_diag`.
+    two agree for one example only. This one scales with the batch size and is zero at every minimum.
+    It keeps the values of optax's calls. For the Fisher information use `true_fisher_diag`, with labels
+    from the model, or `empirical_fisher_diag`, with labels from the data.
 
     Args:
       negative_log_likelihood: `nll(params, inputs, targets)`, a real scalar for the whole batch.
       params: a tree of real arrays.
-      inputs: given to the loss.
-      targets: given to the loss.
+      inputs: passed to the loss.
+      targets: passed to the loss.
 
     Returns:
-      A flat array of as many numbers as `params` has, in the order of its leaves.
+      A flat array with the entries of all leaves, in their order.
 
     Example:
       >>> import jax.numpy as jnp

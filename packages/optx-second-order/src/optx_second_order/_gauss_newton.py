@@ -1,12 +1,12 @@
-"""Exact Hessian diagonals of networks that are piecewise linear up to few values.
+"""Exact Hessian diagonals of networks that are piecewise linear up to a few values.
 
-Where all values y that something not piecewise linear reads (the logits, say) are piecewise linear
-in a node z, an example's Hessian in z is Jᵀ G J, with J = ∂y/∂z and G = ∂²ℓ/∂y². For an entry with
-pullback P (z's cotangents to the leaf),
+Let y be the values that nonlinear operations read (the logits, for example). If they are piecewise linear in
+a node z, the Hessian of an example's loss with respect to z is Jᵀ G J, with J = ∂y/∂z and G = ∂²ℓ/∂y². For an
+entry with pullback P, from cotangents of z to the leaf,
 
     diagonal of the leaf = Σ_b Σ_c P_b(Jᵀ e_c) · P_b(Jᵀ G e_c):
 
-two pullbacks for each of the C values y, whatever the number of units. G need not be positive, no root
+two pullbacks for each of the C values y, independently of the number of units. G may be indefinite: no root
 of it is taken.
 """
 
@@ -28,7 +28,7 @@ from optx_second_order._pullback import Pullback, one_hot
 def gauss_newton_diag(
     network: Network, chosen: Sequence[int], border: Sequence[Variable], data: PyTree
 ) -> list[jax.Array]:
-    """Σ_b of the Hessian diagonals of the chosen leaves; `border` are the values y."""
+    """Sums the Hessian diagonals of the chosen leaves over the batch; `border` holds the values y."""
     graph = network.graph
     bounds = np.cumsum([v.size for v in border])
     if not border:  # the loss itself is piecewise linear

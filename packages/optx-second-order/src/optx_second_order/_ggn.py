@@ -2,12 +2,12 @@
 
 G = (1/B) Σ_b J_bᵀ H_b J_b, J_b = ∂f_b/∂θ for the model's outputs f, H_b = ∂²ℓ(f_b, y_b)/∂f².
 
-    exact        Σ_c (Jᵀ R e_c)², R Rᵀ = H in closed form; or, for a loss of which no root is known,
+    exact        Σ_c (Jᵀ R e_c)², R Rᵀ = H in closed form; or, for a loss without a known root,
                  Σ_c (Jᵀ e_c)·(Jᵀ H e_c), which holds for any symmetric H
-    rademacher   (Jᵀ R u)², or (Jᵀ u)·(Jᵀ H u), u of independent random signs
-    mc           (Jᵀ ∂ℓ(f, ŷ)/∂f)², ŷ drawn from the model for each example by itself
+    rademacher   (Jᵀ R u)², or (Jᵀ u)·(Jᵀ H u), with independent random signs u
+    mc           (Jᵀ ∂ℓ(f, ŷ)/∂f)², with labels ŷ sampled from the model for each example
 
-The last two are unbiased estimates, at one backward pass a sample.
+The last two are unbiased estimates and take one backward pass per sample.
 
 References: Schraudolph, "Fast curvature matrix-vector products for second-order gradient descent",
 2002; Martens, Sutskever, Swersky, "Estimating the Hessian by back-propagating curvature", 2012 (the
@@ -28,10 +28,11 @@ from optx_second_order._batches import (
     Reduction,
     check_choice,
     check_count,
+    check_functions,
     check_reduction,
     sum_over_microbatches,
 )
-from optx_second_order._leaves import Leaves, as_wide
+from optx_second_order._leaves import Leaves, as_wide, described
 from optx_second_order._likelihoods import Likelihood
 from optx_second_order._network import Network
 from optx_second_order._pullback import Pair, Pullback, one_hot
@@ -58,24 +59,26 @@ def ggn_diag(
     """The diagonal of the Gauss–Newton matrix of a model and a loss.
 
     Args:
-      model_fn: `model_fn(params, x)` for one example: outputs, an array or a tree of arrays.
-      loss_fn: a `Likelihood` (`categorical()`, say), of which a root of the curvature is known; or
+      model_fn: `model_fn(params, x)` for one example; returns an array or a tree of arrays.
+      loss_fn: a `Likelihood` such as `categorical()`, with a root of its curvature; or
         `loss_fn(outputs, y)` for one example, any smooth scalar loss, at twice the cost.
       params: a tree of real arrays.
-      x: inputs, examples along the leading axis.
-      y: labels, likewise. A `Likelihood` needs none: its curvature does not depend on them.
-      method: "exact"; or an estimate from `num_samples` backward passes, "rademacher" (random
-        combinations of the columns of a root) or "mc" (labels drawn from the likelihood).
+      x: inputs with the examples along the leading axis.
+      y: labels with the examples along the leading axis. A `Likelihood` needs none: its curvature does
+        not depend on them.
+      method: "exact"; or an estimate from `num_samples` backward passes: "rademacher", from random
+        combinations of the root's columns, or "mc", from labels sampled from the likelihood.
       key: a random key, for the estimates.
-      num_samples: how many samples to average, for the estimates.
-      microbatch: how many examples to treat at once; all by default.
-      mask: which leaves to compute, as for `exact_hessian_diag`.
+      num_samples: the number of samples to average, for the estimates.
+      microbatch: the number of examples computed at once; all by default.
+      mask: the leaves to compute, as for `exact_hessian_diag`.
       reduction: "mean" or "sum" over the examples; "none" for one diagonal per example.
 
     Returns:
-      A tree like `params`; at least float32; None where there is no float leaf.
+      A tree like `params`; at least float32; None for other than float leaves.
 
     Raises:
+      TypeError: if `model_fn` or `loss_fn` is not a function.
       ValueError: if an estimate has no key, "mc" no `Likelihood`, or a loss no labels.
 
     Example:
@@ -87,9 +90,10 @@ def ggn_diag(
     """
     where = "ggn_diag"
     check_choice(where, "method", method, _METHODS)
+    check_functions(where, model_fn=model_fn, loss_fn=loss_fn)
     if not isinstance(loss_fn, Likelihood) and y is None:
         raise ValueError(
-            f"{where}: the loss {loss_fn!r} needs labels: pass y, or a Likelihood such as "
+            f"{where}: {described(loss_fn)} needs labels: pass y, or a Likelihood such as "
             "categorical()"
         )
     return outer_product_diag(
@@ -112,16 +116,19 @@ def outer_product_diag(
     mask: PyTree,
     reduction: Reduction,
 ) -> PyTree:
-    """What `ggn_diag` and `true_fisher_diag` share."""
+    """The implementation of `ggn_diag` and `true_fisher_diag`."""
+    check_functions(where, model_fn=model_fn, loss_fn=loss_fn)
     check_reduction(where, reduction)
     check_count(where, "microbatch", microbatch)
     check_count(where, "num_samples", num_samples)
     if method != "exact" and key is None:
-        raise ValueError(f'{where}: method "{method}" is random, pass key=jax.random.key(0), say')
+        raise ValueError(
+            f'{where}: method "{method}" is random; pass a key such as key=jax.random.key(0)'
+        )
     if method == "mc" and not isinstance(loss_fn, Likelihood):
         raise ValueError(
-            f'{where}: method "mc" draws labels, pass a Likelihood such as categorical(), not '
-            f"{loss_fn!r}"
+            f'{where}: method "mc" samples labels; pass a Likelihood such as categorical(), not '
+            f"{described(loss_fn)}"
         )
     leaves = Leaves(where, params, mask)
     inputs = Batch(where, (x,))
@@ -144,15 +151,15 @@ def outer_product_diag(
     rows = (inputs.data, extra)
     if reduction == "none":
         ones = jax.tree.map(lambda a: a[:, None], rows)
-        found = jax.lax.map(diagonals, ones, batch_size=microbatch)
+        sums = jax.lax.map(diagonals, ones, batch_size=microbatch)
     else:
-        found = sum_over_microbatches(diagonals, rows, size, microbatch)
+        sums = sum_over_microbatches(diagonals, rows, size, microbatch)
         divisor = divisor * (1 if reduction == "sum" else size)
-    return leaves.tree([d / divisor for d in found])
+    return leaves.tree([d / divisor for d in sums])
 
 
 class _Curvature:
-    """The pairs of cotangents whose pullbacks make J^T H J, for one example."""
+    """The pairs of cotangents whose pullbacks form JᵀHJ, for one example."""
 
     def __init__(self, where: str, network: Network, loss_fn: Loss, method: GGNMethod) -> None:
         self._shapes = [v.aval for v in network.graph.outputs]
@@ -162,8 +169,8 @@ class _Curvature:
         self._root = root
         if isinstance(loss_fn, Likelihood) and root is None and method != "mc":
             raise ValueError(
-                f"{where}: the likelihood {loss_fn.name} has no root; use method='mc', or give "
-                "ggn_diag its nll as the loss, with labels"
+                f"{where}: the likelihood {loss_fn.name} has no root; use method='mc', or pass its nll "
+                "and the labels to ggn_diag"
             )
 
     @property
@@ -172,7 +179,7 @@ class _Curvature:
         return self._pair
 
     def outputs(self, flat: jax.Array) -> Any:
-        """The model's outputs, from their flat form."""
+        """Restores the structure of the model's outputs."""
         parts, start = [], 0
         for aval in self._shapes:
             part = flat[start : start + aval.size]
@@ -181,7 +188,7 @@ class _Curvature:
         return jax.tree.unflatten(self._structure, parts)
 
     def prepare(self, flat: jax.Array, extra: Any) -> Any:
-        """What `pair` needs besides, computed once: the Hessian, where no root is known."""
+        """Returns the extra arguments of `pair`: the label, the key, and the Hessian if there is no root."""
         y, key = extra
         if isinstance(self._loss, Likelihood):
             return y, key, None
@@ -214,8 +221,8 @@ def _scalar(value: Any) -> jax.Array:
     value = as_wide(jnp.asarray(value))
     if value.shape != ():
         raise ValueError(
-            f"the loss of one example must be a scalar, not of shape {list(value.shape)}; it is "
-            "called as loss_fn(outputs, y) with single examples"
+            f"the loss of one example must be a scalar, not of shape {list(value.shape)}; "
+            "loss_fn(outputs, y) is called with single examples"
         )
     return value
 
@@ -225,6 +232,6 @@ def _float_outputs(where: str, outputs: Any) -> Any:
         if not jnp.issubdtype(jnp.asarray(leaf).dtype, jnp.floating):
             raise TypeError(
                 f"{where}: the model's outputs{jax.tree_util.keystr(path)} are "
-                f"{jnp.asarray(leaf).dtype}; they must be real numbers"
+                f"{jnp.asarray(leaf).dtype}; they must be floating point"
             )
     return outputs

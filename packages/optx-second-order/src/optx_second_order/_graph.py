@@ -1,8 +1,7 @@
-"""A function as the list of its primitive operations.
+"""A traced function as a flat list of primitive operations.
 
-The function is traced once on one example; calls of `jit` are opened, so that the list is flat, and
-each intermediate value has one name. The list can be run again, with a perturbation added to some of
-the values: that is how curvature is measured at a layer without any annotation by the user.
+The function is traced once on one example, and calls of `jit` are inlined. The list can be run again with
+perturbations added to intermediate values, which measures curvature at a layer without annotations.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ _CALLS = frozenset({"jit", "pjit", "closed_call", "core_call", "remat", "checkpo
 
 
 class Variable:
-    """One intermediate value.
+    """An intermediate value.
 
     Attributes:
       aval: its shape and dtype.
@@ -30,22 +29,22 @@ class Variable:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Its shape."""
+        """The shape of the value."""
         return tuple(self.aval.shape)
 
     @property
     def size(self) -> int:
-        """How many numbers it holds."""
+        """The number of entries of the value."""
         return int(self.aval.size)
 
     @property
     def dtype(self) -> Any:
-        """Its dtype."""
+        """The dtype of the value."""
         return self.aval.dtype
 
 
 class Operation(NamedTuple):
-    """One primitive, its operands (variables, or literals of jax) and its results."""
+    """A primitive with its operands (variables or JAX literals) and results."""
 
     equation: Any
     operands: tuple[Any, ...]
@@ -53,16 +52,16 @@ class Operation(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The primitive's name."""
+        """The name of the primitive."""
         return str(self.equation.primitive.name)
 
     @property
     def params(self) -> dict[str, Any]:
-        """The primitive's parameters."""
+        """The parameters of the primitive."""
         return self.equation.params
 
     def __call__(self, *values: Any) -> list[Any]:
-        """Runs the primitive on values."""
+        """Applies the primitive to values."""
         primitive = self.equation.primitive
         bound = primitive.get_bind_params(self.params)  # a dict since jax 0.9.2, a pair before
         functions, params = ((), bound) if isinstance(bound, dict) else bound
@@ -72,12 +71,12 @@ class Operation(NamedTuple):
 
 
 def is_literal(operand: Any) -> bool:
-    """Whether an operand is a constant written into the program."""
+    """Whether an operand is a literal of the program."""
     return isinstance(operand, jex.Literal)
 
 
 def inner_jaxpr(operation: Operation) -> Any | None:
-    """The program inside a call, as an open jaxpr, or None."""
+    """Returns the jaxpr inside a call, or None."""
     for key in ("call_jaxpr", "jaxpr", "fun_jaxpr"):
         inner = operation.params.get(key)
         if inner is not None:
@@ -89,11 +88,12 @@ class Graph:
     """A traced function.
 
     Attributes:
-      inputs: the variables of its flat arguments.
-      outputs: its flat results, variables or literals.
-      operations: in the order they run.
-      constants: values of the variables that are constants.
-      uses: for each variable, the (operation's index, operand's position) where it is read.
+      inputs: the variables of the flat arguments.
+      outputs: the flat results, variables or literals.
+      operations: the operations in order of execution.
+      constants: the values of constant variables.
+      uses: for each variable, the (operation index, operand position) pairs that read it.
+      producer: for each result of an operation, the index of the operation.
     """
 
     def __init__(self, function: Callable[..., Any], *args: Any) -> None:
@@ -135,12 +135,12 @@ class Graph:
             self.operations.append(Operation(equation, operands, results))
 
     def dependents(self, sources: Sequence[Variable]) -> set[Variable]:
-        """All variables that depend on any of the sources, the sources among them."""
-        found = set(sources)
+        """Returns all variables that depend on the sources, including the sources."""
+        moving = set(sources)
         for operation in self.operations:
-            if any(v in found for v in operation.operands if not is_literal(v)):
-                found.update(operation.results)
-        return found
+            if any(v in moving for v in operation.operands if not is_literal(v)):
+                moving.update(operation.results)
+        return moving
 
     def run(
         self,
@@ -152,9 +152,9 @@ class Graph:
         """Runs the function.
 
         Args:
-          args: its flat arguments.
-          perturbations: what to add to some variables right after they are computed.
-          replaced: what to take instead of some variables; they are not computed.
+          args: the flat arguments.
+          perturbations: values to add to variables when they are computed.
+          replaced: values of variables that are then not computed.
           wanted: the variables to return; the outputs by default.
         """
         perturbations, replaced = perturbations or {}, replaced or {}

@@ -1,8 +1,7 @@
 """Hutchinson's estimates of the diagonal and the trace of any symmetric matrix.
 
-diag(A) ≈ mean of v·(A v), tr(A) ≈ mean of vᵀ A v, over random v with independent entries of mean 0
-and variance 1. With Rademacher signs the variance of entry i is Σ_{j≠i} A_ij²; with normal entries
-that plus 2·A_ii².
+diag(A) = E[v·(A v)] and tr(A) = E[vᵀ A v] for random v with independent entries of mean 0 and variance 1.
+With Rademacher signs the variance of entry i is Σ_{j≠i} A_ij²; normal entries add 2·A_ii².
 
 References: Hutchinson, "A stochastic estimator of the trace of the influence matrix for Laplacian
 smoothing splines", 1990; Bekas, Kokiopoulou, Saad, "An estimator for the diagonal of a matrix", 2007.
@@ -40,11 +39,11 @@ def hutchinson_diag(
     """Estimates the diagonal of a symmetric matrix from products with random vectors.
 
     Args:
-      matvec: `v ↦ A v` on trees like `like`; `linearize_hessian_vp(...)`, say.
+      matvec: `v ↦ A v` on trees like `like`, such as `linearize_hessian_vp(...)`.
       like: a tree of real arrays with the structure and shapes of v.
       key: a random key.
-      num_samples: how many products.
-      distribution: of the entries of v, "rademacher" or "normal".
+      num_samples: the number of products.
+      distribution: the distribution of the entries of v, "rademacher" or "normal".
 
     Returns:
       An `Estimate` of trees like `like`.
@@ -81,8 +80,8 @@ def hutchinson_trace(
       matvec: `v ↦ A v` on trees like `like`.
       like: a tree of real arrays with the structure and shapes of v.
       key: a random key.
-      num_samples: how many products.
-      distribution: of the entries of v, "rademacher" or "normal".
+      num_samples: the number of products.
+      distribution: the distribution of the entries of v, "rademacher" or "normal".
 
     Returns:
       An `Estimate` of scalars.

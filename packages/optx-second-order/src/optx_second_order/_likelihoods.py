@@ -1,14 +1,15 @@
-"""Likelihoods of a model's outputs: their loss, their labels, and a root of their curvature.
+"""Likelihoods of a model's outputs: the loss, a sampler of labels, and a root of the curvature.
 
-For outputs f that are the natural parameter of an exponential family the Hessian of −log p(y|f) in f
-does not depend on y, and is the Fisher information. A root R, R Rᵀ = ∂²(−log p)/∂f², in closed form:
+For outputs f that are the natural parameters of an exponential family, the Hessian of −log p(y|f) with
+respect to f does not depend on y and equals the Fisher information. Roots R with
+R Rᵀ = ∂²(−log p)/∂f² have a closed form:
 
     categorical   p = softmax(f)    R u = √p·u − p Σ √p·u
     bernoulli     p = sigmoid(f)    R u = √(p(1 − p))·u
     gaussian      mean f            R u = u / scale
     poisson       rate exp(f)       R u = √rate·u
 
-Unlike a numerical eigendecomposition these can be differentiated, also where eigenvalues meet.
+Unlike an eigendecomposition, they are differentiable where eigenvalues coincide.
 """
 
 from __future__ import annotations
@@ -27,16 +28,16 @@ from optx_second_order._leaves import as_wide
 
 @dataclass(frozen=True)
 class Likelihood:
-    """A distribution of labels y, given a model's outputs f for one example.
-
-    Attributes:
-      name: what it is called in errors.
-      nll: (f, y) ↦ −log p(y|f), a scalar.
-      sample: (key, f) ↦ labels drawn from p(y|f).
-      root: (f, u) ↦ R u, linear in u, shaped like f, with R Rᵀ = ∂²(−log p)/∂f²; None if the
-        Hessian depends on y or no closed form is known.
+    """A distribution of labels y given a model's outputs f for one example.
 
     A likelihood can be called like a loss: `likelihood(f, y)` is `nll(f, y)`.
+
+    Attributes:
+      name: the name in error messages.
+      nll: (f, y) ↦ −log p(y|f), a scalar.
+      sample: (key, f) ↦ labels sampled from p(y|f).
+      root: (f, u) ↦ R u, linear in u and of f's shape, with R Rᵀ = ∂²(−log p)/∂f²; None if the
+        Hessian depends on y or no closed form is known.
     """
 
     name: str
@@ -45,7 +46,7 @@ class Likelihood:
     root: Callable[[Any, Any], Any] | None = None
 
     def __call__(self, outputs: Any, y: Any) -> jax.Array:
-        """−log p(y|outputs)."""
+        """Returns −log p(y|outputs)."""
         return self.nll(outputs, y)
 
 
@@ -67,12 +68,12 @@ def _categorical_root(f: jax.Array, u: jax.Array) -> jax.Array:
 
 
 def categorical() -> Likelihood:
-    """Labels among classes; outputs are logits.
+    """A categorical distribution over classes; outputs are logits.
 
     Returns:
-      A `Likelihood` for outputs of shape (..., classes) and integer labels of shape (...). The
-      labels of leading axes (positions of a sequence, say) are independent, and their losses added.
-      A label outside the classes gives NaN.
+      A `Likelihood` for outputs of shape (..., classes) and integer labels of shape (...). Labels along
+      leading axes, such as the positions of a sequence, are independent, and their losses are summed.
+      An out-of-range label gives NaN.
 
     Example:
       >>> import jax.numpy as jnp
@@ -99,10 +100,10 @@ def _bernoulli_root(f: jax.Array, u: jax.Array) -> jax.Array:
 
 
 def bernoulli() -> Likelihood:
-    """Independent yes or no labels; outputs are logits.
+    """Independent binary labels; outputs are logits.
 
     Returns:
-      A `Likelihood` for outputs of any shape, and labels 0 or 1 of the same shape.
+      A `Likelihood` for outputs of any shape and labels 0 or 1 of the same shape.
 
     Example:
       >>> import jax.numpy as jnp
@@ -135,11 +136,11 @@ def gaussian(scale: float = 1.0) -> Likelihood:
     """Labels with independent Gaussian noise; outputs are the means.
 
     Args:
-      scale: the noise's standard deviation, in the unit of the labels; above 0. With 1 the loss is
-        half the sum of squared errors, up to a constant.
+      scale: the standard deviation of the noise, in units of the labels; greater than 0. With 1 the
+        loss is half the sum of squared errors, up to a constant.
 
     Returns:
-      A `Likelihood` for outputs of any shape, and labels of the same shape.
+      A `Likelihood` for outputs of any shape and labels of the same shape.
 
     Example:
       >>> import jax.numpy as jnp
@@ -167,10 +168,10 @@ def _poisson_root(f: jax.Array, u: jax.Array) -> jax.Array:
 
 
 def poisson() -> Likelihood:
-    """Counts; outputs are logarithms of the rates.
+    """Independent Poisson counts; outputs are the logarithms of the rates.
 
     Returns:
-      A `Likelihood` for outputs of any shape, and counts of the same shape.
+      A `Likelihood` for outputs of any shape and counts of the same shape.
 
     Example:
       >>> import jax.numpy as jnp

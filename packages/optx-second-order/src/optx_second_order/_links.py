@@ -1,8 +1,7 @@
-"""Chains: one node after the other, with nothing beside.
+"""Chains of nodes in which each depends on the next through one matrix product only.
 
-A link leads from a node a to a node b when all that depends on a goes elementwise into one matrix
-product, b = W·f(a), and nowhere else. Links that follow each other up to a last node are a chain;
-after that node, the head, anything may come.
+A link leads from a node a to a node b = W·f(a), with f elementwise, if a is used nowhere else. Consecutive
+links form a chain. Its last node is the head, which any operation may follow.
 """
 
 from __future__ import annotations
@@ -29,16 +28,16 @@ _REORDERING_NOTHING = frozenset({"reshape", "squeeze", "expand_dims"})
 
 
 class Link(NamedTuple):
-    """From a node a to a node b = W·f(a).
+    """A link from a node a to a node b = W·f(a).
 
     Attributes:
-      source: a.
-      activation: the variable f(a), of as many numbers as a, in the same order.
-      target: b.
+      source: the node a.
+      activation: the variable f(a), of a's size and order.
+      target: the node b.
       weight: the variable W.
-      fan_in: the length of f(a).
-      fan_out: the length of b.
-      contracted: the axes of W that f(a) goes along.
+      fan_in: the size of f(a).
+      fan_out: the size of b.
+      contracted: the axes of W that are contracted with f(a).
       linear: whether f is piecewise linear.
     """
 
@@ -52,19 +51,19 @@ class Link(NamedTuple):
     linear: bool
 
     def matrix(self, weight: jax.Array) -> jax.Array:
-        """W as a matrix [fan_in, fan_out]."""
+        """Returns W as a matrix [fan_in, fan_out]."""
         free = [d for d in range(weight.ndim) if d not in self.contracted]
         order = (*self.contracted, *free)
         return jnp.transpose(weight, order).reshape(self.fan_in, self.fan_out)
 
 
 def find_link(graph: Graph, node: Variable, fixed: set[Variable]) -> Link | None:
-    """The link that starts at a node, if there is one.
+    """Returns the link that starts at a node, or None.
 
     Args:
       graph: the traced function.
-      node: a.
-      fixed: the variables that depend on the example; W must not be among them.
+      node: the node a.
+      fixed: the variables that depend on the example; W must not be one of them.
     """
     moving = {node}
     link: Link | None = None
@@ -75,7 +74,7 @@ def find_link(graph: Graph, node: Variable, fixed: set[Variable]) -> Link | None
         if not read:
             continue
         if link is not None and any(operation.operands[i] is not link.target for i in read):
-            return None  # something else than the product reads it too
+            return None  # another operation reads it
         if link is not None:
             continue
         if _is_elementwise(operation, read, node.size):
@@ -91,7 +90,7 @@ def find_link(graph: Graph, node: Variable, fixed: set[Variable]) -> Link | None
 
 
 def find_chain(graph: Graph, nodes: Sequence[Variable], fixed: set[Variable]) -> list[Link]:
-    """The longest chain that ends at the last node reached; links in the order they are computed."""
+    """Returns the longest chain from any of the nodes, its links in order of execution."""
     best: list[Link] = []
     for node in nodes:
         links, at = [], node
@@ -130,7 +129,7 @@ def _elementwise_inside(equation: Any) -> bool:
 
 
 def _fills(equation: Any) -> bool:
-    """Whether an operation makes an array of one number."""
+    """Whether an operation fills an array with a scalar."""
     if equation.primitive.name not in {"broadcast_in_dim", "reshape", "squeeze"}:
         return False
     return equation.invars[0].aval.size == 1

@@ -1,8 +1,7 @@
-"""A per-example function with its parameters' entries, run on a batch.
+"""A traced per-example function and the entries of its parameters, evaluated on a batch.
 
-Nodes are the results z of the operations through which parameters enter. Running the function with a
-perturbation e added to nodes gives the derivatives of everything that follows with respect to z; the
-parameters themselves are constants there.
+Nodes are the results z of the operations through which parameters enter. Derivatives with respect to z are
+those with respect to a perturbation added to the nodes; the parameters are constants.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ class Network:
     Attributes:
       leaves: the parameters.
       graph: the function of the flat float leaves and the flat example.
-      entries: for each leaf how it enters, or in words why it has no single linear entry.
+      entries: for each leaf its entry, or the reason why it has no single linear entry.
     """
 
     def __init__(self, function: Callable[..., Any], leaves: Leaves, batch: Batch) -> None:
@@ -40,19 +39,19 @@ class Network:
         self.entries = find_entries(self.graph, len(leaves.arrays))
 
     def order(self, nodes: Sequence[Variable]) -> list[Variable]:
-        """Nodes in the order they are computed, each once."""
+        """Returns the distinct nodes in order of execution."""
         return sorted(dict.fromkeys(nodes), key=lambda v: self.graph.producer.get(v, -1))
 
     def nodes(self) -> list[Variable]:
-        """The nodes of all entries, in the order they are computed."""
+        """Returns the nodes of all entries in order of execution."""
         return self.order([entry.node for entry in self.entries if isinstance(entry, Entry)])
 
     def example_inputs(self) -> list[Variable]:
-        """The graph's inputs that belong to the example."""
+        """Returns the inputs of the graph that belong to the example."""
         return self.graph.inputs[len(self.leaves.arrays) :]
 
     def zeros(self, nodes: Sequence[Variable], size: int) -> list[jax.Array]:
-        """Perturbations of nodes for a batch, all zero."""
+        """Returns zero perturbations of nodes for a batch."""
         return [jnp.zeros((size, *v.shape), v.dtype) for v in nodes]
 
     def run(
@@ -62,13 +61,13 @@ class Network:
         perturbations: Sequence[jax.Array] = (),
         wanted: Sequence[Any] | None = None,
     ) -> list[jax.Array]:
-        """Runs the function on each example of `data`, with perturbations of nodes.
+        """Runs the function on each example of `data` with perturbed nodes.
 
         Args:
           data: the batch, examples along the leading axis.
-          nodes: which nodes to perturb.
-          perturbations: what to add to each, examples along the leading axis.
-          wanted: the variables to return; the function's results by default.
+          nodes: the nodes to perturb.
+          perturbations: the perturbation of each node, examples along the leading axis.
+          wanted: the variables to return; the results of the function by default.
         """
 
         def one(example: PyTree, changes: Sequence[jax.Array]) -> list[jax.Array]:
@@ -82,11 +81,11 @@ class Network:
     def losses(
         self, data: PyTree, nodes: Sequence[Variable], changes: Sequence[jax.Array]
     ) -> jax.Array:
-        """The examples' losses, in at least float32."""
+        """Returns the examples' losses, in at least float32."""
         return as_wide(self.run(data, nodes, changes)[0])
 
     def inputs(self, entries: Sequence[Entry], data: PyTree) -> list[jax.Array]:
-        """x[b, g, t, k] of each entry on a batch, in at least float32."""
+        """Returns x[b, g, t, k] of each entry on a batch, in at least float32."""
         wanted = [e.node if e.other is None else e.other for e in entries]
         values = self.run(data, wanted=wanted)
         return [
@@ -96,12 +95,12 @@ class Network:
 
 
 def outputs_of(entry: Entry, z: jax.Array) -> jax.Array:
-    """z[b, g, t, j] of a batch of the node's values, in at least float32."""
+    """Returns z[b, g, t, j] for a batch of the node's values, in at least float32."""
     return jax.vmap(entry.outputs)(as_wide(z))
 
 
 def squared_inputs(entry: Entry, x: jax.Array, d: jax.Array) -> jax.Array:
-    """Σ_b x[b,g,k]²·d[b,g,j], in the leaf's shape, where no weight is shared over positions."""
+    """Returns Σ_b x[b,g,k]²·d[b,g,j] in the leaf's shape, for entries with one position."""
     x, d = x[:, :, 0], d[:, :, 0]
     if entry.fan_in == 1:
         return entry.leaf(jnp.sum(x * x * d, axis=0)[:, None])
@@ -111,9 +110,9 @@ def squared_inputs(entry: Entry, x: jax.Array, d: jax.Array) -> jax.Array:
 
 
 def pulled_product(entry: Entry, x: jax.Array, a: jax.Array, c: jax.Array) -> jax.Array:
-    """Σ_b (Σ_t x[b,g,t,k]·a[b,g,t,j]) · (Σ_t x[b,g,t,k]·c[b,g,t,j]), in the leaf's shape.
+    """Returns Σ_b (Σ_t x[b,g,t,k]·a[b,g,t,j]) · (Σ_t x[b,g,t,k]·c[b,g,t,j]) in the leaf's shape.
 
-    That is the sum over examples of the product of two pullbacks to the leaf.
+    This is the sum over examples of the product of two pullbacks to the leaf.
     """
     if entry.positions == 1:
         return squared_inputs(entry, x, a * c)

@@ -1,14 +1,14 @@
-"""Diagonal estimates in the form that optimizers take: `init(params)`, `update(...)`.
+"""Diagonal estimators as transformations, for optimizers that take them.
 
-    hutchinson_estimator    v·(H v), v random signs: AdaHessian's and Sophia-H's
-    activation_estimator    the same mean, random signs at the layers: far less variance
-    gnb_estimator           B·ĝ², ĝ the batch's mean gradient at labels drawn from the model: Sophia-G's
+    hutchinson_estimator    v·(H v) with random signs v: AdaHessian, Sophia-H
+    activation_estimator    the same mean, with random signs at the layers and far less variance
+    gnb_estimator           B·ĝ², ĝ the mean gradient at labels sampled from the model: Sophia-G
     ggn_estimator           the Gauss–Newton diagonal, exact or from random signs
 
-Each is a transformation whose `update(updates, state, params, ...)` returns the diagonal in the place
-of updates, and holds nothing but a random key. Sophia takes one as `hessian_diagonal_fn`; in a
-transformation of your own call it where you need the diagonal. (optax's sophia hands extra arguments on only
-to its own class: give it `optax.GradientTransformationExtraArgs(*hutchinson_estimator())`.)
+`update(updates, state, params, ...)` returns the diagonal in place of the updates; the state is a random
+key. Sophia takes an estimator as `hessian_diagonal_fn`; other transformations can call it themselves.
+(optax's sophia passes extra arguments only to its own class: wrap the estimator as
+`optax.GradientTransformationExtraArgs(*hutchinson_estimator())`.)
 
 References: Yao, Gholami, Shen, Mustafa, Keutzer, Mahoney, "ADAHESSIAN: an adaptive second order
 optimizer for machine learning", 2021; Liu, Li, Hall, Liang, Ma, "Sophia: a scalable stochastic
@@ -58,8 +58,8 @@ def _estimator(
         del updates
         need_params(where, params)
         now, later = jax.random.split(jax.random.wrap_key_data(state.key))
-        found = diagonal(params, now, **extra_args)
-        return found, DiagEstimatorState(jax.random.key_data(later))
+        estimate = diagonal(params, now, **extra_args)
+        return estimate, DiagEstimatorState(jax.random.key_data(later))
 
     return GradientTransformationExtraArgs(init, update)
 
@@ -78,17 +78,17 @@ def hutchinson_estimator(
     *,
     average_window: bool = False,
 ) -> GradientTransformationExtraArgs:
-    """Hutchinson's estimate of a loss's Hessian diagonal, for AdaHessian and Sophia-H.
+    """Hutchinson's estimate of the Hessian diagonal of a loss, for AdaHessian and Sophia-H.
 
     Args:
-      seed: of the random key.
-      num_samples: products to average at each update.
+      seed: the seed of the random key.
+      num_samples: the number of products to average at each update.
       distribution: "rademacher" (AdaHessian) or "normal" (Sophia).
-      average_window: whether to average the absolute values over the window of a convolution's
-        kernel (all axes but the last two of leaves with more than two), as AdaHessian does.
+      average_window: whether to average absolute values over the window of a convolution kernel (all
+        axes but the last two, for leaves with more than two), as AdaHessian does.
 
     Returns:
-      A transformation; `update` needs the parameters and `obj_fn`, the loss as a function of them.
+      A transformation; `update` takes the parameters and `obj_fn`, the loss as a function of them.
 
     Example:
       >>> import jax.numpy as jnp
@@ -102,8 +102,8 @@ def hutchinson_estimator(
 
     def diagonal(params: Params, key: jax.Array, obj_fn: Any = None, **_: Any) -> PyTree:
         product = linearize_hessian_vp(_need(where, "obj_fn", obj_fn), params)
-        found = hutchinson_diag(product, params, key, num_samples, distribution=distribution).value
-        return jax.tree.map(_window_mean, found) if average_window else found
+        samples = hutchinson_diag(product, params, key, num_samples, distribution=distribution)
+        return jax.tree.map(_window_mean, samples.value) if average_window else samples.value
 
     return _estimator(where, seed, diagonal)
 
@@ -119,16 +119,16 @@ def _window_mean(d: jax.Array) -> jax.Array:
 def activation_estimator(
     loss_fn: Callable[..., Any], seed: int = 0, num_samples: int = 1
 ) -> GradientTransformationExtraArgs:
-    """`hessian_diag_estimate`, with random signs at the layers, for Sophia and AdaHessian.
+    """`hessian_diag_estimate` with random signs at the layers, for Sophia and AdaHessian.
 
     Args:
       loss_fn: `loss_fn(params, *example)` for one example.
-      seed: of the random key.
-      num_samples: products to average at each update.
+      seed: the seed of the random key.
+      num_samples: the number of products to average at each update.
 
     Returns:
-      A transformation; `update` needs the parameters and `batch`, a tuple of arrays with the
-      examples along their leading axis.
+      A transformation; `update` takes the parameters and `batch`, a tuple of arrays with the examples
+      along their leading axis.
 
     Example:
       >>> import jax.numpy as jnp
@@ -153,20 +153,19 @@ def activation_estimator(
 def gnb_estimator(
     model_fn: Callable[..., Any], likelihood: Likelihood, seed: int = 0
 ) -> GradientTransformationExtraArgs:
-    """The Gauss–Newton–Bartlett estimate of Sophia-G: B·ĝ², at labels drawn from the model.
+    """The Gauss–Newton–Bartlett estimate of Sophia-G: B·ĝ², at labels sampled from the model.
 
-    ĝ is the gradient of the batch's mean loss, so that one backward pass over the batch is all. Its
-    variance is that of one sample however large the batch; `ggn_estimator` costs the same and has
-    tens to hundreds of times less.
+    ĝ is the gradient of the mean loss, from one backward pass over the batch. Its variance does not
+    decrease with the batch size; `ggn_estimator` costs the same and has tens to hundreds of times less.
 
     Args:
-      model_fn: `model_fn(params, x)` for one example: the likelihood's outputs.
-      likelihood: `categorical()`, say.
-      seed: of the random key.
+      model_fn: `model_fn(params, x)` for one example; returns the outputs of the likelihood.
+      likelihood: a `Likelihood`, such as `categorical()`.
+      seed: the seed of the random key.
 
     Returns:
-      A transformation; `update` needs the parameters and `inputs`, with the examples along the
-      leading axis.
+      A transformation; `update` takes the parameters and `inputs`, with the examples along the leading
+      axis.
 
     Example:
       >>> import jax.numpy as jnp
@@ -203,18 +202,18 @@ def ggn_estimator(
     seed: int = 0,
     num_samples: int = 1,
 ) -> GradientTransformationExtraArgs:
-    """`ggn_diag` of a likelihood, for Sophia: one backward pass, and little variance.
+    """`ggn_diag` of a likelihood, for Sophia, with one backward pass per sample.
 
     Args:
-      model_fn: `model_fn(params, x)` for one example: the likelihood's outputs.
-      likelihood: `categorical()`, say.
+      model_fn: `model_fn(params, x)` for one example; returns the outputs of the likelihood.
+      likelihood: a `Likelihood`, such as `categorical()`.
       method: "rademacher", "mc" or "exact".
-      seed: of the random key.
-      num_samples: samples to average at each update.
+      seed: the seed of the random key.
+      num_samples: the number of samples to average at each update.
 
     Returns:
-      A transformation; `update` needs the parameters and `inputs`, with the examples along the
-      leading axis.
+      A transformation; `update` takes the parameters and `inputs`, with the examples along the leading
+      axis.
 
     Example:
       >>> import jax.numpy as jnp

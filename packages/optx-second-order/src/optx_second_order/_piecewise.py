@@ -33,7 +33,7 @@ _CALLS = frozenset({"jit", "pjit", "closed_call", "core_call", "remat", "checkpo
 
 
 def levels_after(operation: Any, levels: Sequence[int], *, in_rule: bool = False) -> list[int]:
-    """The levels of an operation's results, from those of its operands.
+    """Returns the levels of an operation's results, given those of its operands.
 
     Args:
       operation: an equation of a traced program.
@@ -73,7 +73,7 @@ def _has(kind: Any, operand: Any) -> bool:
 
 
 def jaxpr_levels(jaxpr: Any, levels: Sequence[int], *, in_rule: bool = False) -> list[int]:
-    """The levels of a program's results, from those of its arguments."""
+    """Returns the levels of a program's results, given those of its arguments."""
     known: dict[Any, int] = dict(zip(jaxpr.invars, levels, strict=True))
 
     def level(v: Any) -> int:
@@ -86,7 +86,7 @@ def jaxpr_levels(jaxpr: Any, levels: Sequence[int], *, in_rule: bool = False) ->
 
 
 def tangent_program(equation: Any, moving: Sequence[int]) -> Any:
-    """The program (operands, tangents) ↦ tangents of the results, for a call with a derivative rule.
+    """Returns the program (operands, tangents) ↦ tangents of a call with its own derivative rule.
 
     Args:
       equation: the call.
@@ -108,9 +108,9 @@ def tangent_program(equation: Any, moving: Sequence[int]) -> Any:
 
 
 def _custom_levels(equation: Any, levels: Sequence[int]) -> list[int]:
-    """The levels of a call with a derivative rule of its own, judged by that rule.
+    """Returns the levels of a call with its own derivative rule, determined from that rule.
 
-    It is piecewise linear if its tangent is locally constant in the operands.
+    The call is piecewise linear if its tangent is locally constant in the operands.
     """
     moving = [i for i, level in enumerate(levels) if level]
     given = [min(level, 1) for level in levels] + [0] * len(moving)
@@ -119,7 +119,7 @@ def _custom_levels(equation: Any, levels: Sequence[int]) -> list[int]:
 
 
 def graph_levels(graph: Graph, nodes: Sequence[Variable]) -> dict[Variable, int]:
-    """The levels of all variables under a perturbation of the nodes."""
+    """Returns the levels of all variables under perturbations of the nodes."""
     marked = set(nodes)
     known = {v: int(v in marked) for v in graph.inputs}
     for operation in graph.operations:
@@ -131,15 +131,15 @@ def graph_levels(graph: Graph, nodes: Sequence[Variable]) -> dict[Variable, int]
 
 
 def frontier(graph: Graph, levels: dict[Variable, int]) -> list[Variable]:
-    """The piecewise linear values that something else than a piecewise linear operation reads."""
-    found: dict[Variable, None] = {}
+    """Returns the piecewise linear values that nonlinear operations read."""
+    border: dict[Variable, None] = {}
     for operation in graph.operations:
         if all(levels.get(v, 0) < 2 for v in operation.results):
             continue
         for v in operation.operands:
             if not is_literal(v) and levels.get(v, 0) == 1:
-                found[v] = None
-    return list(found)
+                border[v] = None
+    return list(border)
 
 
 def is_piecewise_linear(graph: Graph, source: Variable, target: Variable) -> bool:

@@ -1,12 +1,12 @@
-"""Which way the curvature of each leaf is computed, and what that will cost.
+"""The choice of a method for each leaf, and its predicted cost.
 
-    chain          nodes that follow each other: back from the head, see `_propagate`
-    gauss-newton   piecewise linear up to few values: two pullbacks for each, see `_gauss_newton`
-    units          one linear entry: one second derivative for each unit, see `_units`
-    chunked        anything: one product for each number, see `_chunked`
+    chain          consecutive nodes: propagation back from the head, see `_propagate`
+    gauss-newton   piecewise linear up to a few values: two pullbacks for each, see `_gauss_newton`
+    units          one linear entry: one second derivative per unit, see `_units`
+    chunked        anything: one Hessian product per entry, see `_chunked`
 
-Each leaf is decided by itself; what has no single linear entry (tied weights, weights inside a scan)
-falls back to chunks alone.
+Each leaf is decided separately. Leaves without a single linear entry, such as tied weights or weights
+inside a scan, use chunks.
 """
 
 from __future__ import annotations
@@ -33,17 +33,16 @@ METHODS = ("auto", "chain", "units", "chunked")
 
 
 class LeafPlan(NamedTuple):
-    """How the diagonal of one leaf is computed.
+    """The method by which the diagonal of a leaf is computed.
 
     Attributes:
-      path: the leaf's path in the parameters, as Python writes it.
-      shape: its shape.
-      method: "chain", "gauss-newton", "units", "chunked" or "coloring".
-      probes: how many directions are differentiated along: cotangents for "chain" and
-        "gauss-newton", products with the Hessian for the others. Leaves that enter at one node
-        share theirs.
-      memory: bytes of temporaries, predicted.
-      reason: why this way, in words.
+      path: the path of the leaf in the parameters, such as `['dense']['kernel']`.
+      shape: the shape of the leaf.
+      method: "chain", "gauss-newton", "units" or "chunked".
+      probes: the number of cotangents ("chain", "gauss-newton") or Hessian products ("units",
+        "chunked"). Leaves that enter at the same node share them.
+      memory: the predicted bytes of temporaries.
+      reason: the reason for the method.
     """
 
     path: str
@@ -59,13 +58,13 @@ class Plan:
     """The decisions for all leaves.
 
     Attributes:
-      leaves: one decision for each float leaf.
-      links: the chain, empty if none is used.
-      border: the values y of the Gauss–Newton path.
-      chunks: the unit probes to run at once, for each node.
-      chain_size: the examples to take along the chain at once.
-      products: how many products or pullbacks all leaves need together.
-      temporary: bytes of temporaries, predicted: the largest of the methods in use.
+      leaves: the plan of each float leaf.
+      links: the chain; empty if none is used.
+      border: the values y of the Gauss–Newton method.
+      chunks: the number of unit probes to run at once, for each node.
+      chain_size: the number of examples to propagate along the chain at once.
+      products: the total number of products and pullbacks.
+      temporary: the predicted bytes of temporaries, those of the most expensive leaf.
     """
 
     leaves: list[LeafPlan] = field(default_factory=list)
@@ -77,23 +76,23 @@ class Plan:
     temporary: int = 0
 
     def chosen(self, method: str) -> list[int]:
-        """The leaves of one method."""
+        """Returns the indices of the leaves with a method."""
         return [i for i, leaf in enumerate(self.leaves) if leaf.method == method]
 
 
 def make_plan(network: Network, method: Method, chunk_size: int | None, size: int) -> Plan:
-    """Decides for each leaf of a loss on `size` examples."""
+    """Chooses a method for each leaf of a loss on `size` examples."""
     graph, plan = network.graph, Plan()
     entries = (
         network.entries if method != "chunked" else ["method is 'chunked'"] * len(network.entries)
     )
-    found = [e for e in entries if isinstance(e, Entry)]
-    nodes = network.order([e.node for e in found])
+    linear = [e for e in entries if isinstance(e, Entry)]
+    nodes = network.order([e.node for e in linear])
     after = {v: Downstream(graph, [v]) for v in nodes}
-    node_probes = {v: _probes_at(v, found) for v in nodes}
+    node_probes = {v: _probes_at(v, linear) for v in nodes}
     on_chain: set[Variable] = set()
     if method in {"auto", "chain"}:
-        on_chain = _choose_chain(network, plan, nodes, after, found, size, force=method == "chain")
+        on_chain = _choose_chain(network, plan, nodes, after, linear, size, force=method == "chain")
     on_border: set[Variable] = set()
     if method == "auto":
         rest = [v for v in nodes if v not in on_chain]
@@ -124,10 +123,10 @@ def make_plan(network: Network, method: Method, chunk_size: int | None, size: in
 
 
 def _probes_at(node: Variable, entries: Sequence[Entry]) -> int:
-    """The products that unit probes at a node take; entries without sharing share theirs."""
-    here = [e for e in entries if e.node is node]
-    single = node.size if any(e.positions == 1 for e in here) else 0
-    return single + sum(e.probes for e in here if e.positions > 1)
+    """Returns the products for unit probes at a node; entries with one position share them."""
+    own = [e for e in entries if e.node is node]
+    single = node.size if any(e.positions == 1 for e in own) else 0
+    return single + sum(e.probes for e in own if e.positions > 1)
 
 
 def _entry_plan(
@@ -143,8 +142,7 @@ def _entry_plan(
 ) -> LeafPlan:
     node = entry.node
     if node in on_chain:
-        work, held = chain_numbers(plan.links)
-        del work
+        _, held = chain_numbers(plan.links)
         memory = 4 * (3 * held * plan.chain_size + size * sum(l.fan_in for l in plan.links))
         memory += 4 * 2 * sum(l.fan_in * l.fan_out for l in plan.links)
         kind = "piecewise linear " if all(l.linear for l in plan.links) else ""
@@ -170,7 +168,7 @@ def _pulled_bytes(entry: Entry, size: int) -> int:
 
 
 def chain_columns(links: Sequence[Link]) -> int:
-    """How many cotangents travel along a chain at most: the head's, and those of residuals."""
+    """Returns the maximum number of cotangents on a chain: the head's, and those of residuals."""
     expanded = [
         links[l + 1].fan_in for l in range(len(links) - 1) if l > 0 and not links[l + 1].linear
     ]
@@ -182,13 +180,13 @@ def _choose_chain(
     plan: Plan,
     nodes: Sequence[Variable],
     after: dict[Variable, Downstream],
-    found: Sequence[Entry],
+    entries: Sequence[Entry],
     size: int,
     *,
     force: bool,
 ) -> set[Variable]:
     fixed = network.graph.dependents(network.example_inputs())
-    single = [v for v in nodes if all(e.positions == 1 for e in found if e.node is v)]
+    single = [v for v in nodes if all(e.positions == 1 for e in entries if e.node is v)]
     links = find_chain(network.graph, single, fixed)
     if not links:
         return set()

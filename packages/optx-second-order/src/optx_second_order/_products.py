@@ -1,7 +1,7 @@
-"""Products of curvature matrices with a vector, at about the cost of two gradients.
+"""Products of curvature matrices with vectors, at about the cost of two gradients.
 
-H v = ∂/∂t ∇L(θ + t v);  G v = Jᵀ H_f J v;  F v = Jᵀ R Rᵀ J v, with J the model's Jacobian, H_f the
-Hessian of the loss in the outputs, R Rᵀ the Fisher information of the outputs.
+H v = ∂/∂t ∇L(θ + t v);  G v = Jᵀ H_f J v;  F v = Jᵀ R Rᵀ J v, with J the Jacobian of the model, H_f the
+Hessian of the loss with respect to the outputs, and R Rᵀ the Fisher information of the outputs.
 
 References: Pearlmutter, "Fast exact multiplication by the Hessian", 1994; Schraudolph, "Fast curvature
 matrix-vector products for second-order gradient descent", 2002.
@@ -21,9 +21,10 @@ from optx_second_order._batches import (
     Reduction,
     batch_loss,
     check_choice,
+    check_functions,
     scalar_loss,
 )
-from optx_second_order._leaves import Leaves, as_wide
+from optx_second_order._leaves import Leaves, as_wide, described
 from optx_second_order._likelihoods import Likelihood
 
 
@@ -34,18 +35,18 @@ def linearize_hessian_vp(
     reduction: Reduction = "mean",
     has_aux: bool = False,
 ) -> Callable[[PyTree], PyTree]:
-    """The product with the Hessian of a loss, as a linear function to be used many times.
+    """Linearizes the gradient of a loss, for many products with its Hessian.
 
     Args:
       loss_fn: `loss_fn(params, *example)` for one example; without a batch, `loss_fn(params)`.
       params: a tree of real arrays.
-      *batch: trees of arrays, examples along their leading axis.
+      *batch: trees of arrays with the examples along their leading axis.
       reduction: "mean" or "sum" over the examples.
       has_aux: whether the loss returns `(loss, aux)`; aux is dropped.
 
     Returns:
-      `v ↦ H v`, on trees like `params` (None where there is no float leaf; ignored in `v`). What
-      does not depend on `v` is computed once, here.
+      `v ↦ H v` on trees like `params`; other than float leaves are ignored in `v` and None in the
+      product. Everything that does not depend on `v` is computed once.
 
     Example:
       >>> import jax.numpy as jnp
@@ -71,15 +72,15 @@ def hessian_vp(
       loss_fn: `loss_fn(params, *example)` for one example; without a batch, `loss_fn(params)`.
       params: a tree of real arrays.
       v: a tree like `params`.
-      *batch: trees of arrays, examples along their leading axis.
+      *batch: trees of arrays with the examples along their leading axis.
       reduction: "mean" or "sum" over the examples.
       has_aux: whether the loss returns `(loss, aux)`; aux is dropped.
 
     Returns:
-      H v, a tree like `params`; None where there is no float leaf.
+      H v, a tree like `params`; None for other than float leaves.
 
     Raises:
-      optx_core.TreeMismatchError: if a leaf of `v` has another shape; names its path.
+      optx_core.TreeMismatchError: if `v` does not match `params`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -132,18 +133,18 @@ def ggn_vp(
 
     Args:
       model_fn: `model_fn(params, x)` for one example.
-      loss_fn: a `Likelihood`, or `loss_fn(outputs, y)` for one example.
+      loss_fn: a `Likelihood` or `loss_fn(outputs, y)` for one example.
       params: a tree of real arrays.
       v: a tree like `params`.
-      x: inputs, examples along the leading axis.
-      y: labels, likewise; a `Likelihood` needs none.
+      x: inputs with the examples along the leading axis.
+      y: labels with the examples along the leading axis; a `Likelihood` needs none.
       reduction: "mean" or "sum" over the examples.
 
     Returns:
-      G v, a tree like `params`; None where there is no float leaf.
+      G v, a tree like `params`; None for other than float leaves.
 
     Raises:
-      optx_core.TreeMismatchError: if a leaf of `v` has another shape; names its path.
+      optx_core.TreeMismatchError: if `v` does not match `params`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -164,21 +165,21 @@ def fisher_vp(
     *,
     reduction: Reduction = "mean",
 ) -> PyTree:
-    """The product of the Fisher information with a vector, labels from the model.
+    """The product of the Fisher information, with labels from the model, with a vector.
 
     Args:
       model_fn: `model_fn(params, x)` for one example.
       likelihood: a `Likelihood` with a root, such as `categorical()`.
       params: a tree of real arrays.
       v: a tree like `params`.
-      x: inputs, examples along the leading axis.
+      x: inputs with the examples along the leading axis.
       reduction: "mean" or "sum" over the examples.
 
     Returns:
-      F v, a tree like `params`; None where there is no float leaf.
+      F v, a tree like `params`; None for other than float leaves.
 
     Raises:
-      TypeError: if `likelihood` is no `Likelihood`, or has no root.
+      TypeError: if `likelihood` is not a `Likelihood`, or has no root.
 
     Example:
       >>> import jax.numpy as jnp
@@ -187,7 +188,10 @@ def fisher_vp(
       Array([0.25], dtype=float32)
     """
     if not isinstance(likelihood, Likelihood):
-        raise TypeError(f"fisher_vp: needs a Likelihood, such as categorical(), not {likelihood!r}")
+        raise TypeError(
+            "fisher_vp: likelihood must be a Likelihood, such as categorical(), not "
+            f"{described(likelihood)}"
+        )
     return _outputs_product("fisher_vp", model_fn, likelihood, params, v, x, None, reduction)
 
 
@@ -202,12 +206,13 @@ def _outputs_product(
     reduction: Reduction,
 ) -> PyTree:
     check_choice(where, "reduction", reduction, ("mean", "sum"))
+    check_functions(where, model_fn=model_fn, loss_fn=loss_fn)
     leaves, inputs = Leaves(where, params), Batch(where, (x,))
     direction = leaves.vector(v)
     if isinstance(loss_fn, Likelihood) and loss_fn.root is None:
         raise TypeError(f"{where}: the likelihood {loss_fn.name} has no root of its curvature")
     if not isinstance(loss_fn, Likelihood) and y is None:
-        raise ValueError(f"{where}: the loss {loss_fn!r} needs labels: pass y, or a Likelihood")
+        raise ValueError(f"{where}: {described(loss_fn)} needs labels: pass y, or a Likelihood")
     if not leaves.arrays:
         return leaves.tree([])
     data, labels = Batch(where, (x, y)).data

@@ -1,22 +1,22 @@
-"""Exact Hessian diagonals along a chain, from the head back.
+"""Exact Hessian diagonals along a chain, propagated back from the head.
 
-Nodes z_1, ..., z_n with z_{l+1} = W_lᵀ f_l(z_l) + b; H_l the Hessian of an example's loss in z_l, δ_l
-its gradient. Then
+Let z_1, ..., z_n be nodes with z_{l+1} = W_lᵀ f_l(z_l) + b, and δ_l and H_l the gradient and the Hessian
+of an example's loss with respect to z_l. Then
 
     δ_l = f_l'(z_l) · (W_l δ_{l+1})
     H_l = D_l W_l H_{l+1} W_lᵀ D_l + diag(r_l),   D_l = diag(f_l'),  r_l = f_l''(z_l) · (W_l δ_{l+1}).
 
-H is never formed. It is kept as a sum of Aᵀ M A over blocks: the head's own block, whose A is the
-Jacobian ∂z_n/∂z_l with the head's small dense Hessian for M, and one block for each residual r_s, with
-A = ∂z_s/∂z_l and M = diag(r_s). Two things are never paid for: the residual of the next node, of which
-only diag(W diag(r) Wᵀ) = (W∘W) r is needed until it has to travel further; and the product that would
-make the first A of a block, since ∂z_{l+1}/∂z_l = W_lᵀ D_l is only a scaled copy of W. Where all f are
-piecewise linear r = 0, and only the head's block is left: the Gauss–Newton matrix.
+H is never formed. It is represented by a sum of blocks Aᵀ M A: the block of the head, with A the Jacobian
+∂z_n/∂z_l and M the head's small dense Hessian, and a block for each residual r_s, with A = ∂z_s/∂z_l and
+M = diag(r_s). Two products are avoided: the block of the latest residual, of which only
+diag(W diag(r) Wᵀ) = (W∘W) r is needed until it is propagated further; and the first A of a block, since
+∂z_{l+1}/∂z_l = W_lᵀ D_l is a scaled copy of W. If all f are piecewise linear, r = 0 and only the block of the
+head remains: the Gauss–Newton matrix.
 
-No root of a matrix is taken, so the result can be differentiated.
+No matrix root is taken, so that the result is differentiable.
 
 Reference: Dangel, Kunstner, Hennig, "BackPACK: Packing more into Backprop", 2020, appendix A.3, for
-the residuals as columns; the lazy residual and the unscaled blocks are this module's own.
+the residuals as columns; the lazy residual and the unscaled blocks are new here.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ from optx_second_order._links import Link
 from optx_second_order._network import Network
 
 _UNROLLED = 16
-"""Up to this many head values the pairs are written out."""
+"""The number of head values up to which the sum over pairs is unrolled."""
 
 
 class _Block(NamedTuple):
-    """One term Aᵀ M A of H, A = rows·D: `rows` is [q, b, m], `core` is M [b, q, q] or [q, b]."""
+    """A term Aᵀ M A of H with A = rows·D; `rows` is [q, b, m], `core` is M [b, q, q] or [q, b]."""
 
     rows: jax.Array
     core: jax.Array
 
     def diagonal(self) -> jax.Array:
-        """The diagonal [b, m], but for the factor f'²."""
+        """Returns the diagonal [b, m] without the factor f'²."""
         if self.core.ndim == 2:
             return jnp.sum(self.core[:, :, None] * self.rows * self.rows, axis=0)
         count = self.rows.shape[0]
@@ -57,7 +57,7 @@ class _Block(NamedTuple):
             zero = jnp.zeros_like(self.rows[0])
             total, _ = jax.lax.scan(add, zero, (self.rows, jnp.swapaxes(self.core, 0, 1)))
             return total
-        # one fused loop; a batched product of matrices this small is 40 times slower
+        # One fused loop: a batched product of such small matrices is 40 times slower.
         total = jnp.zeros_like(self.rows[0])
         for p in range(count):
             for q in range(p, count):
@@ -66,7 +66,7 @@ class _Block(NamedTuple):
         return total
 
     def travel(self, slope: jax.Array, w: jax.Array) -> _Block:
-        """The term one node further back: rows·D·Wᵀ."""
+        """Propagates the term one node back: rows·D·Wᵀ."""
         rows = jnp.einsum("qbj,kj->qbk", self.rows * slope[None], w)
         return _Block(rows, self.core)
 
@@ -74,7 +74,7 @@ class _Block(NamedTuple):
 def chain_diagonals(
     network: Network, links: Sequence[Link], data: PyTree, wanted: Sequence[Variable]
 ) -> list[jax.Array]:
-    """diag(H) of each example at the wanted nodes of a chain, shaped [b, *node]."""
+    """Returns diag(H) of each example at the wanted nodes of a chain, shaped [b, *node]."""
     graph, head = network.graph, links[-1].target
     zs, slopes, bends = _activations(network, links, data)
     weights = _weights(network, links)
@@ -86,7 +86,7 @@ def chain_diagonals(
 
     delta = as_wide(jax.vmap(jax.grad(suffix))(zs, data))
     core = as_wide(jax.vmap(jax.hessian(suffix))(zs, data))
-    found = {head: jnp.diagonal(core, axis1=1, axis2=2)}
+    diagonals = {head: jnp.diagonal(core, axis1=1, axis2=2)}
     last = min(i for i, link in enumerate(links) if link.source in set(wanted))
     blocks: list[_Block] = []
     residual: jax.Array | None = None
@@ -109,14 +109,14 @@ def chain_diagonals(
             delta = back * slope
         elif any(not link.linear for link in links[last:l]):
             delta = (delta @ w.T) * slope
-        found[links[l].source] = diagonal
-    return [found[v].reshape(size, *v.shape) for v in wanted]
+        diagonals[links[l].source] = diagonal
+    return [diagonals[v].reshape(size, *v.shape) for v in wanted]
 
 
 def _activations(
     network: Network, links: Sequence[Link], data: PyTree
 ) -> tuple[jax.Array, list[jax.Array], list[jax.Array | None]]:
-    """The head's values, and f' and f'' of each link (None for f'' = 0), flat for each example."""
+    """Returns the head's values, and f' and f'' of each link (None for f'' = 0), flat per example."""
     graph = network.graph
     sources = [link.source for link in links]
     values = network.run(data, wanted=[*sources, links[-1].target])
@@ -150,7 +150,7 @@ def _weights(network: Network, links: Sequence[Link]) -> list[jax.Array]:
 
 
 def chain_numbers(links: Sequence[Link]) -> tuple[int, int]:
-    """Multiplications, and floats held at once, that `chain_diagonals` needs for one example."""
+    """Returns the multiplications and the peak number of floats of `chain_diagonals` per example."""
     head = links[-1].fan_out
     rows, work, held = head, 0, 0
     linear = True

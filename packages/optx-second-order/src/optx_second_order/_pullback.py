@@ -1,10 +1,10 @@
-"""Cotangents of a function's outputs, pulled back to each example's share of the leaves.
+"""Sums of products of pullbacks from a function's outputs to the leaves, example by example.
 
-J_b = ∂y_b/∂w. The sums needed are Σ_i Σ_b (J_bᵀ a_bi) · (J_bᵀ c_bi), entry by entry, over pairs of
-cotangents (a_i, c_i). Where w has an entry z with one position, J_bᵀ a = x_b ⊗ (∂y_b/∂z)ᵀ a: the
-products are summed over i in z's shape, and one product of matrices with x² follows for all of them.
-With shared weights the pullback of each example is formed, multiplied and added; leaves without an
-entry are differentiated example by example. A batch of leaves is never held.
+For J_b = ∂y_b/∂w and pairs of cotangents (a_i, c_i), the sums are Σ_i Σ_b (J_bᵀ a_bi) · (J_bᵀ c_bi),
+elementwise. If w has an entry z with one position, J_bᵀ a = x_b ⊗ (∂y_b/∂z)ᵀ a: the products are summed
+over i in z's shape, followed by a single matrix product with x². For shared weights, the pullback of each
+example is computed, multiplied and added. Leaves without an entry are differentiated for one example at a
+time. A batch of leaf-sized arrays is never stored.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Pullback:
     """The outputs y of a network on a batch, and their pullback to leaves.
 
     Attributes:
-      outputs: y[b, c], flat for each example.
+      outputs: y[b, c], flat per example.
     """
 
     def __init__(
@@ -54,20 +54,20 @@ class Pullback:
         self.outputs, self._pull = jax.vjp(outputs, zeros)
 
     def sum_of_products(self, pair: Pair, extra: PyTree, count: int) -> list[jax.Array]:
-        """Σ_i Σ_b (J_bᵀ a_bi) · (J_bᵀ c_bi) for i = 0, ..., count − 1.
+        """Returns Σ_i Σ_b (J_bᵀ a_bi) · (J_bᵀ c_bi) for i = 0, ..., count − 1.
 
         Args:
           pair: the cotangents (a, c) of one example, both shaped like its y.
-          extra: what `pair` needs besides, examples along the leading axis.
-          count: how many pairs.
+          extra: further arguments of `pair`, examples along the leading axis.
+          count: the number of pairs.
 
         Returns:
           One array for each chosen leaf, in its shape.
         """
-        found = self._by_entries(pair, extra, count) if self._entries else {}
+        sums = self._by_entries(pair, extra, count) if self._entries else {}
         if self._boxed:
-            found.update(self._by_examples(pair, extra, count))
-        return [found[i] for i in self._chosen]
+            sums.update(self._by_examples(pair, extra, count))
+        return [sums[i] for i in self._chosen]
 
     def _by_entries(self, pair: Pair, extra: PyTree, count: int) -> dict[int, jax.Array]:
         entries = self._entries
@@ -147,5 +147,5 @@ def _product(entry: Entry, x: jax.Array, a: jax.Array, c: jax.Array) -> jax.Arra
 
 
 def one_hot(i: jax.Array, like: jax.Array) -> jax.Array:
-    """The unit vector e_i, shaped like `like`."""
+    """Returns the unit vector e_i in the shape of `like`."""
     return (jnp.arange(like.size) == i).astype(like.dtype).reshape(like.shape)

@@ -1,4 +1,4 @@
-"""Means of random samples, with their standard errors."""
+"""Means of random samples and their standard errors."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ class Estimate(NamedTuple):
 
     Attributes:
       value: the mean over the samples.
-      stderr: the standard error of that mean, estimated from the samples' scatter; None if there was
-        only one sample.
+      stderr: the estimated standard error of that mean; None for a single sample.
     """
 
     value: PyTree
@@ -29,7 +28,7 @@ class Estimate(NamedTuple):
 
 
 def random_like(key: jax.Array, arrays: list[jax.Array], distribution: Distribution) -> list[Any]:
-    """Independent entries of mean 0 and variance 1, shaped like the arrays."""
+    """Draws independent entries of mean 0 and variance 1 in the shapes of the arrays."""
     keys = jax.random.split(key, max(len(arrays), 1))
     draw = jax.random.rademacher if distribution == "rademacher" else jax.random.normal
     return [draw(k, a.shape, a.dtype) for k, a in zip(keys, arrays, strict=False)]
@@ -38,7 +37,7 @@ def random_like(key: jax.Array, arrays: list[jax.Array], distribution: Distribut
 def mean_of_samples(
     sample: Callable[[jax.Array], list[jax.Array]], key: jax.Array, count: int
 ) -> tuple[list[jax.Array], list[jax.Array] | None]:
-    """Mean and standard error of `sample(key)` over `count` keys, two numbers kept for each entry.
+    """Returns the mean and the standard error of `sample(key)` over `count` keys.
 
     Welford, "Note on a method for calculating corrected sums of squares and products", 1962.
     """

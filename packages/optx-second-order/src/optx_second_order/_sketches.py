@@ -1,4 +1,4 @@
-"""Estimates that spend part of the products on the largest eigenvalues: XDiag and Hutch++.
+"""Estimates that use part of the products for the largest eigenvalues: XDiag and Hutch++.
 
 XDiag, with Ω = [ω_1 ... ω_m] random signs, Y = A Ω = Q R, and Q_i a basis of Y without its column i:
 
@@ -11,7 +11,7 @@ Hutch++, with Q a basis of A S and G random signs, k columns each:
 
     t = tr(Qᵀ A Q) + (1/k) tr(Gᵀ (I − QQᵀ) A (I − QQᵀ) G).
 
-Both gain over Hutchinson's only where the spectrum decays.
+Both improve on Hutchinson's estimates only if the spectrum decays.
 
 References: Epperly, Tropp, Webber, "XTrace: making the most of every sample in stochastic trace
 estimation", 2024, section 2.4; Meyer, Musco, Musco, Woodruff, "Hutch++: optimal stochastic trace
@@ -33,7 +33,7 @@ from optx_second_order._samples import Estimate
 
 
 class _Flat:
-    """A product on trees as one on matrices [n, m], column by column."""
+    """A matrix product on trees, applied to the columns of matrices [n, m]."""
 
     def __init__(self, where: str, matvec: Callable[[PyTree], PyTree], like: PyTree) -> None:
         self.leaves = Leaves(where, like, name="like")
@@ -63,14 +63,14 @@ def xdiag(
 
     Args:
       matvec: `v ↦ A v` on trees like `like`.
-      like: a tree of real arrays with the structure and shapes of v; n numbers in all.
+      like: a tree of real arrays with the structure and shapes of v, with n entries in all.
       key: a random key.
-      num_matvecs: how many products: an even number from 4 to 2n, half of them on random vectors.
+      num_matvecs: the number of products, even and from 4 to 2n; half of them are with random vectors.
         Memory is n·num_matvecs.
 
     Returns:
       An `Estimate` of trees like `like`; the standard error is that of the mean over the
-      num_matvecs / 2 leave-one-out estimates, which are not quite independent.
+      num_matvecs / 2 leave-one-out estimates, which are slightly dependent.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -102,11 +102,11 @@ def xdiag(
 
 
 def _leave_one_out(y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Q; the unit vectors s_i; and s_iᵀ Qᵀ y_i."""
+    """Returns Q, the unit vectors s_i, and s_iᵀ Qᵀ y_i."""
     q, r = jnp.linalg.qr(y)
     scale = jnp.max(jnp.abs(jnp.diagonal(r)))
     r = jnp.where(scale > 0, r / jnp.where(scale > 0, scale, 1), jnp.zeros_like(r))
-    floor = jnp.finfo(r.dtype).eps  # against columns that depend on each other
+    floor = jnp.finfo(r.dtype).eps  # for linearly dependent columns
     lift = jnp.where(jnp.abs(jnp.diagonal(r)) < floor, floor, 0.0)
     r = r + jnp.diag(lift.astype(r.dtype))
     identity = jnp.eye(r.shape[0], dtype=r.dtype)
@@ -122,14 +122,14 @@ def hutchpp_trace(
 
     Args:
       matvec: `v ↦ A v` on trees like `like`.
-      like: a tree of real arrays with the structure and shapes of v; n numbers in all.
+      like: a tree of real arrays with the structure and shapes of v, with n entries in all.
       key: a random key.
-      num_matvecs: how many products, a multiple of 3: a third each for a sketch of the range, the
-        trace on it, and the rest by Hutchinson. Memory is n·num_matvecs / 3.
+      num_matvecs: the number of products, a multiple of 3: a third each for a sketch of the range, for
+        the trace on it, and for Hutchinson's estimate of the rest. Memory is n·num_matvecs / 3.
 
     Returns:
-      An `Estimate` of scalars; the standard error is that of Hutchinson's part, None with less than
-      two vectors in it.
+      An `Estimate` of scalars; the standard error is that of Hutchinson's part, None if it has fewer
+      than two vectors.
 
     Example:
       >>> import jax, jax.numpy as jnp

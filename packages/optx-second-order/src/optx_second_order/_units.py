@@ -1,14 +1,13 @@
-"""Exact Hessian diagonals by second derivatives in single units.
+"""Exact Hessian diagonals from second derivatives with respect to single units.
 
-For an entry z[g,t,j] = Σ_k x[g,t,k]·w[g,k,j] (see `_entries`), H the Hessian of an example's loss in
-z,
+For an entry z[g,t,j] = Σ_k x[g,t,k]·w[g,k,j] (see `_entries`) and H the Hessian of an example's loss with
+respect to z,
 
     ∂²ℓ/∂w[g,k,j]² = Σ_{t,u} x[g,t,k]·x[g,u,k]·H[(g,t,j),(g,u,j)].
 
-With one position this is x²·H[jj]: one probe per unit j gives the curvature of all weights into it,
-of all examples at once. With T positions and T ≤ fan_in, one probe per (g,t,j) gives a row of H; with
-T > fan_in, the probe x[g,:,k] placed at output j gives the sum directly. The count is
-groups · fan_out · min(T, fan_in).
+With one position this is x²·H[jj]: one probe per unit j gives the curvature of all its incoming weights, for
+all examples at once. With T ≤ fan_in positions, one probe per (g,t,j) gives a row of H; with T > fan_in, the
+probe x[g,:,k] at output j gives the sum directly. The number of probes is groups · fan_out · min(T, fan_in).
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ Product = Callable[[jax.Array], jax.Array]
 
 
 def node_product(network: Network, node: Variable, data: PyTree, size: int) -> Product:
-    """V ↦ H·v in the values of one node, each example by itself, linearized once."""
+    """Returns v ↦ H·v at a node, separately for each example; linearized once."""
 
     def total(change: jax.Array) -> jax.Array:
         return jnp.sum(network.losses(data, [node], [change]))
@@ -40,21 +39,21 @@ def node_product(network: Network, node: Variable, data: PyTree, size: int) -> P
 def unit_diag(
     network: Network, node: Variable, entries: Sequence[Entry], data: PyTree, size: int, chunk: int
 ) -> list[jax.Array]:
-    """Σ_b of the Hessian diagonals of the leaves that enter at one node."""
+    """Sums the Hessian diagonals of the leaves that enter at one node over the batch."""
     product = node_product(network, node, data, size)
     inputs = network.inputs(entries, data)
     single: jax.Array | None = None
-    found = []
+    diagonals = []
     for entry, x in zip(entries, inputs, strict=True):
         if entry.positions == 1:
             if single is None:
                 single = _diagonal(product, node, size, chunk)
-            found.append(squared_inputs(entry, x, outputs_of(entry, single)))
+            diagonals.append(squared_inputs(entry, x, outputs_of(entry, single)))
         elif entry.fan_in < entry.positions:
-            found.append(_by_inputs(product, entry, x, chunk))
+            diagonals.append(_by_inputs(product, entry, x, chunk))
         else:
-            found.append(_by_positions(product, entry, x, chunk))
-    return found
+            diagonals.append(_by_positions(product, entry, x, chunk))
+    return diagonals
 
 
 def _diagonal(product: Product, node: Variable, size: int, chunk: int) -> jax.Array:
@@ -68,7 +67,7 @@ def _diagonal(product: Product, node: Variable, size: int, chunk: int) -> jax.Ar
 
 
 def _placed(entry: Entry, values: jax.Array, g: jax.Array, j: jax.Array) -> jax.Array:
-    """Z with values[b, t] at (g, t, j) and zero elsewhere."""
+    """Returns z with values[b, t] at (g, t, j) and zero elsewhere."""
     at_g = (jnp.arange(entry.groups) == g).astype(values.dtype)
     at_j = (jnp.arange(entry.fan_out) == j).astype(values.dtype)
     z = at_g[None, :, None, None] * values[:, None, :, None] * at_j[None, None, None, :]
@@ -77,7 +76,7 @@ def _placed(entry: Entry, values: jax.Array, g: jax.Array, j: jax.Array) -> jax.
 
 def _by_inputs(product: Product, entry: Entry, x: jax.Array, chunk: int) -> jax.Array:
     shape = (entry.groups, entry.fan_in, entry.fan_out)
-    keep_examples = entry.fan_in == 1  # then one sum over the batch follows the loop
+    keep_examples = entry.fan_in == 1  # sum over the batch once, after the loop
 
     def probe(p: jax.Array) -> jax.Array:
         g, k, j = jnp.unravel_index(p, shape)
