@@ -178,21 +178,6 @@ def test_gamma_moves_with_its_concentration_even_where_it_underflows(jit, a):
     assert abs(rows.mean() - special.polygamma(1, a)) < 5 * rows.std() / np.sqrt(len(rows))
 
 
-def test_the_implicit_derivative_is_that_of_the_level_of_the_distribution_function(x64, jit):
-    from optx_estimators._implicit import _rate_of_change
-
-    a = np.array([0.01, 0.1, 0.5, 1.0, 3.0, 20.0])[:, None]
-    levels, h = np.linspace(0.02, 0.98, 25)[None], 1e-6 * a
-    x = special.gammaincinv(a, levels)
-    keep = x > 1e-280
-    assert np.all(keep.sum(1) > 5)
-    up, down = special.gammaincinv(a + h, levels), special.gammaincinv(a - h, levels)
-    slope = (np.log(up[keep]) - np.log(down[keep])) / (2 * h * np.ones_like(x))[keep]
-    y = np.log(np.where(keep, x, 1.0))
-    ours = np.asarray(jit(_rate_of_change)(y, np.broadcast_to(a, y.shape)))[keep]
-    np.testing.assert_allclose(ours, slope, rtol=2e-5)
-
-
 def test_beta_and_dirichlet_have_the_derivatives_of_the_table(jit):
     a, b, N = 0.3, 2.0, 10_000
     of_squares = oe.estimator(lambda x: jnp.sum(x**2), oe.Dirichlet, method=oe.pathwise())

@@ -1,4 +1,4 @@
-"""optx-estimators: gradients of expectations by Monte Carlo, and how to lower their variance."""
+"""optx-estimators: Monte Carlo estimators of gradients of expectations, and variance reduction."""
 
 from optx_core.build import table_of_contents
 

@@ -1,11 +1,11 @@
-"""Two evaluations at opposite noise, for Bernoulli variables.
+"""ARM and DisARM: two evaluations at opposite noise, for Bernoulli variables.
 
 θ = σ(φ), u ~ U(0, 1),  x = 1[u < θ],  x̃ = 1[1 − u < θ]
 
 arm:     g = (f(x̃) − f(x))·(u − ½)
 disarm:  g = ½·(f(x) − f(x̃))·(x − x̃)·σ(|φ|)
 
-DisARM is the expectation of ARM given the two samples: never more variance.
+DisARM is the expectation of ARM given the two samples, so its variance is never larger.
 
 References: Yin, Zhou, "ARM: Augment-REINFORCE-Merge Gradient for Stochastic Binary Networks", 2019;
 Dong, Mnih, Tucker, "DisARM: An Antithetic Gradient Estimator for Binary Latent Variables", 2020.
@@ -24,7 +24,7 @@ from optx_core.build import recorded
 from optx_estimators._attach import attach
 from optx_estimators._discrete import Bernoulli
 from optx_estimators._distribution import Distribution
-from optx_estimators._method import Aux, Method, draw_base, need
+from optx_estimators._method import Aux, Method, by_row, draw_base, need
 from optx_estimators._noise import Noise
 from optx_estimators._problem import Problem, fixed
 
@@ -46,15 +46,14 @@ class Antithetic(Method):
         dist = problem.dist(params)
         need(self, dist, Bernoulli)
         assert isinstance(dist, Bernoulli)  # noqa: S101 (for the type checker)
-        ones, opposite = problem.samples(params, z), problem.samples(params, 1 - z)
-        values, others = problem.values(ones, params), problem.values(opposite, params)
-        difference = fixed(values - others).reshape(-1, *(1,) * (z.ndim - 1)).astype(z.dtype)
+        xs, opposite = problem.samples(params, z), problem.samples(params, 1 - z)
+        values, others = problem.values(xs, params), problem.values(opposite, params)
         if self.marginal:
             sharp = jax.nn.sigmoid(jnp.abs(lax.stop_gradient(dist.logits)))[None]
-            weight = (ones - opposite) * sharp / 2
+            weight = (xs - opposite) * sharp / 2
         else:
             weight = 0.5 - z
-        g = jnp.mean(jnp.broadcast_to(difference, z.shape) * weight, axis=0)
+        g = jnp.mean(by_row(fixed(values - others), z) * weight, axis=0)
         both = (values + others) / 2
         return attach(self.name, jnp.mean(both), dist.logits, g), Aux(lax.stop_gradient(both))
 
@@ -65,10 +64,10 @@ class Antithetic(Method):
 
 @recorded
 def arm() -> Antithetic:
-    """ARM, for Bernoulli variables: two evaluations of the function for each row of noise.
+    """ARM, for Bernoulli variables, with two evaluations of the function per sample.
 
     Returns:
-      A method, unbiased to first order.
+      A method whose first derivatives are unbiased; it refuses second derivatives.
 
     Example:
       >>> from optx_estimators import arm
@@ -83,7 +82,7 @@ def disarm() -> Antithetic:
     """DisARM, for Bernoulli variables: ARM with its noise integrated out.
 
     Returns:
-      A method, unbiased to first order.
+      A method whose first derivatives are unbiased; it refuses second derivatives.
 
     Example:
       >>> from optx_estimators import disarm

@@ -1,7 +1,7 @@
-"""A value that carries a gradient estimated by hand, once.
+"""A value that carries an explicitly estimated gradient, of first order only.
 
-attach(value, θ, g) is the value; its derivative is dvalue + Σ g·dθ. The estimate g holds at θ
-only and nothing is known of how it moves, so a second derivative is an error, not a number.
+attach(value, θ, g) returns the value; its derivative is dvalue + Σ g·dθ. The estimate g holds at θ only, and
+its own derivative is unknown, so a second derivative raises an error.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ def _is_zero(tangent: Any) -> bool:
 
 
 def attach(where: str, value: jax.Array, theta: Any, cotangents: Any) -> jax.Array:
-    """The value, with the gradient `cotangents` with respect to `theta` added to its own.
+    """Returns the value, with the gradient `cotangents` with respect to `theta` added to its own.
 
     Args:
-      where: the method to name in errors.
+      where: the name of the method, for errors.
       value: a real scalar.
       theta: a tree of arrays.
       cotangents: a tree of the same structure and shapes. Treated as a constant.
@@ -72,7 +72,7 @@ def attach(where: str, value: jax.Array, theta: Any, cotangents: Any) -> jax.Arr
 
 
 def undifferentiable(message: str, x: jax.Array) -> jax.Array:
-    """The array itself; differentiating it is a `NoDerivativeError` with the message."""
+    """Returns the array; differentiating it raises a `NoDerivativeError` with the message."""
 
     @jax.custom_jvp
     def wall(x: jax.Array) -> jax.Array:

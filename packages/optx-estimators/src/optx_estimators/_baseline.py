@@ -1,6 +1,6 @@
-"""Baselines: what is subtracted from f before the score is multiplied on.
+"""Baselines: values that are subtracted from f before it is multiplied by the score.
 
-g = mean_i (f(x_i) − b_i)·∇log p(x_i),   b_i independent of x_i: then E g is the same for every b
+g = mean_i (f(x_i) − b_i)·∇log p(x_i),   unbiased for every b_i that is independent of x_i
 
 leave_one_out:  b_i = mean of f over the other samples
 constant:       b_i = b, or one b for each entry of the parameters
@@ -33,17 +33,21 @@ def _same(state: Any, aux: Aux, context: Any) -> Any:
 
 
 class Baseline(Recorded):
-    """Three functions, and what they need.
+    """A baseline: three functions and their requirements.
 
     Args:
       init: `init(params) -> state`.
       value: `value(state, aux, context) -> b`, of shape (n,) (or a scalar), or, if `per_parameter`,
         a tree like the parameters with a leading axis of n on every leaf. `b[i]` must not depend
-        on sample i. `aux.values` holds f of the samples, `aux.scores` their scores if asked for.
-      update: `update(state, aux, context) -> state`, called after the gradient was taken.
-      unit: how many samples are compared with one another; None for all.
-      per_parameter: whether every entry of the parameters has a baseline of its own. `aux.scores`
-        are computed then, at a memory of n times the parameters.
+        on sample i. `aux.values` holds f of the samples; `aux.scores` their scores if
+        `per_parameter`, else None.
+      update: `update(state, aux, context) -> state`, called after the gradient has been computed.
+      unit: the number of samples that are compared with one another; None for all.
+      per_parameter: whether every entry of the parameters has its own baseline. Computing the scores
+        takes n times the memory of the parameters.
+
+    Raises:
+      TypeError: if `value` is missing.
     """
 
     def __init__(
@@ -63,7 +67,7 @@ class Baseline(Recorded):
 
 @recorded
 def constant_baseline(value: Any) -> Baseline:
-    """The same baseline always.
+    """A constant baseline.
 
     Args:
       value: a number, or a tree of numbers or arrays like the parameters, one for each of their
@@ -71,6 +75,9 @@ def constant_baseline(value: Any) -> Baseline:
 
     Returns:
       A `Baseline` without a state.
+
+    Raises:
+      EstimatorError: when it is used, if a shape does not match that of its parameter.
 
     Example:
       >>> from optx_estimators import constant_baseline, score_function
@@ -106,18 +113,18 @@ def _bad_constant(b: Any, s: jax.Array) -> Any:
 def leave_one_out(group: int | None = None) -> Baseline:
     """The mean of the function over the other samples.
 
-    The gradient is the sample covariance of f and the score. It needs two samples at least, and
-    samples that are independent: over antithetic or quasi-random noise it is refused.
+    The gradient is the sample covariance of f and the score. It needs at least two independent
+    samples; antithetic and quasi-random noise are refused.
 
     Args:
-      group: compare within groups of this many samples, which are then independent of one
-        another; by default all samples are one group.
+      group: the number of samples in a group. Samples are compared within their group, and groups are
+        independent of one another. By default, all samples form one group.
 
     Returns:
       A `Baseline` without a state.
 
     Raises:
-      ValueError: if `group` is less than 2.
+      EstimatorError: if `group` is less than 2.
 
     Example:
       >>> from optx_estimators import leave_one_out
@@ -132,9 +139,9 @@ def leave_one_out(group: int | None = None) -> Baseline:
         n = aux.values.shape[0]
         size = n if group is None else group
         if size < 2:
-            raise EstimatorError("leave_one_out needs two samples at least; num_samples is 1")
+            raise EstimatorError("leave_one_out needs at least two samples; num_samples is 1")
         f = aux.values.reshape(n // size, size)
-        # Differences from the first keep large offsets from cancelling.
+        # Subtracting the first value avoids cancellation when f has a large offset.
         shift = f[:, :1]
         others = jnp.sum(f - shift, axis=1, keepdims=True) - (f - shift)
         return (shift + others / (size - 1)).reshape(n)

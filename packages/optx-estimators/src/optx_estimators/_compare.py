@@ -1,4 +1,4 @@
-"""Several methods on one problem, at equal numbers of samples."""
+"""Comparison of methods on one problem, at equal numbers of samples."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from optx_estimators._noise import Noise, iid
 
 
 class Comparison(dict[str, GradientStats]):
-    """`GradientStats` by name, which prints as a table."""
+    """A dict of `GradientStats` by name that prints as a table."""
 
     def __str__(self) -> str:
         rows = [("method", "value", "variance", "snr", "evaluations", "milliseconds")]
@@ -40,7 +40,7 @@ class Comparison(dict[str, GradientStats]):
 
 
 def named(methods: Mapping[str, Method] | Sequence[Method]) -> dict[str, Method]:
-    """Methods by name; what has none is named by its print."""
+    """Methods by name; a method in a sequence is named by its repr."""
     if isinstance(methods, Mapping):
         return dict(methods)
     return {" ".join(repr(method).split()): method for method in methods}
@@ -58,21 +58,21 @@ def compare(
     repeats: int = 64,
     with_params: bool = False,
 ) -> Comparison:
-    """`gradient_stats` of several methods on one problem, at equal numbers of samples.
+    """Computes `gradient_stats` of several methods on one problem, at equal numbers of samples.
 
     Args:
-      methods: by name, or a sequence of them.
-      f: from one sample to a real scalar; called `f(x, params)` if `with_params`.
-      dist_fn: from the parameters to a distribution of one event.
+      methods: methods by name, or a sequence of methods.
+      f: a function from one sample to a real scalar; called `f(x, params)` if `with_params`.
+      dist_fn: a function from the parameters to a distribution of one event.
       params: a tree of floating-point arrays.
       key: a PRNG key.
-      num_samples: N, of each estimate.
-      noise: where the randomness comes from.
-      repeats: how often each is repeated.
-      with_params: whether f takes the parameters too.
+      num_samples: N, the number of samples of each estimate.
+      noise: the source of randomness.
+      repeats: the number of repetitions of each estimate.
+      with_params: whether f takes the parameters as its second argument.
 
     Returns:
-      A dict of `GradientStats` by name; `print` it for a table.
+      A dict of `GradientStats` by name; printing it shows a table.
 
     Example:
       >>> import jax, jax.numpy as jnp

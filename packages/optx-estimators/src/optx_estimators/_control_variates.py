@@ -1,12 +1,12 @@
-"""Control variates: functions whose expected gradient is known.
+"""Control variates: functions with a known expectation.
 
 delta (second order):   h(x) = f(μ) + (x − μ)ᵀg + ½(x − μ)ᵀH(x − μ),  g, H of f at μ, held fixed
                         E h = f(μ₀) + (μ − μ₀)ᵀg + ½Σ_j H_jj·(σ_j² + (μ − μ₀)_j²)
 moving average:         h(x) = b, the average of f over past samples;  E h = b
 
 Each is three functions: value(params, x, state), expected_value(params, state), and
-update(params, samples, state) -> state. A state is updated after it was used: h must not depend on the
-samples it is subtracted from.
+update(params, samples, state) -> state. The state is updated after use: h must not depend on the samples
+from which it is subtracted.
 
 References: Paisley, Blei, Jordan, "Variational Bayesian Inference with Stochastic Search", 2012;
 Miller, Foti, D'Amour, Adams, "Reducing Reparameterization Gradient Variance", 2017; Mohamed, Rosca,
@@ -26,10 +26,11 @@ from optx_core.build import check_number
 from optx_estimators._errors import UnsupportedDistributionError
 from optx_estimators._location_scale import Normal
 from optx_estimators._multi_normal import multi_normal
+from optx_estimators._problem import fixed
 
 
 class ControlVariate(NamedTuple):
-    """Three functions; any other tuple of three will do where one is expected.
+    """A control variate: three functions. Any tuple of three such functions is accepted in its place.
 
     Attributes:
       value: `value(params, x, state)`, h of one sample, a scalar.
@@ -43,7 +44,7 @@ class ControlVariate(NamedTuple):
 
 
 class DeltaControlVariate(ControlVariate):
-    """Takes the distribution itself in the place of the parameters, too."""
+    """A control variate whose functions also accept the distribution in place of the parameters."""
 
     __slots__ = ()
 
@@ -53,7 +54,7 @@ def _normal(params: Any) -> Normal:
         return params
     if hasattr(params, "event_log_prob"):
         raise UnsupportedDistributionError(
-            f"control_delta_method knows the expected value for Normal only, not {type(params).__name__}"
+            f"control_delta_method needs a Normal distribution, not {type(params).__name__}"
         )
     return multi_normal(*params)
 
@@ -61,14 +62,17 @@ def _normal(params: Any) -> Normal:
 def control_delta_method(function: Callable[[Any], Any]) -> ControlVariate:
     """The second-order Taylor expansion of a function about the mean of a Normal.
 
-    Exact, so that no variance is left, where the function is quadratic. Taken off with the
-    coefficient 1 it can raise the variance of others: fit the coefficient.
+    For a quadratic function it is exact and removes all variance. For other functions, subtracting it
+    with the coefficient 1 can increase the variance: fit the coefficient.
 
     Args:
       function: f, from one sample to a scalar, twice differentiable.
 
     Returns:
-      A `ControlVariate` without a state. Its functions take the distribution, or `[loc, log_scale]`.
+      A `ControlVariate` without a state. Its functions accept the distribution or `[loc, log_scale]`.
+
+    Raises:
+      UnsupportedDistributionError: when it is used, if the distribution is not Normal.
 
     Example:
       >>> import jax.numpy as jnp
@@ -80,25 +84,25 @@ def control_delta_method(function: Callable[[Any], Any]) -> ControlVariate:
 
     def value(params: Any, x: jax.Array, state: Any = None) -> jax.Array:
         del state
-        centre = lax.stop_gradient(_normal(params).loc)
-        delta = x - centre
-        f, slope = jax.value_and_grad(function)(centre)
-        _, curved = jax.jvp(jax.grad(function), (centre,), (delta,))
+        center = lax.stop_gradient(_normal(params).loc)
+        delta = x - center
+        f, slope = jax.value_and_grad(function)(center)
+        _, curved = jax.jvp(jax.grad(function), (center,), (delta,))
         return f + jnp.sum(slope * delta) + jnp.sum(delta * curved) / 2
 
     def expected_value(params: Any, state: Any = None) -> jax.Array:
         del state
         dist = _normal(params)
-        centre = lax.stop_gradient(dist.loc)
-        f, slope = jax.value_and_grad(function)(centre)
+        center = lax.stop_gradient(dist.loc)
+        f, slope = jax.value_and_grad(function)(center)
 
         def curvature(d: jax.Array) -> jax.Array:
-            unit = jnp.zeros_like(centre).reshape(-1).at[d].set(1).reshape(centre.shape)
-            return jnp.sum(jax.jvp(jax.grad(function), (centre,), (unit,))[1] * unit)
+            unit = jnp.zeros_like(center).reshape(-1).at[d].set(1).reshape(center.shape)
+            return jnp.sum(jax.jvp(jax.grad(function), (center,), (unit,))[1] * unit)
 
-        diagonal = lax.stop_gradient(lax.map(curvature, jnp.arange(centre.size)))
-        delta = dist.loc - centre
-        spread = jnp.sum(diagonal.reshape(centre.shape) * (dist.scale**2 + delta**2)) / 2
+        diagonal = lax.stop_gradient(lax.map(curvature, jnp.arange(center.size)))
+        delta = dist.loc - center
+        spread = jnp.sum(diagonal.reshape(center.shape) * (dist.scale**2 + delta**2)) / 2
         return lax.stop_gradient(f) + jnp.sum(lax.stop_gradient(slope) * delta) + spread
 
     def update(params: Any, samples: Any, state: Any = None) -> Any:
@@ -116,22 +120,22 @@ def moving_avg_baseline(
 ) -> ControlVariate:
     """The moving average of a function over past samples, as a control variate.
 
-    Of use for the score function estimator only; the others have no variance from a constant.
+    It helps the score function estimator only: a constant does not change the other estimators.
 
     Args:
       function: f, from one sample to a scalar.
       decay: the weight of the past, in [0, 1).
-      zero_debias: whether to divide by the sum of the weights, so that the first average is the first
-        mean itself.
+      zero_debias: whether to divide by the sum of the weights, so that the first average equals the
+        first mean.
       use_decay_early_training_heuristic: whether the decay is min(decay, (1 + t)/(10 + t)) at
         step t, counted from 0.
 
     Returns:
-      A `ControlVariate` whose state is `(average, count)`; start with None or `(0.0, 0)`. The average
-      in it is debiased already.
+      A `ControlVariate` with the state `(average, count)`, initially None or `(0.0, 0)`. The stored
+      average is already debiased.
 
     Raises:
-      ValueError: if `decay` is out of its range.
+      ValueError: if `decay` is out of range.
 
     Example:
       >>> import jax.numpy as jnp
@@ -156,7 +160,7 @@ def moving_avg_baseline(
         return lax.stop_gradient(average_of(state)[0])
 
     def forgotten(t: jax.Array) -> jax.Array:
-        """The weight that t updates leave to the zero at the start: the product of their decays."""
+        """The remaining weight of the initial zero after t updates: the product of their decays."""
         if not use_decay_early_training_heuristic:
             return jnp.asarray(decay, t.dtype) ** t
         early = jnp.minimum(t, max(0, -(-(10 * decay - 1) // (1 - decay))))
@@ -169,11 +173,11 @@ def moving_avg_baseline(
     def update(params: Any, samples: Any, state: Any = None) -> tuple[jax.Array, jax.Array]:
         del params
         mean, count = average_of(state)
-        new = jnp.mean(lax.stop_gradient(jax.vmap(function)(samples)))
+        new = jnp.mean(jax.vmap(function)(fixed(samples)))
         mean, t = mean.astype(new.dtype), count.astype(new.dtype)
         if zero_debias:
             left, before = 1 - forgotten(t + 1), forgotten(t)
-            # average·(1 − before) is the plain average; one step of it, then divided by 1 − after
+            # Undo the debiasing, take one step of the plain average, and debias again.
             step = forgotten(t + 1) / before
             mean = (step * (1 - before) * mean + (1 - step) * new) / left
         else:

@@ -1,9 +1,9 @@
-"""Gradients by sample, less a control variate.
+"""Per-sample gradients with a control variate subtracted.
 
 row_i = ∇f_i − c·(∇h_i − ∇E h)
 
-∇f_i and ∇h_i come from the same estimator with the same key, so from the same noise. The rows stay
-independent, and their variance is that of the estimate.
+∇f_i and ∇h_i come from the same estimator with the same key, and so from the same noise. The rows stay
+independent, so their variance is that of the estimate.
 """
 
 from __future__ import annotations
@@ -34,26 +34,30 @@ def control_variates_jacobians(
     estimate_cv_coeffs: bool = False,
     estimate_cv_coeffs_num_samples: int = 20,
 ) -> tuple[PyTree, Any]:
-    """Gradients by sample of any of the estimators, with a control variate taken off.
+    """Per-sample gradients of any of the estimators, with a control variate subtracted.
 
     Args:
-      function: f, from one sample to a scalar.
+      function: f, a function from one sample to a scalar.
       control_variate_from_function: `control_delta_method`, `moving_avg_baseline`, or any function
         from f to a tuple (value, expected_value, update), see `ControlVariate`.
       grad_estimator: `score_function_jacobians`, `pathwise_jacobians`, `measure_valued_jacobians`, or
-        any function of their first five arguments.
-      params: a sequence of parameters of any shapes (or a dict, or any other tree).
-      dist_builder: from `*params` (`**params`; the tree) to a distribution of one event.
+        any function with their first five arguments.
+      params: a sequence of parameters of any shapes, a dict, or any other tree.
+      dist_builder: a function from `*params` (`**params` for a dict, else the tree) to a distribution
+        of one event.
       rng: a PRNG key.
-      num_samples: N.
-      control_variate_state: of the control variate; None at the start.
-      estimate_cv_coeffs: whether to fit a coefficient for each entry of the parameters, on samples
-        of its own, instead of 1. The fit takes off what helps and no more; 1 can raise the variance.
-      estimate_cv_coeffs_num_samples: on how many samples it is fitted, at least 5.
+      num_samples: N, the number of samples.
+      control_variate_state: the state of the control variate; initially None.
+      estimate_cv_coeffs: whether to fit a coefficient for each entry of the parameters, on separate
+        samples, instead of using 1. A coefficient of 1 can increase the variance.
+      estimate_cv_coeffs_num_samples: the number of samples for the fit, at least 5.
 
     Returns:
-      The structure of `params`, each an array (N, *param.shape), and the next state. The state is
-      updated after use: the control variate does not depend on the samples it is taken off from.
+      A tree like `params` of arrays (N, *param.shape), and the next state. The state is updated after
+      use: the control variate does not depend on the samples from which it is subtracted.
+
+    Raises:
+      EstimatorError: if `estimate_cv_coeffs_num_samples` is less than 5.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -67,7 +71,7 @@ def control_variates_jacobians(
     """
     if estimate_cv_coeffs and estimate_cv_coeffs_num_samples < 5:
         raise EstimatorError(
-            "control_variates_jacobians: a coefficient is fitted on 5 samples at least, not "
+            "control_variates_jacobians: estimate_cv_coeffs_num_samples must be at least 5, not "
             f"{estimate_cv_coeffs_num_samples}"
         )
     cv = control_variate_from_function(function)
@@ -90,7 +94,7 @@ def control_variates_jacobians(
         return fixed(jax.vmap(dist.transform)(dist.draw_base(key_samples, n)))
 
     def direct(x: Any) -> PyTree:
-        """What of ∇h does not come from the distribution; zero for ours."""
+        """The part of ∇h that does not come from the distribution; zero for the built-in ones."""
         return jax.grad(lambda p: jnp.asarray(value(argument(p), x, fixed(state))))(params)
 
     def estimate(key: jax.Array, n: int) -> tuple[PyTree, PyTree]:
@@ -102,7 +106,7 @@ def control_variates_jacobians(
     rows, controls = estimate(key_rows, num_samples)
     expected = jax.grad(lambda p: jnp.asarray(expected_value(argument(p), fixed(state))))(params)
     samples = draw(num_samples)
-    by_itself = jax.vmap(direct)(samples)
+    direct_rows = jax.vmap(direct)(samples)
     if estimate_cv_coeffs:
         fitted = estimate(key_fit, estimate_cv_coeffs_num_samples)
         coefficients = jax.tree_util.tree_map(fit_coefficient, *fitted)
@@ -112,7 +116,7 @@ def control_variates_jacobians(
         lambda g, h, own, mean, c: g - c[None] * (h + own - mean[None]),
         rows,
         controls,
-        by_itself,
+        direct_rows,
         expected,
         coefficients,
     )

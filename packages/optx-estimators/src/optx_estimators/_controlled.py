@@ -1,9 +1,9 @@
-"""A method with a control variate taken off, its coefficient fitted.
+"""A method with a control variate subtracted, with a fitted coefficient.
 
 g = mean_i g_i − c·(mean_i h_i − ∇E h)
 
-h_i is the same method's gradient of the control variate on the same noise, c one number for each entry
-of the parameters: fitted on one half of the rows and used on the other, so that nothing is biased.
+h_i is the same method's gradient of the control variate on the same noise, and c has one value for each entry
+of the parameters. It is fitted on one half of the rows and used on the other, which avoids bias.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Controlled(Method):
         n = g.shape[0]
         if n < 8:
             raise EstimatorError(
-                f"controlled: {n} rows are too few to fit a coefficient; 8 at least"
+                f"controlled: fitting the coefficient needs at least 8 samples, not {n}"
             )
         half = n // 2
         first, second = fit_coefficient(g[half:], h[half:]), fit_coefficient(g[:half], h[:half])
@@ -107,17 +107,17 @@ def controlled(
     control_variate: Callable[[Callable[[Any], Any]], ControlVariate],
     coefficient: float | None = None,
 ) -> Controlled:
-    """A method with a control variate taken off.
+    """Subtracts a control variate from a method.
 
     Args:
-      method: any whose rows are independent: `score_function()`, `pathwise()`, `measure_valued()`.
-      control_variate: from the function to a `ControlVariate` without a state, such as
+      method: a method with independent rows: `score_function()`, `pathwise()`, `measure_valued()`.
+      control_variate: a function from f to a `ControlVariate` without a state, such as
         `control_delta_method`.
-      coefficient: a number; or None to fit one for each entry of the parameters, which takes
+      coefficient: a number, or None to fit one for each entry of the parameters, which needs
         independent noise and at least 8 samples.
 
     Returns:
-      A method, to first order.
+      A method that refuses second derivatives.
 
     Raises:
       EstimatorError: if the method compares all samples with one another.
@@ -135,6 +135,6 @@ def controlled(
     if method.unit is None:
         raise EstimatorError(
             f"controlled: {method!r} compares all samples with one another; use "
-            "leave_one_out(group=...) in it"
+            "leave_one_out(group=...) as its baseline"
         )
     return Controlled(method, control_variate, coefficient)

@@ -1,7 +1,7 @@
-"""Whether samples move with the parameters, read off the program.
+"""Whether samples move with the parameters, from the traced program.
 
-The derivative of one sample in the direction of one parameter is traced; where no operation leads
-from the direction to the result, the derivative is zero whatever the numbers are.
+The derivative of one sample in the direction of one parameter is traced; if no operation leads from the
+direction to the result, the derivative is zero for all values.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import jax.numpy as jnp
 from optx_core import PyTree
 from optx_estimators._errors import NotReparameterizedError
 from optx_estimators._opaque import draw_sample
-from optx_estimators._problem import Problem
+from optx_estimators._problem import Problem, fixed
 
 
 def moves(function: Callable[[Any], Any], leaf: Any) -> bool:
-    """Whether the derivative of a function of one array is anything but a structural zero."""
+    """Whether the derivative of a function of one array is not a structural zero."""
 
     def derivative(x: jax.Array, direction: jax.Array) -> list[Any]:
         _, tangents = jax.jvp(function, (x,), (direction,))
@@ -35,15 +35,15 @@ def moves(function: Callable[[Any], Any], leaf: Any) -> bool:
 
 
 def check_reparameterized(where: str, problem: Problem, params: PyTree) -> None:
-    """Refuses parameters that the density depends on and the sample's path does not.
+    """Refuses parameters on which the density depends but the sample does not.
 
     Raises:
-      NotReparameterizedError: naming the parameter.
+      NotReparameterizedError: if there is such a parameter; the error names it.
     """
     leaves, structure = jax.tree_util.tree_flatten(params)
     paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     key = jax.random.key(0)
-    sample = jax.lax.stop_gradient(draw_sample(problem.dist_fn(params), key))
+    sample = draw_sample(problem.dist_fn(fixed(params)), key)
     for i, leaf in enumerate(leaves):
         if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
             continue

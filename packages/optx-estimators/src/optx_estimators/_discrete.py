@@ -4,7 +4,8 @@ Bernoulli:   x = 1[u < θ],           θ = σ(φ)
 Categorical: x = #{k : Σ_{j≤k} π_j ≤ u},   π = softmax(φ); one-hot or an integer
 Poisson:     x ~ Poisson(λ)
 
-with u ~ U(0, 1). Samples are constants: they do not move with the parameters.
+with u ~ U(0, 1). Samples are constants: they do not move with the parameters. Only the
+probabilities of outcomes that occur enter a logarithm: masking log 0 after differentiation gives NaN.
 """
 
 from __future__ import annotations
@@ -14,19 +15,53 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.scipy import special
 
 from optx_estimators._distribution import Distribution, real
+from optx_estimators._special import log_density_of_log_gamma, log_ratio
 
-_FAR = 1e30  # stands for infinite logits, which times 0 would not be a number
+
+def _given(where: str, logits: Any, probs: Any) -> jax.Array:
+    """The one of the two that was given."""
+    if (logits is None) == (probs is None):
+        raise TypeError(f"{where}: give either logits or probs")
+    (given,) = real(where, logits=logits) if probs is None else real(where, probs=probs)
+    return given
 
 
-class Bernoulli(Distribution):
-    """Independent coin flips, as one event. Samples are 0 and 1 of the parameters' dtype.
+def _log(p: jax.Array) -> jax.Array:
+    """The logarithm of p, whose derivative at 0 is 0."""
+    possible = p > 0
+    return jnp.where(possible, jnp.log(jnp.where(possible, p, 1)), -jnp.inf)
+
+
+def _times(x: jax.Array, log_p: jax.Array) -> jax.Array:
+    """x·log p; 0 where x is 0, for every log p."""
+    occurs = x != 0
+    return jnp.where(occurs, x * jnp.where(occurs, log_p, 0), 0)
+
+
+class Finite(Distribution):
+    """A family with finitely many outcomes."""
+
+    discrete: ClassVar[bool] = True
+    reparameterized: ClassVar[bool] = False
+
+    def base_from_uniform(self, u: jax.Array) -> jax.Array:
+        """The uniform numbers themselves."""
+        return u
+
+    def event_prob(self, x: jax.Array) -> jax.Array:
+        """The probability of one event; its derivative is exact also at probability 0."""
+        raise NotImplementedError
+
+
+class Bernoulli(Finite):
+    """Independent coin flips, as one event. Samples are 0 and 1 in the parameters' dtype.
 
     Args:
       logits: φ = log θ − log(1 − θ), of any shape, which is the event's.
-      probs: θ, instead of `logits`.
+      probs: θ, instead of `logits`. At θ = 0 and 1, the gradient with respect to θ is exact under
+        `enumerate_support` and `measure_valued` only: samples show a single outcome.
 
     Raises:
       TypeError: unless exactly one of the two is given.
@@ -38,44 +73,40 @@ class Bernoulli(Distribution):
       Array(-1.3862944, dtype=float32)
     """
 
-    discrete: ClassVar[bool] = True
-    reparameterized: ClassVar[bool] = False
     shaped_as: ClassVar[str] = "probs"
 
     def __init__(self, logits: Any = None, probs: Any = None) -> None:
-        if (logits is None) == (probs is None):
-            raise TypeError("Bernoulli: give either logits or probs")
-        if probs is None:
-            (self.logits,) = real("Bernoulli", logits=logits)
-            self.probs = jax.nn.sigmoid(self.logits)
-        else:
-            (self.probs,) = real("Bernoulli", probs=probs)
-            self.logits = jnp.log(self.probs) - jnp.log1p(-self.probs)
+        given = _given("Bernoulli", logits, probs)
         self._by_probs = probs is not None
-
-    def base_from_uniform(self, u: jax.Array) -> jax.Array:
-        """The uniform numbers themselves."""
-        return u
+        self.probs = given if self._by_probs else jax.nn.sigmoid(given)
+        self.logits = _log(given) - _log(1 - given) if self._by_probs else given
 
     def transform(self, z: jax.Array) -> jax.Array:
-        """One sample from one base noise."""
+        """One sample from its base noise."""
         return (z < lax.stop_gradient(self.probs)).astype(self.dtype)
 
     def event_log_prob(self, x: jax.Array) -> jax.Array:
         """x·log θ + (1 − x)·log(1 − θ), summed; linear in x between 0 and 1."""
         x = x.astype(self.dtype)
         if self._by_probs:
-            return jnp.sum(special.xlogy(x, self.probs) + special.xlog1py(1 - x, -self.probs))
-        logits = jnp.clip(self.logits, -_FAR, _FAR)
-        return -jnp.sum(x * jax.nn.softplus(-logits) + (1 - x) * jax.nn.softplus(logits))
+            safe = jnp.where(x == 1, 0, self.probs)
+            one, zero = jnp.log(jnp.where(x == 0, 1, self.probs)), jnp.log1p(-safe)
+        else:
+            one, zero = -jax.nn.softplus(-self.logits), -jax.nn.softplus(self.logits)
+        return jnp.sum(_times(x, one) + _times(1 - x, zero))
+
+    def event_prob(self, x: jax.Array) -> jax.Array:
+        """The product of θ where x is 1 and 1 − θ where it is 0."""
+        against = 1 - self.probs if self._by_probs else jax.nn.sigmoid(-self.logits)
+        return jnp.prod(jnp.where(x > 0.5, self.probs, against))
 
 
-class OneHotCategorical(Distribution):
+class OneHotCategorical(Finite):
     """Independent choices among K, each a one-hot row; as one event of shape (..., K).
 
     Args:
       logits: φ, of shape (..., K); need not be normalized.
-      probs: π, instead of `logits`.
+      probs: π, instead of `logits`; need not be normalized.
 
     Raises:
       TypeError: unless exactly one of the two is given.
@@ -88,24 +119,20 @@ class OneHotCategorical(Distribution):
       Array(-2.7725887, dtype=float32)
     """
 
-    discrete: ClassVar[bool] = True
-    reparameterized: ClassVar[bool] = False
     shaped_as: ClassVar[str] = "logits"
     one_hot: ClassVar[bool] = True
 
     def __init__(self, logits: Any = None, probs: Any = None) -> None:
         name = type(self).__name__
-        if (logits is None) == (probs is None):
-            raise TypeError(f"{name}: give either logits or probs")
-        (given,) = real(name, given=logits if probs is None else probs)
+        given = _given(name, logits, probs)
         if given.ndim == 0:
             raise ValueError(f"{name}: the last axis holds the choices; a scalar has none")
-        self.logits = jax.nn.log_softmax(given if probs is None else jnp.log(given))
-
-    @property
-    def probs(self) -> jax.Array:
-        """π = softmax(φ)."""
-        return jnp.exp(self.logits)
+        if probs is None:
+            self.logits = jax.nn.log_softmax(given)
+            self.probs = jnp.exp(self.logits)
+        else:
+            self.probs = given / jnp.sum(given, axis=-1, keepdims=True)
+            self.logits = _log(self.probs)
 
     @property
     def choices(self) -> int:
@@ -122,21 +149,29 @@ class OneHotCategorical(Distribution):
         """One uniform number for each choice made."""
         return self.logits.shape[:-1]
 
-    def base_from_uniform(self, u: jax.Array) -> jax.Array:
-        """The uniform numbers themselves."""
-        return u
-
     def transform(self, z: jax.Array) -> jax.Array:
-        """One sample from one base noise."""
-        below = jnp.cumsum(lax.stop_gradient(self.probs), axis=-1)[..., :-1] <= z[..., None]
+        """One sample from its base noise; never a choice of probability 0."""
+        cumulative = jnp.cumsum(lax.stop_gradient(self.probs), axis=-1)
+        below = cumulative[..., :-1] <= z[..., None] * cumulative[..., -1:]
         index = jnp.sum(below, axis=-1, dtype=jnp.int32)
         return jax.nn.one_hot(index, self.choices, dtype=self.dtype) if self.one_hot else index
 
+    def _rows(self, x: jax.Array) -> jax.Array:
+        """The event as one-hot rows."""
+        if not self.one_hot:
+            return jax.nn.one_hot(x, self.choices, dtype=self.dtype)
+        return x.astype(self.dtype)
+
     def event_log_prob(self, x: jax.Array) -> jax.Array:
         """Log π of the choices, summed; linear in one-hot rows."""
-        if not self.one_hot:
-            x = jax.nn.one_hot(x, self.choices, dtype=self.dtype)
-        return jnp.sum(x.astype(self.dtype) * jnp.maximum(self.logits, -_FAR))
+        log_prob = jnp.sum(_times(self._rows(x), self.logits))
+        if self.one_hot:
+            return log_prob
+        return jnp.where(jnp.all((x >= 0) & (x < self.choices)), log_prob, -jnp.inf)
+
+    def event_prob(self, x: jax.Array) -> jax.Array:
+        """The product of π of the choices."""
+        return jnp.prod(jnp.sum(self._rows(x) * self.probs, axis=-1))
 
 
 class Categorical(OneHotCategorical):
@@ -144,7 +179,7 @@ class Categorical(OneHotCategorical):
 
     Args:
       logits: φ, of shape (..., K); need not be normalized.
-      probs: π, instead of `logits`.
+      probs: π, instead of `logits`; need not be normalized.
 
     Raises:
       TypeError: unless exactly one of the two is given.
@@ -165,6 +200,9 @@ class Poisson(Distribution):
 
     Args:
       rate: λ > 0, the mean, of any shape, which is the event's.
+
+    Raises:
+      TypeError: if `rate` is complex.
 
     Example:
       >>> import jax.numpy as jnp
@@ -187,10 +225,15 @@ class Poisson(Distribution):
         return jax.random.poisson(key, rate, rate.shape).astype(self.dtype)
 
     def transform(self, z: jax.Array) -> jax.Array:
-        """One sample from one base noise."""
+        """One sample from its base noise."""
         return z
 
     def event_log_prob(self, x: jax.Array) -> jax.Array:
         """x·log λ − λ − log x!, summed."""
         x = x.astype(self.dtype)
-        return jnp.sum(special.xlogy(x, self.rate) - self.rate - special.gammaln(x + 1))
+        positive = x > 0
+        count = jnp.where(positive, x, 1)
+        rate = jnp.where(positive, self.rate, 1)
+        l = log_ratio(rate, count)
+        body = log_density_of_log_gamma(count, l, jnp.log(rate)) - jnp.log(count)
+        return jnp.sum(jnp.where(positive, body, jnp.where(x == 0, -self.rate, -jnp.inf)))

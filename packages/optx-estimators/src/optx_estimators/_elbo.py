@@ -2,9 +2,9 @@
 
 ELBO(θ) = E log p(x, z) − log q(z; θ),  z ~ q(·; θ)
 
-The score ∇log q has the expectation zero, so its direct part in the integrand may be left out:
-sticking the landing does (pathwise), and score-like methods do it at every order by the added term
-1 − q_held(z)/q(z), whose expectation is zero for all θ.
+The score ∇log q has expectation zero, so its direct part in the integrand may be omitted. Sticking the
+landing (pathwise) does so; score-like methods do so at every order by adding 1 − q_held(z)/q(z), whose
+expectation is zero for all θ.
 
 References: Kingma, Welling, "Auto-Encoding Variational Bayes", 2014; Ranganath, Gerrish, Blei, "Black
 Box Variational Inference", 2014; Roeder, Wu, Duvenaud, "Sticking the Landing", 2017.
@@ -16,14 +16,13 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-from jax import lax
 
 from optx_core import PyTree
 from optx_estimators._controlled import Controlled
 from optx_estimators._enumerate_support import EnumerateSupport
 from optx_estimators._estimator import Estimator
 from optx_estimators._gumbel_softmax import GumbelSoftmax
+from optx_estimators._magic_box import magic_box
 from optx_estimators._method import Method
 from optx_estimators._noise import Noise, iid
 from optx_estimators._pathwise import Pathwise, pathwise
@@ -37,16 +36,17 @@ def elbo_integrand(
     method: Method,
     with_params: bool = False,
 ) -> Callable[[Any, PyTree], jax.Array]:
-    """The function under the expectation, for `value_and_grad` and the like.
+    """The integrand of the evidence lower bound, for `value_and_grad` and `estimator`.
 
     Args:
-      log_joint: from a latent sample z to log p(x, z), called `log_joint(z, params)` if `with_params`.
-      guide_fn: from the parameters to q, a distribution of one event.
-      method: the method it will be estimated with: some leave out a part whose expectation is zero.
-      with_params: whether `log_joint` takes the parameters too.
+      log_joint: a function from a latent sample z to log p(x, z), called `log_joint(z, params)` if
+        `with_params`.
+      guide_fn: a function from the parameters to q, a distribution of one event.
+      method: the method that will estimate it: some omit a part whose expectation is zero.
+      with_params: whether `log_joint` takes the parameters as its second argument.
 
     Returns:
-      `f(z, params)`; give it on with `with_params=True`.
+      `f(z, params)`; pass it on with `with_params=True`.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -74,8 +74,7 @@ def elbo_integrand(
         log_q = problem.dist(params).event_log_prob(z).astype(joint.dtype)
         if path or whole:
             return joint - log_q
-        held = problem.dist(fixed(params)).event_log_prob(lax.stop_gradient(z))
-        return joint - log_q - jnp.expm1(held.astype(joint.dtype) - log_q)
+        return joint - log_q - (magic_box(-log_q) - 1)
 
     return integrand
 
@@ -93,27 +92,27 @@ def elbo(
     state: Any = None,
     context: Any = None,
 ) -> jax.Array:
-    """The evidence lower bound, differentiable by any method. To be maximized.
+    """The evidence lower bound, differentiable by any method; maximize it.
 
     Args:
-      log_joint: from a latent sample z to log p(x, z), a scalar; called `log_joint(z, params)` if
-        `with_params`.
-      guide_fn: from the parameters to q(z), a distribution of one event.
+      log_joint: a function from a latent sample z to log p(x, z), a scalar; called
+        `log_joint(z, params)` if `with_params`.
+      guide_fn: a function from the parameters to q(z), a distribution of one event.
       params: a tree of floating-point arrays.
       key: a PRNG key.
-      num_samples: N.
-      method: how to estimate the gradient; `pathwise(stick_the_landing=True)` has no variance where
-        the guide is exact.
-      noise: where the randomness comes from.
-      with_params: whether `log_joint` takes the parameters too.
-      state: the state of a method that learns; its first one by default.
-      context: passed on to a learned baseline.
+      num_samples: N, the number of samples.
+      method: the gradient estimator; `pathwise(stick_the_landing=True)` has no variance where the
+        guide is exact.
+      noise: the source of randomness.
+      with_params: whether `log_joint` takes the parameters as its second argument.
+      state: the state of a method that learns; by default, its initial state.
+      context: the argument of a learned baseline.
 
     Returns:
       A scalar.
 
     Raises:
-      EstimatorError: one of its kinds, where the method does not hold.
+      EstimatorError: if the method does not hold for the guide or the noise.
 
     Example:
       >>> import jax, jax.numpy as jnp

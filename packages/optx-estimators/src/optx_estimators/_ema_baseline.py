@@ -1,8 +1,8 @@
-"""A baseline that remembers: the average of the values so far.
+"""A baseline from the moving average of past values.
 
 m ← decay·m + (1 − decay)·mean_i f(x_i),   b = m / (1 − decayᵗ)
 
-The baseline is read before the present samples enter it, so that it does not depend on them.
+The baseline is read before it is updated, so that it does not depend on the current samples.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class EmaBaselineState(NamedTuple):
     """State of `ema_baseline`.
 
     Attributes:
-      count: int32 scalar, the number of updates so far.
+      count: the number of updates so far, an int32 scalar.
       mean: the debiased average, a scalar; 0 before the first update.
     """
 
@@ -31,7 +31,7 @@ class EmaBaselineState(NamedTuple):
 
 
 def ema_step(mean: jax.Array, new: jax.Array, count: jax.Array, decay: float) -> jax.Array:
-    """The debiased average after `count` updates, from the one before the last of them."""
+    """One step of the debiased average; `count` includes it."""
     t = count.astype(mean.dtype)
     weight = (1 - decay) / (1 - decay**t)
     return mean + weight * (new.astype(mean.dtype) - mean)
@@ -41,7 +41,7 @@ def ema_step(mean: jax.Array, new: jax.Array, count: jax.Array, decay: float) ->
 def ema_baseline(decay: float = 0.99) -> Baseline:
     """The exponential moving average of the function's mean over past steps, debiased.
 
-    Needs a state: use it with `value_and_grad`. It holds over every noise.
+    It has a state: use it with `value_and_grad`. Every noise is accepted.
 
     Args:
       decay: the weight of the past, in [0, 1).
@@ -50,7 +50,7 @@ def ema_baseline(decay: float = 0.99) -> Baseline:
       A `Baseline`.
 
     Raises:
-      ValueError: if `decay` is out of its range.
+      ValueError: if `decay` is out of range.
 
     Example:
       >>> import jax.numpy as jnp

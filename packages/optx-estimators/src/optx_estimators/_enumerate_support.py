@@ -1,4 +1,4 @@
-"""The exact expectation over a finite support, as a sum.
+"""The exact expectation over a finite support.
 
 E f = Σ_x p(x; θ)·f(x),   differentiable at every order
 """
@@ -16,7 +16,7 @@ from jax import lax
 
 from optx_core import PyTree
 from optx_core.build import recorded
-from optx_estimators._discrete import Bernoulli, Categorical, OneHotCategorical
+from optx_estimators._discrete import Bernoulli, Categorical, Finite, OneHotCategorical
 from optx_estimators._distribution import Distribution
 from optx_estimators._errors import EstimatorError
 from optx_estimators._method import Aux, Method, need
@@ -36,7 +36,7 @@ class EnumerateSupport(Method):
         sites = math.prod(dist.base_shape)
         if k**sites > self.max_points:
             raise EstimatorError(
-                f"enumerate_support: {k}^{sites} points are more than max_points={self.max_points}; "
+                f"enumerate_support: {k}^{sites} points exceed max_points={self.max_points}; "
                 "use score_function(leave_one_out()), disarm() or measure_valued()"
             )
         return k, sites
@@ -52,6 +52,7 @@ class EnumerateSupport(Method):
         del z, state, context
         dist = problem.dist(params)
         k, sites = self._choices(dist)
+        assert isinstance(dist, Finite)  # noqa: S101 (for the type checker)
         index = np.array(list(itertools.product(range(k), repeat=sites)), np.int32)
         index = index.reshape(-1, *dist.base_shape)
         if isinstance(dist, Bernoulli):
@@ -60,9 +61,22 @@ class EnumerateSupport(Method):
             xs = jnp.asarray(index)
         else:
             xs = jax.nn.one_hot(jnp.asarray(index), k, dtype=dist.dtype)
-        values = problem.values(xs, params)
-        probs = jnp.exp(jax.vmap(dist.event_log_prob)(xs)).astype(values.dtype)
-        total = jnp.sum(jnp.where(lax.stop_gradient(probs) > 0, probs * values, 0 * probs))
+        probs = jax.vmap(dist.event_prob)(xs)
+
+        def term(x: Any, p: jax.Array) -> jax.Array:
+            # f is not differentiated at impossible outcomes, where log q of an ELBO is infinite.
+            possible = lax.stop_gradient(p) > 0
+
+            def where_possible(live: Any) -> Any:
+                return jax.tree_util.tree_map(
+                    lambda a: jnp.where(possible, a, lax.stop_gradient(a)), live
+                )
+
+            value = where_possible(problem.value(x, where_possible(params)))
+            value = jnp.where(possible | jnp.isfinite(value), value, 0)
+            return p.astype(value.dtype) * value
+
+        total = jnp.sum(jax.vmap(term)(xs, probs))
         return total, Aux(lax.stop_gradient(total)[None])
 
     def evaluations(self, dist: Distribution, n: int) -> int:
@@ -73,15 +87,17 @@ class EnumerateSupport(Method):
 
 @recorded
 def enumerate_support(max_points: int = 2**16) -> EnumerateSupport:
-    """The exact expectation, by summing over all values of Bernoulli or Categorical variables.
+    """The exact expectation, summed over all values of Bernoulli or Categorical variables.
 
-    The number of samples plays no part.
+    The number of samples and the noise are ignored. Outcomes of probability zero count with the exact
+    derivative of their probability.
 
     Args:
-      max_points: the most points to sum over; more are refused.
+      max_points: the largest number of points to sum over.
 
     Returns:
-      A method without variance, right at every order.
+      A method without variance, exact at every order. It raises an `EstimatorError` beyond
+      `max_points`.
 
     Example:
       >>> import jax, jax.numpy as jnp

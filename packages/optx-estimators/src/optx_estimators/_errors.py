@@ -1,14 +1,14 @@
-"""What this package refuses, each by its own name.
+"""The errors of this package.
 
-An estimator used where it does not hold gives a number all the same: zero, or a wrong one. Every
-such case that can be seen is one of these errors instead.
+An estimator that does not hold for a problem would return zero or another wrong number. Every such case
+that can be detected raises one of these errors.
 """
 
 from __future__ import annotations
 
 
 class EstimatorError(ValueError):
-    """The base of all refusals of this package."""
+    """The base class of the errors of this package."""
 
 
 class BatchShapeError(EstimatorError):
@@ -16,7 +16,7 @@ class BatchShapeError(EstimatorError):
 
 
 class CoupledRowsError(EstimatorError):
-    """Rows that share samples were asked for as if they were independent."""
+    """Independent rows were requested of a method or noise whose rows depend on one another."""
 
 
 class NoDerivativeError(EstimatorError):
@@ -24,12 +24,12 @@ class NoDerivativeError(EstimatorError):
 
 
 class NotReparameterizedError(EstimatorError):
-    """A pathwise derivative through a sampler whose samples do not move with the parameters."""
+    """A pathwise derivative was taken through samples that do not move with the parameters."""
 
 
 class SecondDerivativeError(EstimatorError):
-    """A derivative of second or higher order of an estimator that is right to the first only."""
+    """A higher derivative was taken of an estimator that holds to first order only."""
 
 
 class UnsupportedDistributionError(EstimatorError):
-    """The method does not know this distribution."""
+    """The method does not support this distribution."""

@@ -2,8 +2,8 @@
 
 estimator.draw(params, key, n) → noise;   estimator.estimate(params, noise) → a differentiable scalar
 
-The same noise at other parameters gives common random numbers; quadrature nodes in its place give
-expectations and variances without randomness.
+The same noise at other parameters gives common random numbers; quadrature nodes instead of noise give
+exact expectations and variances.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ from optx_estimators._score import score_function
 
 
 class Estimator(Recorded):
-    """What `estimator` returns.
+    """An estimator of E f(x) and its gradient; see `estimator`.
 
     Attributes:
-      method: the method.
-      noise: the noise that `draw` uses.
+      method: the gradient estimator.
+      noise: the source of randomness of `draw`.
     """
 
     def __init__(self, problem: Problem, method: Method, noise: Noise) -> None:
         if not isinstance(method, Method):
             raise TypeError(
-                f"{problem.where}: method must be made by score_function(), pathwise() and the like, "
+                f"{problem.where}: method must be a method such as score_function() or pathwise(), "
                 f"not {method!r}"
             )
         if not isinstance(noise, Noise):
             raise TypeError(
-                f"{problem.where}: noise must be iid(), antithetic() and the like, not {noise!r}"
+                f"{problem.where}: noise must be a noise such as iid() or antithetic(), not {noise!r}"
             )
         self.problem, self.method, self.noise = problem, method, noise
 
     @property
     def unit(self) -> int:
-        """How many rows of noise make one independent estimate.
+        """The number of rows of noise in one independent estimate.
 
         Raises:
           CoupledRowsError: if all rows depend on one another.
@@ -53,40 +53,42 @@ class Estimator(Recorded):
         if self.method.unit is None:
             raise CoupledRowsError(
                 f"{self.method!r} compares all samples with one another: its rows are not independent "
-                "and their variance would mislead. Use leave_one_out(group=2) and the like, or "
-                "gradient_stats, which repeats the whole estimate"
+                "and their variance is not that of the estimate. Use groups, as in "
+                "leave_one_out(group=2), or gradient_stats, which repeats the whole estimate"
             )
         if self.noise.unit is None:
             raise CoupledRowsError(
-                f"all rows of {self.noise!r} depend on one another: their variance would mislead. "
-                "Use iid(), or gradient_stats, which repeats the whole estimate"
+                f"all rows of {self.noise!r} depend on one another: their variance is not that of the "
+                "estimate. Use iid(), or gradient_stats, which repeats the whole estimate"
             )
         return math.lcm(self.method.unit, self.noise.unit)
 
     def init(self, params: PyTree) -> Any:
-        """The method's first state."""
+        """The initial state of the method."""
         return self.method.init(params)
 
     def draw(self, params: PyTree, key: jax.Array, num_samples: int) -> Any:
-        """Noise for an estimate: a tree whose leaves have a leading axis of num_samples."""
+        """Draws noise for an estimate: a tree whose leaves have a leading axis of num_samples."""
         self.method.check(self.noise, num_samples)
-        return self.method.draw(self.problem.dist(params), key, num_samples, self.noise)
+        return self.method.draw(self.problem.at_rest(params), key, num_samples, self.noise)
 
     def estimate(
         self, params: PyTree, noise: Any, state: Any = None, *, context: Any = None
     ) -> jax.Array:
-        """E f, a scalar that differentiates to the method's gradient."""
+        """An estimate of E f, a scalar whose derivative is the gradient estimate of the method."""
         state = self.init(params) if state is None else state
         return self.method.surrogate(self.problem, params, noise, state, context)[0]
 
     def gradients(
         self, params: PyTree, noise: Any, state: Any = None, *, context: Any = None
     ) -> PyTree:
-        """One gradient for each independent unit of rows: a leading axis of rows / unit."""
+        """One gradient for each independent unit of rows, on a leading axis of rows / unit."""
         unit = self.unit
         rows = jax.tree_util.tree_leaves(noise)[0].shape[0]
         if rows % unit:
-            raise EstimatorError(f"{rows} rows of noise do not divide into units of {unit}")
+            raise EstimatorError(
+                f"the number of rows of noise, {rows}, must be a multiple of {unit}"
+            )
         units = jax.tree_util.tree_map(lambda z: z.reshape(rows // unit, unit, *z.shape[1:]), noise)
         gradient = jax.grad(lambda p, z: self.estimate(p, z, state, context=context))
         return jax.vmap(gradient, in_axes=(None, 0))(params, units)
@@ -103,7 +105,7 @@ class Estimator(Recorded):
         return (value, grads), method.update(problem, params, noise, state, context, aux)
 
     def evaluations(self, params: PyTree, num_samples: int) -> int:
-        """How many times f is evaluated for num_samples rows."""
+        """The number of evaluations of f for num_samples rows."""
         return self.method.evaluations(self.problem.dist(params), num_samples)
 
 
@@ -116,27 +118,27 @@ def estimator(
     noise: Noise = iid(),  # noqa: B008
     with_params: bool = False,
 ) -> Estimator:
-    """Puts a problem and a method together, with the noise in the open.
+    """Combines a problem and a method, with the noise as an explicit argument.
 
     Args:
-      f: from one sample to a real scalar; called `f(x, params)` if `with_params`.
-      dist_fn: from the parameters to a distribution: one of this package's, of distrax, TFP or
-        NumPyro, or any object with `sample` and `log_prob`, of one event.
-      method: how to estimate the gradient.
-      noise: what `draw` draws from.
-      with_params: whether f takes the parameters too.
+      f: a function from one sample to a real scalar; called `f(x, params)` if `with_params`.
+      dist_fn: a function from the parameters to a distribution of one event: of this package, distrax,
+        TFP or NumPyro, or any object with `sample` and `log_prob`.
+      method: the gradient estimator.
+      noise: the source of randomness of `draw`.
+      with_params: whether f takes the parameters as its second argument.
 
     Returns:
-      An `Estimator`, with `draw`, `estimate`, `gradients` and `value_and_grad`.
+      An `Estimator` with `draw`, `estimate`, `gradients` and `value_and_grad`.
 
     Raises:
-      TypeError: if `method` or `noise` is none.
+      TypeError: if `method` is not a method or `noise` is not a noise.
 
     Example:
       >>> import jax, jax.numpy as jnp
       >>> from optx_estimators import Normal, estimator, pathwise
       >>> e = estimator(lambda x: x**2, lambda mean: Normal(mean, 1.0), method=pathwise())
-      >>> noise = jnp.array([-1.0, 1.0])   # both halves of a coin
+      >>> noise = jnp.array([-1.0, 1.0])   # two points instead of random numbers
       >>> jax.value_and_grad(e.estimate)(3.0, noise)
       (Array(10., dtype=float32), Array(6., dtype=float32, weak_type=True))
     """
@@ -151,10 +153,10 @@ def make(
     noise: Noise,
     with_params: bool,
 ) -> Estimator:
-    """An estimator that speaks of `where` in its errors."""
+    """An estimator that names `where` in its errors."""
     if getattr(method, "stick_the_landing", False):
         raise EstimatorError(
-            f"{where}: stick_the_landing leaves the guide's score out of an ELBO; it has no meaning "
-            "for another function. Use elbo(..., method=pathwise(stick_the_landing=True))"
+            f"{where}: stick_the_landing omits the score of the guide of an ELBO and applies to no "
+            "other function. Use elbo(..., method=pathwise(stick_the_landing=True))"
         )
     return Estimator(Problem(f, dist_fn, with_params, where), method, noise)

@@ -1,4 +1,4 @@
-"""Evolution strategies: the gradient of a Gaussian smoothing from values alone.
+"""Evolution strategies: gradients of a Gaussian smoothing from function values only.
 
 x = μ + σε, ε ~ N(0, I);  mirrored: x̃ = μ − σε
 
@@ -32,7 +32,7 @@ from optx_estimators._baseline import Baseline
 from optx_estimators._distribution import Distribution
 from optx_estimators._errors import EstimatorError
 from optx_estimators._location_scale import Normal
-from optx_estimators._method import Aux, Method, draw_base, need
+from optx_estimators._method import Aux, Method, by_row, draw_base, need
 from optx_estimators._noise import Noise
 from optx_estimators._problem import Problem, fixed
 
@@ -69,8 +69,8 @@ class Evolution(Method):
         directions = jnp.asarray(self.guide(fixed(params)), z.dtype)
         if directions.shape[1:] != shape or not 1 <= directions.shape[0] <= D:
             raise EstimatorError(
-                f"evolution: guide returned shape {directions.shape}; it must be (k, *{shape}) with k "
-                f"between 1 and {D}"
+                f"evolution: guide must return shape (k, *{shape}) with k between 1 and {D}, not "
+                f"{directions.shape}"
             )
         k = directions.shape[0]
         U, _ = jnp.linalg.qr(directions.reshape(k, D).T)
@@ -87,12 +87,10 @@ class Evolution(Method):
         assert isinstance(dist, Normal)  # noqa: S101 (for the type checker)
         if self.guide is not None:
             z = lax.stop_gradient(self._guided(params, z))
-        at_rest = problem.dist(fixed(params))
+        at_rest = problem.at_rest(params)
+        assert isinstance(at_rest, Normal)  # noqa: S101 (for the type checker)
         values = problem.values(fixed(jax.vmap(at_rest.transform)(z)), params)
-        spread = lax.broadcast(at_rest.scale, (z.shape[0],))  # type: ignore[attr-defined]
-
-        def rows(f: jax.Array) -> jax.Array:
-            return jnp.broadcast_to(f.reshape(-1, *(1,) * (z.ndim - 1)).astype(z.dtype), z.shape)
+        spread = lax.broadcast(at_rest.scale, (z.shape[0],))
 
         difference: jax.Array | None = None
         if self.antithetic:
@@ -102,12 +100,13 @@ class Evolution(Method):
         aux = Aux(lax.stop_gradient(values))
         b = lax.stop_gradient(self._baseline_of(problem, params, at_rest, aux, state, context))
         above = aux.values - b
-        g_loc = rows(above if difference is None else difference) * z / spread
-        g_scale = rows(above) * (jnp.square(z) - 1) / spread
+        g_loc = by_row(above if difference is None else difference, z) * z / spread
+        g_scale = by_row(above, z) * (jnp.square(z) - 1) / spread
         value, scale = jnp.mean(values), dist.scale
         if self.guide is not None:
             scale = undifferentiable(
-                "evolution(guide=...) has no derivative with respect to the scale", scale
+                "evolution(guide=...) has no derivative with respect to the scale; use guide=None",
+                scale,
             )
             g_scale = jnp.zeros_like(g_scale)
         g = (jnp.mean(g_loc, axis=0), jnp.mean(g_scale, axis=0))
@@ -117,7 +116,8 @@ class Evolution(Method):
         self, problem: Problem, params: PyTree, dist: Any, aux: Aux, state: Any, context: Any
     ) -> jax.Array:
         if isinstance(self.baseline, Baseline):
-            return jnp.asarray(self.baseline.value(fixed(state), aux, context), aux.values.dtype)
+            b = self.baseline.value(fixed(state), aux, fixed(context))
+            return jnp.asarray(b, aux.values.dtype)
         if self.baseline == "center":
             return problem.value(lax.stop_gradient(dist.loc), fixed(params)).astype(
                 aux.values.dtype
@@ -143,21 +143,23 @@ def evolution(
     guide: Callable[[PyTree], Any] | None = None,
     mix: float = 0.5,
 ) -> Evolution:
-    """Evolution strategies, for `Normal`: gradients from values of the function alone.
+    """Evolution strategies, for `Normal`: gradients from function values only.
 
     Args:
-      antithetic: whether each row of noise is used on both sides, two evaluations. Better than one
-        side with a baseline only where σ²·(D + 2)(D + 4) exceeds about 4|∇f|²-like terms.
+      antithetic: whether each row of noise is used with both signs, in two evaluations. This beats
+        one evaluation with a baseline only if the noise is large: for f = |x|² at x, if
+        σ²·(D + 2)(D + 4) > 4|x|² + 4x_i².
       baseline: "center", the function at the mean; a `Baseline` with one value per sample; or None.
-      guide: from the parameters to k directions, an array of shape (k, *event_shape), that are
-        searched more. The estimate is then biased towards them, and the scale has no gradient.
-      mix: a in [0, 1], the share of undirected search, with `guide`.
+      guide: a function from the parameters to k preferred directions, an array of shape
+        (k, *event_shape). The estimate is then biased towards them, and the scale has no gradient.
+      mix: a in [0, 1], the share of isotropic search, with `guide`.
 
     Returns:
-      A method, to first order; unbiased without `guide`.
+      A method that refuses second derivatives; unbiased without `guide`.
 
     Raises:
-      ValueError: if `mix` is out of its range, or `baseline` is another string.
+      ValueError: if `mix` is out of range.
+      EstimatorError: if `baseline` is not one of these, or has a value for each parameter.
 
     Example:
       >>> from optx_estimators import evolution
@@ -166,7 +168,9 @@ def evolution(
     """
     check_number("evolution", low=0, high=1, mix=mix)
     if isinstance(baseline, Baseline) and baseline.per_parameter:
-        raise EstimatorError("evolution takes a baseline with one value per sample")
+        raise EstimatorError(
+            "evolution needs a baseline with one value per sample, such as leave_one_out()"
+        )
     if baseline is not None and baseline != "center" and not isinstance(baseline, Baseline):
         raise EstimatorError(
             f'evolution: baseline must be "center", a Baseline or None, not {baseline!r}'

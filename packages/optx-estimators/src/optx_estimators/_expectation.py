@@ -1,4 +1,4 @@
-"""Expectations that differentiate, and their gradients ready for an optimizer.
+"""Differentiable expectations, and their gradients for an optimizer.
 
 L(θ) = E f(x),  x ~ dist_fn(θ)
 """
@@ -31,29 +31,30 @@ def expectation(
     state: Any = None,
     context: Any = None,
 ) -> jax.Array:
-    """An estimate of E f(x), x ~ dist_fn(params), that differentiates to the method's gradient.
+    """Estimates E f(x), x ~ dist_fn(params); its derivative is the gradient estimate of the method.
 
-    f may depend on the parameters, by closing over them or with `with_params`: that part of the
-    derivative is taken too.
+    If f depends on the parameters, through a closure or with `with_params`, that part of the derivative
+    is included.
 
     Args:
-      f: from one sample to a real scalar; called `f(x, params)` if `with_params`.
-      dist_fn: from the parameters to a distribution of one event.
+      f: a function from one sample to a real scalar; called `f(x, params)` if `with_params`.
+      dist_fn: a function from the parameters to a distribution of one event.
       params: θ, a tree of floating-point arrays.
       key: a PRNG key.
-      num_samples: N.
-      method: how to estimate the gradient.
-      noise: where the randomness comes from.
-      with_params: whether f takes the parameters too.
-      state: the state of a method that learns (see `value_and_grad`); its first one by default.
-      context: passed on to a learned baseline.
+      num_samples: N, the number of samples.
+      method: the gradient estimator.
+      noise: the source of randomness.
+      with_params: whether f takes the parameters as its second argument.
+      state: the state of a method that learns (see `value_and_grad`); by default, its initial
+        state.
+      context: the argument of a learned baseline.
 
     Returns:
       A scalar.
 
     Raises:
-      EstimatorError: one of its kinds, where the method does not hold for the distribution, the
-        noise, or the order of the derivative.
+      EstimatorError: if the method does not hold for the distribution, the noise, or the order of the
+        derivative.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -83,28 +84,28 @@ def per_sample_grads(
     state: Any = None,
     context: Any = None,
 ) -> PyTree:
-    """Gradients by sample, whose rows are independent: their mean estimates, their variance tells.
+    """Per-sample gradients in independent rows, whose variance is that of the estimate.
 
-    Where a method or a noise ties samples together (antithetic pairs, groups of
-    `leave_one_out(group)`), each row is one such unit, and there are fewer rows than samples.
+    If samples depend on one another (antithetic pairs, groups of `leave_one_out(group)`), each row is one
+    such unit, and there are fewer rows than samples.
 
     Args:
-      f: from one sample to a real scalar; called `f(x, params)` if `with_params`.
-      dist_fn: from the parameters to a distribution of one event.
+      f: a function from one sample to a real scalar; called `f(x, params)` if `with_params`.
+      dist_fn: a function from the parameters to a distribution of one event.
       params: θ, a tree of floating-point arrays.
       key: a PRNG key.
-      num_samples: N.
-      method: how to estimate the gradient.
-      noise: where the randomness comes from.
-      with_params: whether f takes the parameters too.
-      state: the state of a method that learns; its first one by default.
-      context: passed on to a learned baseline.
+      num_samples: N, the number of samples.
+      method: the gradient estimator.
+      noise: the source of randomness.
+      with_params: whether f takes the parameters as its second argument.
+      state: the state of a method that learns; by default, its initial state.
+      context: the argument of a learned baseline.
 
     Returns:
       A tree like the parameters whose leaves have a leading axis of num_samples / unit rows.
 
     Raises:
-      CoupledRowsError: if all samples depend on one another, so that there are no such rows.
+      CoupledRowsError: if all samples depend on one another, so that no row is independent.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -115,20 +116,20 @@ def per_sample_grads(
       (5, 3)
     """
     e = make("per_sample_grads", f, dist_fn, method, noise, with_params)
-    _ = e.unit  # rows that are coupled are refused before anything is drawn
+    _ = e.unit  # refuses coupled rows before drawing noise
     z = e.draw(params, key, num_samples)
     return e.gradients(params, z, state, context=context)
 
 
 class ValueAndGrad(Recorded):
-    """What `value_and_grad` returns: `fn(params, key, state) -> ((value, grads), state)`."""
+    """A function `fn(params, key, state) -> ((value, grads), state)`; see `value_and_grad`."""
 
     def __init__(self, e: Estimator, num_samples: int) -> None:
         e.method.check(e.noise, num_samples)
         self.estimator, self.num_samples = e, num_samples
 
     def init(self, params: PyTree) -> Any:
-        """The first state; () for methods that learn nothing."""
+        """The initial state; () for methods without a state."""
         return self.estimator.init(params)
 
     def __call__(
@@ -149,19 +150,19 @@ def value_and_grad(
     noise: Noise = iid(),  # noqa: B008
     with_params: bool = False,
 ) -> ValueAndGrad:
-    """A function that gives E f(x) and its gradient, for a training loop.
+    """Returns a function that estimates E f(x) and its gradient, for a training loop.
 
     Args:
-      f: from one sample to a real scalar; called `f(x, params)` if `with_params`.
-      dist_fn: from the parameters to a distribution of one event.
-      method: how to estimate the gradient.
-      num_samples: N.
-      noise: where the randomness comes from.
-      with_params: whether f takes the parameters too.
+      f: a function from one sample to a real scalar; called `f(x, params)` if `with_params`.
+      dist_fn: a function from the parameters to a distribution of one event.
+      method: the gradient estimator.
+      num_samples: N, the number of samples.
+      noise: the source of randomness.
+      with_params: whether f takes the parameters as its second argument.
 
     Returns:
-      `fn(params, key, state, *, context=None) -> ((value, grads), state)`, with `fn.init(params)`
-      for the first state (which `state=None` means too). It can be printed, compared and hashed.
+      `fn(params, key, state, *, context=None) -> ((value, grads), state)`. `fn.init(params)` returns the
+      initial state, which `state=None` stands for. It can be printed, compared and hashed.
 
     Example:
       >>> import jax, jax.numpy as jnp

@@ -1,9 +1,9 @@
-"""The coefficient of a control variate, fitted.
+"""The fitted coefficient of a control variate.
 
 c = cov(g, h)/var(h),  shrunk by max(0, 1 − (1 − r²)/(r²·(n − 3))),  r the correlation over n rows
 
-Unshrunk, it takes off the most variance there is on the rows it was fitted on. The shrinkage takes
-back what correlation there is by chance, so that a useless control variate is left out.
+Without shrinkage, the coefficient minimizes the variance of the rows of the fit. The shrinkage removes the
+correlation expected by chance, so that a useless control variate gets the coefficient 0.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 
 def fit_coefficient(rows: jax.Array, controls: jax.Array) -> jax.Array:
-    """The coefficient of each entry, from rows on the leading axis.
+    """Fits the coefficient of each entry, from rows on the leading axis.
 
     Args:
       rows: g, of shape (n, ...).

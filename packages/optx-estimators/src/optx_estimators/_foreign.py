@@ -1,8 +1,8 @@
-"""Distributions of distrax, TFP and NumPyro, read as ours.
+"""Conversion of distributions of distrax, TFP and NumPyro.
 
-A family that is known here is rebuilt from its parameters, so that all methods and all noises work
-on it; anything else stays opaque: its `sample` and `log_prob` are all that is used. None of the
-three libraries is imported; a class is known by its name and the library it comes from.
+A known family is rebuilt from its parameters, so that all methods and all noises work on it. Any other
+distribution stays opaque: only its `sample` and `log_prob` are used. None of the three libraries is
+imported; a class is recognized by its name and its library.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LIBRARIES = ("distrax", "tensorflow_probability", "numpyro")
 
 
 def _first(dist: Any, *names: str) -> Any:
-    """The first of the attributes that is there and not None; methods are called."""
+    """The first attribute that exists and is not None; methods are called."""
     for name in names:
         value = getattr(dist, name, None)
         if value is not None:
@@ -31,7 +31,13 @@ def _loc_scale(make: Callable[..., Distribution]) -> Callable[[Any], Distributio
 
 
 def _logits(make: Callable[..., Distribution]) -> Callable[[Any], Distribution]:
-    return lambda d: make(logits=_first(d, "logits_parameter", "logits"))
+    def read(d: Any) -> Distribution:
+        # The logits that a library computes from a probability of 0 have no finite derivative.
+        if getattr(d, "_logits", None) is None and getattr(d, "_probs", None) is not None:
+            return make(probs=d._probs)
+        return make(logits=_first(d, "logits_parameter", "logits"))
+
+    return read
 
 
 def _diagonal(d: Any) -> Distribution:
@@ -76,23 +82,27 @@ def _known(dist: Any) -> Distribution | None:
     make = _FAMILIES.get(name)
     try:
         return make(dist) if make else None
-    except (AttributeError, ValueError, TypeError):  # a version we do not know, or broadcasting
+    except (
+        AttributeError,
+        ValueError,
+        TypeError,
+    ):  # an unknown version, or parameters that need broadcasting
         return None
 
 
 def as_event(dist: Any, where: str) -> Distribution:
-    """One of our distributions that stands for the given one.
+    """Converts a distribution to a `Distribution`.
 
     Args:
-      dist: one of ours, or any object with `sample` and `log_prob`.
-      where: the function to name in errors.
+      dist: a `Distribution`, or any object with `sample` and `log_prob`.
+      where: the name of the calling function, for errors.
 
     Returns:
       A `Distribution`.
 
     Raises:
-      TypeError: if it is no distribution.
-      BatchShapeError: if it is a batch of distributions.
+      TypeError: if `dist` has no `sample` or no `log_prob`.
+      BatchShapeError: if `dist` is a batch of distributions.
     """
     check_one_event(dist, where)
     if isinstance(dist, Distribution):
@@ -101,5 +111,5 @@ def as_event(dist: Any, where: str) -> Distribution:
     if known is not None and hasattr(dist, "event_shape"):
         shape = dist.event_shape
         if tuple(shape() if callable(shape) else shape) != known.event_shape:
-            known = None  # parameters that were broadcast on the way
+            known = None  # its parameters were broadcast
     return known if known is not None else Opaque(dist)

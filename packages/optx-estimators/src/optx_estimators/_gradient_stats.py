@@ -1,4 +1,4 @@
-"""How good an estimate is: its mean, variance, signal-to-noise ratio, and what it costs.
+"""Statistics of a gradient estimate: mean, variance, signal-to-noise ratio and cost.
 
 Over R independent repetitions g_1, …, g_R of the whole estimate: mean ḡ, variance s² of one estimate,
 SNR = √(Σḡ² / Σs²).
@@ -22,16 +22,16 @@ from optx_estimators._noise import Noise, iid
 
 
 class GradientStats(NamedTuple):
-    """What `gradient_stats` finds.
+    """Result of `gradient_stats`.
 
     Attributes:
       value: the mean of the estimates of E f, a scalar.
       mean: the mean gradient, a tree like the parameters.
-      variance: the variance of one estimate from num_samples samples, likewise.
-      total_variance: the sum of its entries, a scalar.
-      snr: √(Σmean²/Σvariance), a scalar; inf without variance.
+      variance: the variance of one estimate from num_samples samples, a tree like the parameters.
+      total_variance: the sum of all entries of `variance`, a scalar.
+      snr: √(Σmean²/Σvariance), a scalar; infinite if the variance is 0.
       evaluations: evaluations of the function in one estimate (its derivatives not counted).
-      seconds: median time of one compiled estimate.
+      seconds: the median wall-clock time of one compiled estimate, in seconds.
     """
 
     value: jax.Array
@@ -57,23 +57,26 @@ def gradient_stats(
     state: Any = None,
     context: Any = None,
 ) -> GradientStats:
-    """Repeats an estimate and tells how it varies: honest for coupled samples and every noise.
+    """Measures the variance of an estimate by repetition; valid for coupled samples and every noise.
 
     Args:
-      f: from one sample to a real scalar; called `f(x, params)` if `with_params`.
-      dist_fn: from the parameters to a distribution of one event.
+      f: a function from one sample to a real scalar; called `f(x, params)` if `with_params`.
+      dist_fn: a function from the parameters to a distribution of one event.
       params: a tree of floating-point arrays.
       key: a PRNG key.
-      num_samples: N, of each estimate.
-      method: how the gradient is estimated.
-      noise: where the randomness comes from.
-      repeats: R, at least 2.
-      with_params: whether f takes the parameters too.
-      state: the state of a method that learns; its first one by default.
-      context: passed on to a learned baseline.
+      num_samples: N, the number of samples of each estimate.
+      method: the gradient estimator.
+      noise: the source of randomness.
+      repeats: R, the number of repetitions, at least 2.
+      with_params: whether f takes the parameters as its second argument.
+      state: the state of a method that learns; by default, its initial state.
+      context: the argument of a learned baseline.
 
     Returns:
-      `GradientStats`.
+      A `GradientStats`.
+
+    Raises:
+      EstimatorError: if `repeats` is less than 2, or the method does not hold.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -96,9 +99,9 @@ def stats_of(
     state: Any,
     context: Any,
 ) -> GradientStats:
-    """The same of an estimator that is made already."""
+    """The `gradient_stats` of an estimator."""
     if repeats < 2:
-        raise EstimatorError(f"repeats must be at least 2, not {repeats}")
+        raise EstimatorError(f"{e.problem.where}: repeats must be at least 2, not {repeats}")
     state = e.init(params) if state is None else state
 
     @jax.jit
@@ -124,7 +127,7 @@ def stats_of(
 def _moments(
     values: jax.Array, grads: PyTree
 ) -> tuple[jax.Array, PyTree, PyTree, jax.Array, jax.Array]:
-    """The first five entries of `GradientStats`, from all repetitions."""
+    """The first five fields of `GradientStats`, from all repetitions."""
     tree_map, leaves = jax.tree_util.tree_map, jax.tree_util.tree_leaves
     mean = tree_map(lambda g: jnp.mean(g, axis=0), grads)
     variance = tree_map(lambda g: jnp.var(g, axis=0, ddof=1), grads)

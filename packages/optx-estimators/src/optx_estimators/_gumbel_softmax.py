@@ -1,6 +1,6 @@
 """The Gumbel-softmax estimator: the pathwise gradient of relaxed samples. Biased.
 
-∇E f(x) ≈ ∇E f(soften(s; λ));   hard: f at the discrete sample, its gradient carried to the soft one
+∇E f(x) ≈ ∇E f(soften(s; λ));   hard: f at the discrete sample, its gradient applied to the soft one
 
 References: Jang, Gu, Poole, "Categorical Reparameterization with Gumbel-Softmax", 2017; Maddison,
 Mnih, Teh, "The Concrete Distribution", 2017.
@@ -52,12 +52,12 @@ class GumbelSoftmax(Method):
 
 @recorded
 def gumbel_softmax(temperature: Any = 0.5, hard: bool = False) -> GumbelSoftmax:
-    """Relaxes Bernoulli and one-hot samples and differentiates through them. Biased.
+    """Relaxes Bernoulli and one-hot samples and differentiates through them; biased.
 
     Args:
-      temperature: λ > 0: small, and the variance grows as the bias falls.
-      hard: whether the function sees discrete samples (and only the gradient is relaxed); to first
-        order then.
+      temperature: λ > 0. Smaller values have less bias and more variance.
+      hard: whether the function gets discrete samples and only the gradient is relaxed; second
+        derivatives are then refused.
 
     Returns:
       A method, for `Bernoulli` and `OneHotCategorical`.

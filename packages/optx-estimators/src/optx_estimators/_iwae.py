@@ -5,8 +5,8 @@ L = E log (1/K) Σ_k w_k,   w_k = p(x, z_k)/q(z_k; θ),  z_k ~ q;   w̃ = w/Σw
 pathwise: ∇ through z and q
 dregs:    Σ_k w̃_k²·∂log w_k/∂z·∂z/∂θ for the guide, Σ_k w̃_k·∇log p for the model
 score:    L·Σ_k ∇log q(z_k) + Σ_k w̃_k·∇log w_k
-vimco:    Σ_k (L − L_{−k})·∇log q(z_k) + Σ_k w̃_k·∇log w_k, in L_{−k} w_k replaced by the geometric mean of
-          the others
+vimco:    Σ_k (L − L_{−k})·∇log q(z_k) + Σ_k w̃_k·∇log w_k, with w_k replaced in L_{−k} by the geometric mean
+          of the others
 
 References: Burda, Grosse, Salakhutdinov, "Importance Weighted Autoencoders", 2016; Tucker, Lawson,
 Gu, Maddison, "Doubly Reparameterized Gradient Estimators for Monte Carlo Objectives", 2019,
@@ -45,18 +45,21 @@ def iwae_from_noise(
     gradient: Gradient = "dregs",
     with_params: bool = False,
 ) -> jax.Array:
-    """The bound from given noise: a tree whose leaves have a leading axis of K particles.
+    """The importance-weighted bound from given noise.
 
     Args:
-      log_joint: as for `iwae`.
-      guide_fn: as for `iwae`.
-      params: as for `iwae`.
-      noise: base noise of the guide, K rows of it.
-      gradient: as for `iwae`.
-      with_params: as for `iwae`.
+      log_joint: see `iwae`.
+      guide_fn: see `iwae`.
+      params: see `iwae`.
+      noise: base noise of the guide, a tree whose leaves have a leading axis of K particles.
+      gradient: see `iwae`.
+      with_params: see `iwae`.
 
     Returns:
       A scalar.
+
+    Raises:
+      EstimatorError: if `gradient` does not hold for the guide, or is "vimco" with one particle.
 
     Example:
       >>> import jax.numpy as jnp
@@ -68,7 +71,7 @@ def iwae_from_noise(
     """
     problem = Problem(log_joint, guide_fn, with_params, "iwae")
     rest = fixed(params)
-    dist, at_rest = problem.dist(params), problem.dist(rest)
+    dist, at_rest = problem.dist(params), problem.at_rest(params)
     K = jax.tree_util.tree_leaves(noise)[0].shape[0]
 
     def log_weights(z: Any, q: Any, params: PyTree) -> jax.Array:
@@ -89,13 +92,13 @@ def iwae_from_noise(
         return attach('iwae(gradient="dregs")', bound(log_weights(held, at_rest, params)), z, slope)
 
     z = problem.samples(params, noise)
-    log_q = jax.vmap(dist.event_log_prob)(z)
+    log_q = problem.log_probs(params, noise)
     log_w = log_weights(z, dist, params)
     value = bound(log_w)
     if gradient == "score":
         return value * magic_box(jnp.sum(log_q).astype(value.dtype))
     if K < 2:
-        raise EstimatorError('iwae(gradient="vimco") needs two particles at least')
+        raise EstimatorError('iwae(gradient="vimco") needs at least two particles')
     held_w = lax.stop_gradient(log_w)
     others = (jnp.sum(held_w) - held_w) / (K - 1)
     eye = jnp.eye(K, dtype=bool)
@@ -116,26 +119,27 @@ def iwae(
     noise: Noise = iid(),  # noqa: B008 (immutable)
     with_params: bool = False,
 ) -> jax.Array:
-    """The importance-weighted bound of K particles. To be maximized.
+    """The importance-weighted bound of K particles; maximize it.
 
     Args:
-      log_joint: from a latent sample z to log p(x, z), a scalar; called `log_joint(z, params)` if
-        `with_params`.
-      guide_fn: from the parameters to q(z), a distribution of one event.
+      log_joint: a function from a latent sample z to log p(x, z), a scalar; called
+        `log_joint(z, params)` if `with_params`.
+      guide_fn: a function from the parameters to q(z), a distribution of one event.
       params: a tree of floating-point arrays.
       key: a PRNG key.
       num_particles: K.
-      gradient: "dregs", whose signal-to-noise ratio grows as √K, or "pathwise", whose falls, both for
-        samples that move with the parameters; "vimco" or "score" for any samples.
-      num_samples: how many bounds to average.
-      noise: where the randomness of the particles comes from; "vimco" takes iid() only.
-      with_params: whether `log_joint` takes the parameters too.
+      gradient: "dregs", whose signal-to-noise ratio grows as √K, or "pathwise", whose ratio falls with
+        K, for reparameterized samples; "vimco" or "score" for any samples.
+      num_samples: the number of bounds to average.
+      noise: the source of randomness of the particles; "vimco" accepts iid() only.
+      with_params: whether `log_joint` takes the parameters as its second argument.
 
     Returns:
-      A scalar. "pathwise" and "score" are right at every order, the others to first order.
+      A scalar. "pathwise" and "score" have derivatives of every order; the others refuse second
+      derivatives.
 
     Raises:
-      EstimatorError: for another `gradient`, or if it does not hold for the guide.
+      EstimatorError: if `gradient` is not one of these, or does not hold for the guide or the noise.
 
     Example:
       >>> import jax
@@ -153,11 +157,11 @@ def iwae(
     if gradient == "vimco" and noise.unit != 1:
         raise EstimatorError(
             'iwae(gradient="vimco") compares each particle with the others as if they were '
-            f"independent; over {noise!r} they are not. Use iid()"
+            f"independent; under {noise!r} they are not. Use noise=iid()"
         )
     if num_particles < 1 or num_samples < 1:
         raise EstimatorError("iwae: num_particles and num_samples must be at least 1")
-    dist = Problem(log_joint, guide_fn, with_params, "iwae").dist(params)
+    dist = Problem(log_joint, guide_fn, with_params, "iwae").at_rest(params)
     keys = jax.random.split(key, num_samples)
     rows = jax.vmap(lambda key: draw_base(dist, key, num_particles, noise))(keys)
 

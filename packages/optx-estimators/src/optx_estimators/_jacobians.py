@@ -1,8 +1,8 @@
-"""Estimators that give one gradient for each sample, in plain functions.
+"""Estimators of one gradient per sample, as plain functions.
 
-Each returns, for every parameter, an array (num_samples, *param.shape): its mean over the first axis
-estimates ∇E f(x), x ~ dist_builder(*params), and since the rows are independent their variance over
-num_samples is that of the mean.
+Each returns, for every parameter, an array (num_samples, *param.shape). Its mean over the first axis
+estimates ∇E f(x), x ~ dist_builder(*params). The rows are independent, so that their variance divided by
+num_samples is the variance of the mean.
 
 Reference: Mohamed, Rosca, Figurnov, Mnih, "Monte Carlo Gradient Estimation in Machine Learning", 2020.
 """
@@ -24,7 +24,7 @@ from optx_estimators._score import score_function
 
 
 def builder_of(dist_builder: Callable[..., Any], params: PyTree) -> Callable[[PyTree], Any]:
-    """The distribution as a function of one tree: sequences and dicts are spread as arguments."""
+    """The distribution as a function of one tree; sequences and dicts are unpacked into arguments."""
     if type(params) in (list, tuple):
         return lambda params: dist_builder(*params)
     if isinstance(params, Mapping):
@@ -52,18 +52,18 @@ def score_function_jacobians(
     rng: jax.Array,
     num_samples: int,
 ) -> PyTree:
-    """Score function gradients, f(x)·∇log p(x), one for each sample.
+    """Score function gradients f(x)·∇log p(x), one per sample.
 
     Args:
-      function: f, from one sample to a scalar; needs no derivative.
-      params: a sequence of parameters of any shapes (or a dict, or any other tree).
-      dist_builder: from `*params` (`**params`; the tree) to a distribution of one event with `sample`
-        and `log_prob`.
+      function: f, a function from one sample to a scalar; it is not differentiated.
+      params: a sequence of parameters of any shapes, a dict, or any other tree.
+      dist_builder: a function from `*params` (`**params` for a dict, else the tree) to a distribution
+        of one event with `sample` and `log_prob`.
       rng: a PRNG key.
-      num_samples: N.
+      num_samples: N, the number of samples.
 
     Returns:
-      The structure of `params`, each an array (N, *param.shape).
+      A tree like `params` of arrays (N, *param.shape).
 
     Raises:
       BatchShapeError: if the distribution is a batch.
@@ -87,18 +87,18 @@ def pathwise_jacobians(
     rng: jax.Array,
     num_samples: int,
 ) -> PyTree:
-    """Pathwise gradients, ∇f(x)·∂x/∂params, one for each sample.
+    """Pathwise gradients ∇f(x)·∂x/∂params, one per sample.
 
     Args:
-      function: f, from one sample to a scalar, differentiable.
-      params: a sequence of parameters of any shapes (or a dict, or any other tree).
-      dist_builder: from `*params` (`**params`; the tree) to a distribution of one event whose samples
-        move with the parameters.
+      function: f, a differentiable function from one sample to a scalar.
+      params: a sequence of parameters of any shapes, a dict, or any other tree.
+      dist_builder: a function from `*params` (`**params` for a dict, else the tree) to a distribution
+        of one event whose samples move with the parameters.
       rng: a PRNG key.
-      num_samples: N.
+      num_samples: N, the number of samples.
 
     Returns:
-      The structure of `params`, each an array (N, *param.shape).
+      A tree like `params` of arrays (N, *param.shape).
 
     Raises:
       NotReparameterizedError: if the samples do not move with the parameters.
@@ -124,24 +124,24 @@ def measure_valued_jacobians(
     num_samples: int,
     coupling: bool = True,
 ) -> PyTree:
-    """Measure-valued gradients, one for each sample.
+    """Measure-valued gradients, one per sample.
 
     Evaluates the function at most 3ND + N times for N samples of D coordinates.
 
     Args:
-      function: f, from one sample to a scalar; needs no derivative.
-      params: a sequence of parameters of any shapes (or a dict, or any other tree).
-      dist_builder: from `*params` (`**params`; the tree) to a distribution of a family that
-        `measure_valued` knows, `multi_normal` among them.
+      function: f, a function from one sample to a scalar; it is not differentiated.
+      params: a sequence of parameters of any shapes, a dict, or any other tree.
+      dist_builder: a function from `*params` (`**params` for a dict, else the tree) to a distribution
+        that `measure_valued` supports, such as `multi_normal`.
       rng: a PRNG key.
-      num_samples: N.
-      coupling: whether the two sides of a derivative share their noise.
+      num_samples: N, the number of samples.
+      coupling: whether the positive and the negative part share their noise.
 
     Returns:
-      The structure of `params`, each an array (N, *param.shape).
+      A tree like `params` of arrays (N, *param.shape).
 
     Raises:
-      UnsupportedDistributionError: if the family is not known.
+      UnsupportedDistributionError: if the family is not supported.
       BatchShapeError: if the distribution is a batch.
 
     Example:

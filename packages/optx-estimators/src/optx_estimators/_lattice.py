@@ -2,8 +2,8 @@
 
 u_{i,j} = {i·aʲ/n + Δ_j},  folded to 1 − |2u − 1|
 
-The multiplier a is the best of some hundred for n points by the worst-case error of smooth periodic
-functions in up to twelve dimensions, of falling weights 1/(j+1)²:
+The multiplier a is the best of 128 candidates for n points by the worst-case error over smooth periodic
+functions in twelve dimensions, with weights 1/(j+1)²:
 
 P(a) = −1 + (1/n) Σ_i Π_j (1 + 2π²·w_j·B₂({i·aʲ/n})),   B₂(x) = x² − x + 1/6
 
@@ -66,7 +66,7 @@ class _Lattice(Noise):
         for _ in range(min(dim, _BLOCK)):
             powers.append(power)
             power = power * a % n
-        # i·aʲ mod n in whole numbers, then as a fraction of 2³², to which the shift is added.
+        # i·aʲ mod n in integers, scaled to 2³², plus the shift.
         index = np.arange(n, dtype=np.uint64)[:, None]
         steps = index * np.array(powers, np.uint64)[None] % np.uint64(n)
         grid = jnp.asarray((steps * np.uint64(2**32) // np.uint64(n)).astype(np.uint32))
@@ -84,15 +84,15 @@ class _Lattice(Noise):
 
 @recorded
 def lattice(fold: bool = True) -> Noise:
-    """A lattice of points with a random shift: for smooth integrands, in up to some ten dimensions.
+    """Lattice points with a random shift, for smooth integrands in up to about ten dimensions.
 
-    Any number of points will do.
+    Any number of samples is accepted.
 
     Args:
-      fold: whether the cube is folded over, which serves functions that are not periodic.
+      fold: whether to fold the cube, which suits functions that are not periodic.
 
     Returns:
-      A `Noise`, all of whose rows are one unit.
+      A `Noise` whose rows all form one unit.
 
     Example:
       >>> from optx_estimators import lattice

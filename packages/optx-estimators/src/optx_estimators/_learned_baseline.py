@@ -1,4 +1,4 @@
-"""A baseline that is a function with parameters of its own, trained alongside.
+"""A baseline that is a trained function of a context.
 
 b = predict(φ, context),   φ descends mean_i (f(x_i) − b)²
 
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from optx_core import PyTree, apply_updates
 from optx_core.build import recorded
 from optx_estimators._baseline import Baseline
-from optx_estimators._method import Aux
+from optx_estimators._method import Aux, check_optimizer
 
 
 class LearnedBaselineState(NamedTuple):
@@ -35,19 +35,21 @@ class LearnedBaselineState(NamedTuple):
 def learned_baseline(
     predict: Callable[[Any, Any], Any], predictor: PyTree, optimizer: Any
 ) -> Baseline:
-    """A baseline that is learned from past steps, of the context of the present one.
+    """A baseline that predicts f from the context of the step, trained on past steps.
 
     Args:
-      predict: from φ and the `context` given to `value_and_grad`'s function (an observation, say; it
-        must not contain the samples) to a scalar, or one number for each sample.
-      predictor: φ at the start, a tree of arrays.
-      optimizer: any transformation with `init` and `update`.
+      predict: a function from φ and the `context` of the step to a scalar, or to one number per
+        sample. The context is an argument of the function that `value_and_grad` returns; it must
+        not contain the samples.
+      predictor: the initial φ, a tree of arrays.
+      optimizer: a transformation with `init` and `update`.
 
     Returns:
-      A `Baseline`. It needs a state: use it with `value_and_grad`.
+      A `Baseline` with a state: use it with `value_and_grad`.
 
     Raises:
-      TypeError: if `optimizer` is no transformation.
+      TypeError: if `optimizer` has no `init` or no `update`.
+      ValueError: when it is used, if `predict` returns another shape.
 
     Example:
       >>> import jax.numpy as jnp
@@ -57,15 +59,14 @@ def learned_baseline(
       ...     return jnp.dot(phi, context)
       >>> baseline = learned_baseline(linear, jnp.zeros(3), scale(-0.1))
     """
-    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
-        raise TypeError(f"learned_baseline: optimizer needs init and update, not {optimizer!r}")
+    check_optimizer("learned_baseline", optimizer)
 
     def prediction(phi: PyTree, aux: Aux, context: Any) -> jax.Array:
         b = jnp.asarray(predict(phi, context)).astype(aux.values.dtype)
         if b.shape not in ((), aux.values.shape):
             raise ValueError(
-                f"learned_baseline: predict returned shape {b.shape}; it must be a scalar or "
-                f"{aux.values.shape}, one for each sample"
+                f"learned_baseline: predict must return a scalar or one number per sample, shape "
+                f"{aux.values.shape}, not {b.shape}"
             )
         return jnp.broadcast_to(b, aux.values.shape)
 

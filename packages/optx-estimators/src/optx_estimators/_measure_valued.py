@@ -1,4 +1,4 @@
-"""Measure-valued derivatives: f at points moved one coordinate at a time.
+"""Measure-valued derivatives: f at points with one coordinate replaced.
 
 ∂E f/∂θ_d = c_d·(E f(x with x_d = x⁺_d) − E f(x with x_d = x⁻_d))
 
@@ -7,11 +7,10 @@ number of evaluations does: at most 3ND + N for N samples of D coordinates of a 
 family, ND + N for Bernoulli, Poisson, Exponential, Gamma and Weibull.
 
 Bernoulli:    ∂E f/∂θ_d = E[f(x_d = 1) − f(x_d = 0)], of which one is f(x)
-Categorical:  ∂E f/∂φ_{d,k} = E π_k·(f(x_d = k) − Σ_j π_j f(x_d = j)), all K being at hand; uncoupled, the sum
-              is f(x)
+Categorical:  ∂E f/∂π_{d,k} = E[f(x_d = k) − Σ_j π_j f(x_d = j)] where Σdπ = 0; coupling makes no difference
 
-The derivative with respect to θ is carried on to whatever parameters θ was made of. For the table of
-families see `_mvd_terms`.
+The derivative with respect to θ propagates to the parameters from which θ was computed. For the table
+of families see `_mvd_terms`.
 """
 
 from __future__ import annotations
@@ -48,9 +47,9 @@ class MeasureValued(Method):
     def _check(self, dist: Distribution) -> None:
         if not _is_known(dist):
             raise UnsupportedDistributionError(
-                f"measure_valued has no rule for {dist.family}; it knows "
+                f"measure_valued has no rule for {dist.family}; it supports "
                 "Normal, Laplace, StudentT, Cauchy, Logistic, Bernoulli, Categorical, Poisson, "
-                "Exponential, Gamma (rate) and Weibull (scale), here or from distrax, TFP and NumPyro"
+                "Exponential, Gamma (rate) and Weibull (scale), also of distrax, TFP and NumPyro"
             )
 
     def draw(self, dist: Distribution, key: jax.Array, n: int, noise: Noise) -> Row:
@@ -82,7 +81,7 @@ class MeasureValued(Method):
     ) -> tuple[jax.Array, Aux]:
         del state, context
         dist, held = problem.dist(params), fixed(params)
-        at_rest = problem.dist(held)
+        at_rest = problem.at_rest(params)
         self._check(dist)
         xs = problem.samples(params, z.base)
         values = problem.values(xs, params)
@@ -98,8 +97,8 @@ class MeasureValued(Method):
             theta = dist.probs
             rows: Any = jax.vmap(lambda x, fx: _bernoulli(f, x, fx))(xs, known)
         elif isinstance(dist, OneHotCategorical):
-            theta = dist.logits
-            rows = jax.vmap(lambda x, fx: self._categorical(f, at_rest, x, fx))(xs, known)
+            theta = dist.probs
+            rows = jax.vmap(lambda x: _categorical(f, at_rest, x))(xs)
         else:
             assert rule is not None  # noqa: S101 (for the type checker)
             theta = tuple(getattr(dist, name) for name in rule.parameters)
@@ -107,19 +106,6 @@ class MeasureValued(Method):
             value = guard(dist, rule, value)
         g = jax.tree_util.tree_map(lambda r: jnp.mean(r, axis=0), rows)
         return attach("measure_valued", value, theta, g), Aux(known)
-
-    def _categorical(self, f: Any, dist: Any, x: jax.Array, fx: jax.Array) -> jax.Array:
-        K, probs = dist.choices, dist.probs.reshape(-1, dist.choices)
-        choices = jnp.eye(K, dtype=x.dtype) if dist.one_hot else jnp.arange(K, dtype=x.dtype)
-        flat = x.reshape(-1, K) if dist.one_hot else x.reshape(-1)
-
-        def at(d: jax.Array) -> jax.Array:
-            points = jax.vmap(lambda c: flat.at[d].set(c).reshape(x.shape))(choices)
-            return jax.vmap(f)(points)
-
-        table = lax.map(at, jnp.arange(flat.shape[0]))
-        mean = jnp.sum(probs * table, axis=1, keepdims=True) if self.coupling else fx
-        return (probs * (table - mean)).reshape(dist.logits.shape)
 
     def evaluations(self, dist: Distribution, n: int) -> int:
         if isinstance(dist, OneHotCategorical):
@@ -131,7 +117,7 @@ class MeasureValued(Method):
 
 
 def _at_coordinate(f: Any, x: jax.Array, points: jax.Array) -> jax.Array:
-    """F with one coordinate of x replaced: points (sets, size) gives values (sets, size)."""
+    """The values of f with one coordinate of x replaced, from points (sets, size) to the same shape."""
     flat = x.reshape(-1)
     if not flat.size:
         return jnp.zeros(points.shape, x.dtype)
@@ -159,17 +145,32 @@ def _bernoulli(f: Any, x: jax.Array, fx: jax.Array) -> jax.Array:
     return jnp.where(x > 0.5, fx - flipped, flipped - fx).astype(x.dtype)
 
 
+def _categorical(f: Any, dist: Any, x: jax.Array) -> jax.Array:
+    """The values of f at every choice of every coordinate, less their mean: ∂E f/∂π where Σdπ = 0."""
+    K, probs = dist.choices, dist.probs.reshape(-1, dist.choices)
+    choices = jnp.eye(K, dtype=x.dtype) if dist.one_hot else jnp.arange(K, dtype=x.dtype)
+    flat = x.reshape(-1, K) if dist.one_hot else x.reshape(-1)
+
+    def at(d: jax.Array) -> jax.Array:
+        points = jax.vmap(lambda c: flat.at[d].set(c).reshape(x.shape))(choices)
+        return jax.vmap(f)(points)
+
+    table = lax.map(at, jnp.arange(flat.shape[0])).astype(probs.dtype)
+    table = table - jnp.sum(probs * table, axis=1, keepdims=True)
+    return table.reshape(dist.logits.shape)
+
+
 @recorded
 def measure_valued(coupling: bool = True) -> MeasureValued:
-    """Measure-valued derivatives: little variance, many evaluations, no derivatives of f.
+    """Measure-valued derivatives: low variance, many evaluations of f, no derivatives of f.
 
     Args:
-      coupling: whether the two sides share their noise. Not always better: the mean of a Normal has
-        less variance uncoupled where f is far from symmetric about it.
+      coupling: whether the positive and the negative part share their noise. This is not always better:
+        the mean of a Normal has less variance uncoupled if f is far from symmetric about the mean.
 
     Returns:
-      A method, to first order, for Normal, Laplace, StudentT, Cauchy and Logistic (location and
-      scale), Bernoulli, Categorical, Poisson, Exponential, Gamma (rate), Weibull (scale).
+      A method that refuses second derivatives, for Normal, Laplace, StudentT, Cauchy and Logistic
+      (location and scale), Bernoulli, Categorical, Poisson, Exponential, Gamma (rate), Weibull (scale).
 
     Example:
       >>> from optx_estimators import measure_valued

@@ -1,4 +1,4 @@
-"""A Gaussian with a diagonal covariance, by its mean and the logarithm of its scale.
+"""A Gaussian with diagonal covariance, parameterized by the logarithm of its scale.
 
 x = loc + exp(log_scale)·z,   z ~ N(0, I)
 """
@@ -15,11 +15,11 @@ from optx_estimators._location_scale import Normal
 
 
 class MultiNormal(Normal):
-    """What `multi_normal` returns: a `Normal` that knows its parameters as they were given.
+    """A `Normal` that stores the logarithm of its scale; see `multi_normal`.
 
     Attributes:
       params: `[loc, log_scale]`.
-      log_scale: as given.
+      log_scale: the logarithm of the standard deviation.
     """
 
     def __init__(self, loc: Any, log_scale: Any) -> None:
@@ -29,7 +29,7 @@ class MultiNormal(Normal):
 
     @property
     def params(self) -> list[jax.Array]:
-        """The parameters as they were given."""
+        """The parameters `[loc, log_scale]`."""
         return [self.loc, self.log_scale]
 
 
@@ -38,7 +38,7 @@ def multi_normal(loc: Any, log_scale: Any) -> MultiNormal:
 
     Args:
       loc: the mean, of any shape, which is the event's.
-      log_scale: logarithm of the standard deviation, of that shape or a scalar.
+      log_scale: the logarithm of the standard deviation, of that shape or a scalar.
 
     Returns:
       A distribution with `sample(shape, seed)`, `log_prob(x)` and `params`.

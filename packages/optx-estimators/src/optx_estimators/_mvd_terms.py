@@ -1,22 +1,22 @@
-"""Signed measures whose difference is the derivative of a density, family by family.
+"""Pairs of measures whose difference is the derivative of a density, by family.
 
 ∂p(x; θ)/∂θ = c·(p⁺(x) − p⁻(x)),   so ∂E f/∂θ = c·(E⁺f − E⁻f)
 
-z is the sample's base noise, e ~ Exp(1), and `other` is z again where the two sides are coupled, or
-another draw of it. The sample itself, x, serves as one of the two sides wherever it can.
+ε is the standard variate of the sample, z its base noise and e ~ Exp(1); `other` is z again if the two parts
+are coupled, else another draw. The sample x itself is one of the two parts where possible.
 
 | family, parameter | c | + | − |
 | --- | --- | --- | --- |
 | symmetric unimodal p, location μ | p(0)/σ | μ + σ·further(0, e) | μ − σ·further(0, e) |
-| scale σ | 1/σ | μ + σ·sign(z)·further(z, e) | x |
+| scale σ | 1/σ | μ + σ·sign(ε)·further(ε, e) | x |
 | Poisson, λ | 1 | z + 1 | x |
 | Exponential, λ | 1/λ | x | (z + e)/λ |
-| Gamma, rate b | a/b | x | (z + e)/b, z ~ Gamma(a, 1) |
+| Gamma, rate b | a/b | x | (t + e)/b, t ~ Gamma(a, 1) |
 | Weibull, scale λ | k/λ | λ·(z + e)^(1/k) | x |
 
-with further(z, e) = p⁻¹(e⁻ᵉ·p(|z|)). Why, for the scale: −∂ₓ(x·p(x)) = p⁺ − p with p⁺(x) = −x·p′(x), and a
-point under the graph of p, uniform in height, is seen from the side. Bernoulli and Categorical are
-finite sums (see `_measure_valued`).
+with further(ε, e) = p⁻¹(e⁻ᵉ·p(|ε|)). For the scale: −∂ₓ(x·p(x)) = p⁺ − p with p⁺(x) = −x·p′(x), the law of
+the edge of the graph of p at a uniform height. Bernoulli and Categorical are finite sums (see
+`_measure_valued`).
 
 References: Pflug, "Sampling derivatives of probabilities", 1989; Mohamed, Rosca, Figurnov, Mnih,
 "Monte Carlo Gradient Estimation in Machine Learning", 2020, table 1, for Normal, Poisson, Weibull
@@ -37,15 +37,16 @@ from optx_estimators._distribution import Distribution
 from optx_estimators._gamma import Gamma
 from optx_estimators._location_scale import LocationScale, StudentT
 from optx_estimators._positive import Exponential, Weibull
+from optx_estimators._special import exp_inside
 
 
 class Term(NamedTuple):
-    """The derivative with respect to one parameter, coordinate by coordinate.
+    """The derivative with respect to one parameter, by coordinate.
 
     Attributes:
       coefficient: c.
-      plus: the point of the positive side; None for the sample itself.
-      minus: the point of the negative side; None for the sample itself.
+      plus: the point of the positive part; None for the sample itself.
+      minus: the point of the negative part; None for the sample itself.
     """
 
     coefficient: jax.Array
@@ -68,13 +69,13 @@ class Row(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """How one family is differentiated.
+    """The rule of one family.
 
     Attributes:
-      exponentials: how many e a coupled row needs.
-      uncoupled: how many an uncoupled row needs.
-      parameters: names of the attributes that are differentiated.
-      refused: names of those that cannot be.
+      exponentials: the number of e in a coupled row.
+      uncoupled: the number of e in an uncoupled row.
+      parameters: names of the differentiated attributes.
+      refused: names of the attributes without a rule.
       terms: the terms of one row, in the order of `parameters`.
     """
 
@@ -89,8 +90,8 @@ def _location_scale(d: LocationScale, row: Row) -> tuple[Term, ...]:
     e = row.exponentials
     out, back = d.further(jnp.zeros_like(e[0]), e[0]), d.further(jnp.zeros_like(e[-1]), e[-1])
     back = out if e.shape[0] == 2 else back
-    side = jnp.where(row.other < 0, -1, 1).astype(d.dtype)
-    wider = side * d.further(row.other, e[1])
+    other = d.standard(row.other)
+    wider = jnp.where(other < 0, -1, 1).astype(d.dtype) * d.further(other, e[1])
     return (
         Term(d.peak / d.scale, d.loc + d.scale * out, d.loc - d.scale * back),
         Term(1 / d.scale, d.loc + d.scale * wider, None),
@@ -106,8 +107,9 @@ def _exponential(d: Exponential, row: Row) -> tuple[Term, ...]:
 
 
 def _gamma(d: Gamma, row: Row) -> tuple[Term, ...]:
-    longer = jnp.logaddexp(row.other, jnp.log(row.exponentials[0])) - jnp.log(d.rate)
-    minus = longer if d.log_space else jnp.exp(longer)
+    log_t = row.other + jnp.log(d.concentration)
+    longer = jnp.logaddexp(log_t, jnp.log(row.exponentials[0])) - jnp.log(d.rate)
+    minus = longer if d.log_space else exp_inside(longer)
     return (Term(d.concentration / d.rate, None, minus),)
 
 
@@ -117,7 +119,7 @@ def _weibull(d: Weibull, row: Row) -> tuple[Term, ...]:
 
 
 def rule_of(dist: Distribution) -> Rule | None:
-    """The rule for a distribution's family, or None."""
+    """The rule of the family of a distribution, or None."""
     match dist:
         case StudentT():
             return Rule(2, 3, ("loc", "scale"), ("df",), _location_scale)
@@ -135,11 +137,11 @@ def rule_of(dist: Distribution) -> Rule | None:
 
 
 def guard(dist: Distribution, rule: Rule, value: jax.Array) -> jax.Array:
-    """The value; differentiating it through a parameter without a rule is an error."""
+    """Returns the value; differentiating it in a parameter without a rule raises an error."""
     for name in rule.refused:
         family = type(dist).__name__
         wall = undifferentiable(
-            f"measure_valued has no rule for {name} of {family}, which the parameters change; "
+            f"measure_valued has no rule for {name} of {family}, which depends on the parameters; "
             "use score_function() or pathwise()",
             getattr(dist, name),
         )

@@ -1,11 +1,11 @@
-"""Where the randomness of an estimate comes from.
+"""Sources of randomness.
 
-A noise makes n rows of uniform numbers, each row uniform on the cube by itself; what differs is how
-the rows depend on one another. Rows that depend form one unit: only whole units are independent.
+A noise draws n rows of uniform numbers. Each row is uniform on the cube; the noises differ in how the rows
+depend on one another. Dependent rows form one unit; different units are independent.
 
-iid:         every row by itself
+iid:         independent rows
 antithetic:  rows 2i and 2i + 1 are u and 1 − u
-orthogonal:  rows are the columns of random orthogonal matrices, of the lengths of normal vectors
+orthogonal:  rows are orthogonal normal vectors, from random orthogonal matrices
 
 References: Hammersley, Morton, "A new Monte Carlo technique: antithetic variates", 1956; Yu, Suresh,
 Choromanski, Holtmann-Rice, Kumar, "Orthogonal Random Features", 2016, for the last.
@@ -27,14 +27,14 @@ class Noise(Recorded):
     """A source of rows of uniform numbers.
 
     Attributes:
-      unit: how many rows depend on one another; None where all do.
+      unit: the number of rows that depend on one another; None if all do.
     """
 
     unit: int | None = 1
-    plain: bool = False  # whether distributions may draw their base noise their own, faster way
+    plain: bool = False  # whether distributions may draw their base noise with their own samplers
 
     def uniforms(self, key: jax.Array, n: int, dim: int, dtype: Any) -> jax.Array:
-        """Rows of uniform numbers, in the open unit cube.
+        """Draws rows of uniform numbers in the open unit cube.
 
         Args:
           key: a PRNG key.
@@ -49,7 +49,7 @@ class Noise(Recorded):
 
 
 def open_unit(bits: jax.Array, dtype: Any) -> jax.Array:
-    """Numbers strictly between 0 and 1 from 32 random bits each, at the middles of equal cells."""
+    """Numbers strictly between 0 and 1, from 32 random bits each: the centers of equal cells."""
     keep = 23 if jnp.finfo(dtype).bits == 32 else 32
     return ((bits >> (32 - keep)).astype(dtype) + 0.5) * 2.0**-keep
 
@@ -66,7 +66,9 @@ class _Antithetic(Noise):
 
     def uniforms(self, key: jax.Array, n: int, dim: int, dtype: Any) -> jax.Array:
         if n % 2:
-            raise EstimatorError(f"antithetic noise comes in pairs: num_samples={n} is odd")
+            raise EstimatorError(
+                f"antithetic noise comes in pairs: num_samples must be even, not {n}"
+            )
         u = open_unit(jax.random.bits(key, (n // 2, dim), "uint32"), dtype)
         return jnp.stack([u, 1 - u], axis=1).reshape(n, dim)
 
@@ -90,7 +92,7 @@ class _Orthogonal(Noise):
 
 @recorded
 def iid() -> Noise:
-    """Independent noise: what is usual.
+    """Independent noise, the default.
 
     Returns:
       A `Noise`.
@@ -105,10 +107,10 @@ def iid() -> Noise:
 
 @recorded
 def antithetic() -> Noise:
-    """Pairs of opposite noise, u and 1 − u; for symmetric families z and −z.
+    """Pairs of opposite noise, u and 1 − u; for symmetric families, z and −z.
 
-    Less variance where the gradient is odd in the noise (locations), more where it is even
-    (scales, near the mode). The number of samples must be even.
+    It reduces the variance of gradients that are odd in the noise (locations) and increases that of
+    even ones (scales, near the mode). The number of samples must be even.
 
     Returns:
       A `Noise` whose unit is the pair.
@@ -125,9 +127,9 @@ def antithetic() -> Noise:
 
 @recorded
 def orthogonal() -> Noise:
-    """Normal noise whose rows are orthogonal to one another, by blocks of as many as dimensions.
+    """Normal noise with orthogonal rows, in blocks of as many rows as dimensions.
 
-    Costs a QR decomposition per block: for up to a thousand dimensions or so.
+    It costs a QR decomposition per block: use it in up to about a thousand dimensions.
 
     Returns:
       A `Noise`.

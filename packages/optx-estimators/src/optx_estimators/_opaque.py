@@ -1,6 +1,6 @@
-"""Any object with `sample` and `log_prob`, as one event made from a key.
+"""Any object with `sample` and `log_prob`, as a distribution whose base noise is a PRNG key.
 
-The base noise is one PRNG key for each sample: held fixed, the sample is a function of θ alone.
+For a fixed key, the sample is a function of θ.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from optx_estimators._errors import BatchShapeError, EstimatorError
 
 
 def draw_sample(dist: Any, key: jax.Array) -> Any:
-    """One sample, whatever the order and the names of the sampler's arguments."""
+    """Draws one sample, for any order and names of the arguments of the sampler."""
     parameters: Mapping[str, inspect.Parameter] = {}
     with contextlib.suppress(TypeError, ValueError):
         parameters = inspect.signature(dist.sample).parameters
@@ -31,10 +31,10 @@ def draw_sample(dist: Any, key: jax.Array) -> Any:
 
 
 def check_one_event(dist: Any, where: str) -> None:
-    """Refuses what has no `sample` and `log_prob`, and a batch of distributions."""
+    """Refuses objects without `sample` and `log_prob`, and batches of distributions."""
     if not (hasattr(dist, "sample") and hasattr(dist, "log_prob")):
         raise TypeError(
-            f"{where}: the distribution needs sample and log_prob, which {type(dist).__name__} lacks"
+            f"{where}: the distribution must have sample and log_prob; {type(dist).__name__} lacks them"
         )
     if isinstance(dist, Distribution):
         return
@@ -50,7 +50,7 @@ def check_one_event(dist: Any, where: str) -> None:
 
 
 class Opaque(Distribution):
-    """A foreign distribution of which nothing is known but how to sample it and its density."""
+    """A foreign distribution of which only the sampler and the density are known."""
 
     def __init__(self, dist: Any) -> None:
         self.dist = dist
@@ -72,5 +72,7 @@ class Opaque(Distribution):
     def event_log_prob(self, x: Any) -> jax.Array:
         value = jnp.asarray(self.dist.log_prob(x))
         if value.ndim:
-            raise EstimatorError(f"log_prob of one sample has shape {value.shape}, not ()")
+            raise EstimatorError(
+                f"{self.family}.log_prob must return a scalar for one sample, not shape {value.shape}"
+            )
         return value

@@ -1,4 +1,4 @@
-"""The baseline of least variance, one for each entry of the parameters.
+"""The baseline of minimal variance, one for each entry of the parameters.
 
 b_k = E f·s_k² / E s_k²,   s_k = ∂ log p(x)/∂θ_k
 
@@ -21,14 +21,14 @@ from optx_core.build import check_number, common_real_dtype, recorded, zero_coun
 from optx_estimators._baseline import Baseline
 from optx_estimators._ema_baseline import ema_step
 from optx_estimators._errors import EstimatorError
-from optx_estimators._method import Aux
+from optx_estimators._method import Aux, by_row
 
 
 class OptimalBaselineState(NamedTuple):
     """State of `optimal_baseline(decay)`.
 
     Attributes:
-      count: int32 scalar, the number of updates so far.
+      count: the number of updates so far, an int32 scalar.
       weighted: average of f·s², a tree like the parameters.
       weight: average of s², a tree like the parameters.
     """
@@ -36,10 +36,6 @@ class OptimalBaselineState(NamedTuple):
     count: jax.Array  # type: ignore[assignment]
     weighted: PyTree
     weight: PyTree
-
-
-def _values_like(f: jax.Array, s: jax.Array) -> jax.Array:
-    return jnp.broadcast_to(f.astype(s.dtype).reshape(-1, *(1,) * (s.ndim - 1)), s.shape)
 
 
 def _ratio(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -52,15 +48,15 @@ def optimal_baseline(decay: float | None = None) -> Baseline:
     """The baseline that minimizes the variance of every entry of the gradient.
 
     Args:
-      decay: None to estimate it from the other samples of the same draw (at least two, independent
-        ones); or the weight of the past in [0, 1), to average over past steps.
+      decay: None to estimate the baseline from the other samples of the same draw, at least two
+        independent samples; or the weight of the past in [0, 1), to average over past steps.
 
     Returns:
-      A `Baseline`, one for each entry of the parameters: it takes the memory of num_samples
-      gradients, and second derivatives are refused.
+      A `Baseline` with one value for each entry of the parameters. It takes the memory of
+      num_samples gradients, and second derivatives are refused.
 
     Raises:
-      ValueError: if `decay` is out of its range.
+      ValueError: if `decay` is out of range.
 
     Example:
       >>> from optx_estimators import optimal_baseline
@@ -88,7 +84,7 @@ def optimal_baseline(decay: float | None = None) -> Baseline:
         count = safe_increment(state.count)
 
         def weighted(old: jax.Array, s: jax.Array) -> jax.Array:
-            new = jnp.mean(_values_like(aux.values, s) * s * s, axis=0)
+            new = jnp.mean(by_row(aux.values, s) * s * s, axis=0)
             return ema_step(old, new, count, decay)
 
         def weight(old: jax.Array, s: jax.Array) -> jax.Array:
@@ -107,11 +103,11 @@ def optimal_baseline(decay: float | None = None) -> Baseline:
 def _of_the_others(state: Any, aux: Aux, context: Any) -> PyTree:
     del state, context
     if aux.values.shape[0] < 2:
-        raise EstimatorError("optimal_baseline() needs two samples at least; num_samples is 1")
+        raise EstimatorError("optimal_baseline() needs at least two samples; num_samples is 1")
 
     def one(s: jax.Array) -> jax.Array:
         squares = s * s
-        weighted = _values_like(aux.values, s) * squares
+        weighted = by_row(aux.values, s) * squares
         return _ratio(
             jnp.sum(weighted, axis=0, keepdims=True) - weighted,
             jnp.sum(squares, axis=0, keepdims=True) - squares,

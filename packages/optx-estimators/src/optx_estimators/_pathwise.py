@@ -1,9 +1,9 @@
-"""The pathwise estimator: differentiate through the sample.
+"""The pathwise estimator: the derivative through the sample.
 
 x = T(z; θ),   ∇E f(x) = E ∇f(T(z; θ))·∂T/∂θ
 
-A sampler that does not move with its parameters gives zero here, silently; so a sample that a
-parameter's density depends on but whose path does not is refused.
+Through a sampler that does not move with its parameters, the derivative would be zero; so a parameter on
+which the density depends but the sample does not is refused.
 
 References: Kingma, Welling, "Auto-Encoding Variational Bayes", 2014; Mohamed, Rosca, Figurnov, Mnih,
 "Monte Carlo Gradient Estimation in Machine Learning", 2020, section 5; Roeder, Wu, Duvenaud,
@@ -45,12 +45,12 @@ class Pathwise(Method):
 
 
 def refuse_discrete(where: str, dist: Distribution, problem: Problem, params: PyTree) -> None:
-    """Refuses a sampler through which no derivative, or not every derivative, flows."""
+    """Refuses samples that do not move with all parameters of their density."""
     if isinstance(dist, Opaque):
         check_reparameterized(where, problem, params)
     elif not dist.reparameterized:
         raise NotReparameterizedError(
-            f"{where}: samples of {type(dist).__name__} do not move with the parameters, the gradient "
+            f"{where}: samples of {type(dist).__name__} do not move with the parameters; the gradient "
             "would be 0. Use score_function(leave_one_out()), or disarm() for Bernoulli"
         )
 
@@ -60,11 +60,11 @@ def pathwise(stick_the_landing: bool = False) -> Pathwise:
     """The pathwise estimator (reparameterization): for smooth functions and continuous samples.
 
     Args:
-      stick_the_landing: in `elbo` and there only: leave out the score of the guide, which has the
-        expectation zero and, where the guide is exact, all the variance.
+      stick_the_landing: for `elbo` only: whether to omit the score of the guide, which has
+        expectation zero and, where the guide is exact, all of the variance.
 
     Returns:
-      A method, right at every order where the function and the sampler have the derivatives.
+      A method, unbiased at every order for which the function and the sampler have derivatives.
 
     Example:
       >>> from optx_estimators import pathwise

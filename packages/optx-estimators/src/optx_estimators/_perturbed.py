@@ -1,9 +1,9 @@
-"""Perturbed optimizers: any function made smooth by noise on its input.
+"""Perturbed functions: smoothing by noise on the input.
 
 F(x) = E f(x + σZ),   ∇F = E (f(x + σZ) − b)·(−∇log p(Z))ᵀ/σ
 
-The score of the perturbed input, through the magic box: derivatives of every order, forward and
-reverse.
+The score of the perturbed input enters through the magic box, which gives derivatives of every order in
+forward and reverse mode. f itself is never differentiated.
 
 References: Berthet, Blondel, Teboul, Cuturi, Vert, Bach, "Learning with Differentiable Perturbed
 Optimizers", 2020; Abernethy, Lee, Tewari, "Perturbation techniques in online learning and
@@ -26,6 +26,7 @@ from optx_estimators._errors import EstimatorError
 from optx_estimators._location_scale import Gumbel
 from optx_estimators._magic_box import magic_box
 from optx_estimators._method import Aux
+from optx_estimators._problem import fixed
 
 _GUMBEL = Gumbel()
 
@@ -40,20 +41,20 @@ def make_perturbed_fun(
     baseline: Baseline | None = None,
     antithetic: bool = False,
 ) -> Callable[[jax.Array, PyTree], PyTree]:
-    """A differentiable version of a function, from its values at perturbed inputs.
+    """Smooths a function by averaging its values at perturbed inputs; `fun` is not differentiated.
 
     Args:
-      fun: from a tree of arrays to a tree of arrays; piecewise constant, say an argmax.
-      num_samples: N, how many perturbations to average.
-      sigma: σ > 0, their size.
+      fun: a function from a tree of arrays to a tree of arrays, for example an argmax.
+      num_samples: N, the number of perturbations.
+      sigma: σ > 0, the scale of the perturbations.
       noise: `Gumbel()` or `Normal()`, or any object with `sample(sample_shape, seed)` and
         `log_prob` of scalars.
-      use_baseline: whether `fun` at the unperturbed input is subtracted, one more evaluation; it
-        takes off most of the variance.
-      baseline: instead of that, a `Baseline` with one value per sample and no state, such as
-        `leave_one_out()`; applied to every entry of the output.
-      antithetic: whether perturbations come in pairs Z, −Z: for symmetric noise (`Normal`) only, and
-        not with `leave_one_out`.
+      use_baseline: whether to subtract `fun` at the unperturbed input. This takes one more
+        evaluation and removes most of the variance.
+      baseline: a `Baseline` to use instead, with one value per sample and no state, such as
+        `leave_one_out()`; it applies to every entry of the output.
+      antithetic: whether perturbations come in pairs Z, −Z. It needs symmetric noise (`Normal`), and
+        excludes `leave_one_out`.
 
     Returns:
       `perturbed(key, inputs)`, with the output structure of `fun`.
@@ -61,6 +62,8 @@ def make_perturbed_fun(
     Raises:
       EstimatorError: if the options contradict one another.
       ValueError: if `sigma` is not positive.
+      TypeError: if `noise` has no `sample` or no `log_prob`; when it is called, if an input is not
+        floating-point or an output is not real.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -74,18 +77,24 @@ def make_perturbed_fun(
     """
     check_number("make_perturbed_fun", above=0, sigma=sigma)
     if num_samples < 1:
-        raise EstimatorError(f"make_perturbed_fun: num_samples must be at least 1: {num_samples}")
+        raise EstimatorError(
+            f"make_perturbed_fun: num_samples must be at least 1, not {num_samples}"
+        )
     if not (hasattr(noise, "sample") and hasattr(noise, "log_prob")):
         raise TypeError(f"make_perturbed_fun: noise needs sample and log_prob, not {noise!r}")
     if antithetic and not getattr(noise, "symmetric", False):
-        raise EstimatorError(f"make_perturbed_fun: {noise!r} is not symmetric: no antithetic pairs")
+        raise EstimatorError(
+            f"make_perturbed_fun: antithetic pairs need symmetric noise such as Normal(), not {noise!r}"
+        )
     if antithetic and (num_samples % 2 or (baseline is not None and baseline.unit != 1)):
         raise EstimatorError(
             "make_perturbed_fun: antithetic pairs need an even num_samples, and a baseline that does "
             "not compare samples with one another"
         )
     if baseline is not None and baseline.per_parameter:
-        raise EstimatorError("make_perturbed_fun takes a baseline with one value per sample")
+        raise EstimatorError(
+            "make_perturbed_fun needs a baseline with one value per sample, such as leave_one_out()"
+        )
 
     def draw(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
         n = num_samples // 2 if antithetic else num_samples
@@ -109,9 +118,9 @@ def make_perturbed_fun(
             rows.append(at.astype(x.dtype))
         box = magic_box(log_prob)
         outputs = jax.vmap(lambda *xs: fun(jax.tree_util.tree_unflatten(structure, xs)))(*rows)
-        centre = fun(inputs) if use_baseline and baseline is None else None
+        center = fun(fixed(inputs)) if use_baseline and baseline is None else None
 
-        def smooth(out: jax.Array, at_centre: jax.Array | None) -> jax.Array:
+        def smooth(out: jax.Array, at_center: jax.Array | None) -> jax.Array:
             out = lax.stop_gradient(out.astype(common_real_dtype(_real(out.dtype))))
             flat = out.reshape(num_samples, -1)
             weight = box.astype(out.dtype)[:, None]
@@ -123,18 +132,18 @@ def make_perturbed_fun(
                     in_axes=1,
                     out_axes=1,
                 )(flat)
-            elif at_centre is not None:
-                held = lax.stop_gradient(at_centre).astype(out.dtype).reshape(1, -1)
+            elif at_center is not None:
+                held = at_center.astype(out.dtype).reshape(1, -1)
                 b = jnp.broadcast_to(held, flat.shape)
             else:
                 b = jnp.zeros_like(flat)
             mean = jnp.mean(weight * flat + (1 - weight) * b, axis=0)
             return mean.reshape(out.shape[1:])
 
-        if centre is None:
+        if center is None:
             return jax.tree_util.tree_map(lambda out: smooth(out, None), outputs)
-        centre = jax.tree_util.tree_map(jnp.asarray, centre)
-        return jax.tree_util.tree_map(smooth, outputs, centre)
+        center = jax.tree_util.tree_map(jnp.asarray, center)
+        return jax.tree_util.tree_map(smooth, outputs, center)
 
     return perturbed
 

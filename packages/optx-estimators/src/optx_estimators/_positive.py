@@ -10,15 +10,29 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+from jax import lax
+from jax.scipy import special
 
 from optx_estimators._distribution import Distribution, real
+from optx_estimators._special import exp_inside, log_ratio, quotient
 
 
-class Exponential(Distribution):
+class _Waiting(Distribution):
+    """A family whose base noise is e ~ Exp(1)."""
+
+    def base_from_uniform(self, u: jax.Array) -> jax.Array:
+        """The inverse distribution function, −log(1 − u)."""
+        return -jnp.log1p(-u)
+
+
+class Exponential(_Waiting):
     """Independent exponential waiting times, as one event.
 
     Args:
       rate: λ > 0, of any shape, which is the event's; the mean is 1/λ.
+
+    Raises:
+      TypeError: if `rate` is complex.
 
     Example:
       >>> import jax.numpy as jnp
@@ -32,29 +46,32 @@ class Exponential(Distribution):
     def __init__(self, rate: Any) -> None:
         (self.rate,) = real("Exponential", rate=rate)
 
-    def base_from_uniform(self, u: jax.Array) -> jax.Array:
-        """E = −log(1 − u)."""
-        return -jnp.log1p(-u)
-
-    def draw_base(self, key: jax.Array, n: int) -> jax.Array:
-        """E ~ Exp(1)."""
-        return jax.random.exponential(key, (n, *self.event_shape), self.dtype)
-
     def transform(self, z: jax.Array) -> jax.Array:
-        """One sample from one base noise."""
-        return z / self.rate
+        """One sample from its base noise."""
+        return quotient(z, self.rate)
 
     def event_log_prob(self, x: jax.Array) -> jax.Array:
         """Log λ − λx, summed."""
-        return jnp.sum(jnp.log(self.rate) - self.rate * x.astype(self.dtype))
+        x = x.astype(self.dtype)
+        log_prob = jnp.log(self.rate) - self.rate * x
+        return jnp.sum(jnp.where(x >= 0, log_prob, -jnp.inf))
+
+    def base_log_prob(self, z: jax.Array, drawn_from: Exponential) -> jax.Array:
+        """The log-density of the event that `drawn_from` computes from base noise."""
+        excess = jnp.exp(log_ratio(self.rate, lax.stop_gradient(drawn_from.rate)))
+        return jnp.sum(jnp.log(self.rate) - excess * lax.stop_gradient(z))
 
 
-class Weibull(Distribution):
+class Weibull(_Waiting):
     """Independent Weibull waiting times, as one event.
 
     Args:
       scale: λ > 0, of any shape, which is the event's.
       concentration: k > 0, of that shape or a scalar: P(x > t) = exp(−(t/λ)^k).
+
+    Raises:
+      ValueError: if the shapes differ.
+      TypeError: if a parameter is complex.
 
     Example:
       >>> import jax.numpy as jnp
@@ -68,21 +85,31 @@ class Weibull(Distribution):
     def __init__(self, scale: Any, concentration: Any) -> None:
         self.scale, self.concentration = real("Weibull", scale=scale, concentration=concentration)
 
-    def base_from_uniform(self, u: jax.Array) -> jax.Array:
-        """E = −log(1 − u)."""
-        return -jnp.log1p(-u)
-
-    def draw_base(self, key: jax.Array, n: int) -> jax.Array:
-        """E ~ Exp(1)."""
-        tiny = jnp.finfo(self.dtype).tiny
-        return jnp.maximum(jax.random.exponential(key, (n, *self.event_shape), self.dtype), tiny)
-
     def transform(self, z: jax.Array) -> jax.Array:
-        """One sample from one base noise."""
-        return self.scale * jnp.exp(jnp.log(z) / self.concentration)
+        """One sample from its base noise, inside the positive numbers."""
+        l = quotient(jnp.log(z), self.concentration)
+        near = jnp.abs(l) < 1
+        plain = self.scale * jnp.exp(jnp.where(near, l, 0))
+        return jnp.where(near, plain, exp_inside(l + jnp.log(self.scale)))
 
     def event_log_prob(self, x: jax.Array) -> jax.Array:
-        """Log k − k·log λ + (k − 1)·log x − (x/λ)^k, summed."""
-        k, log_x = self.concentration, jnp.log(x.astype(self.dtype))
-        log_ratio = log_x - jnp.log(self.scale)
-        return jnp.sum(jnp.log(k) - log_x + k * log_ratio - jnp.exp(k * log_ratio))
+        """Log k − log λ + (k − 1)·log(x/λ) − (x/λ)^k, summed."""
+        x, k = x.astype(self.dtype), self.concentration
+        inside = x > 0
+        safe = jnp.where(inside, x, 1)
+        body = self._log_prob(k * log_ratio(safe, self.scale)) - jnp.log(safe)
+        zero = jnp.where(x == 0, 0, 1).astype(k.dtype)
+        limit = jnp.log(k) - k * jnp.log(self.scale) + special.xlogy(k - 1, zero)
+        return jnp.sum(jnp.where(inside, body, jnp.where(x == 0, limit, -jnp.inf)))
+
+    def _log_prob(self, power: jax.Array) -> jax.Array:
+        """The log-density of log x, given k·log(x/λ)."""
+        return jnp.log(self.concentration) + power - jnp.exp(power)
+
+    def base_log_prob(self, z: jax.Array, drawn_from: Weibull) -> jax.Array:
+        """The log-density of the event that `drawn_from` computes from base noise."""
+        log_z = lax.stop_gradient(jnp.log(z))
+        scale, k = (lax.stop_gradient(p) for p in (drawn_from.scale, drawn_from.concentration))
+        ratio = log_z * jnp.exp(log_ratio(self.concentration, k))
+        power = ratio - self.concentration * log_ratio(self.scale, scale)
+        return jnp.sum(self._log_prob(power) - log_z / k - jnp.log(scale))

@@ -1,4 +1,4 @@
-"""What is estimated: E f(x), x ~ dist_fn(params)."""
+"""The estimated quantity: E f(x), x ~ dist_fn(params)."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from optx_estimators._foreign import as_event
 
 
 def fixed(x: Any) -> Any:
-    """A tree whose numbers are constants."""
+    """Stops the gradient of every leaf of a tree."""
     return jax.tree_util.tree_map(lax.stop_gradient, x)
 
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """A function, a distribution, and how to call them.
+    """A function and a distribution.
 
     Attributes:
-      f: from one sample to a real scalar; called `f(x, params)` if `with_params`.
-      dist_fn: from the parameters to a distribution.
+      f: a function from one sample to a real scalar; called `f(x, params)` if `with_params`.
+      dist_fn: a function from the parameters to a distribution.
       with_params: whether f takes the parameters as its second argument.
-      where: the function or method to name in errors.
+      where: the name of the calling function, for errors.
     """
 
     f: Callable[..., Any]
@@ -42,22 +42,31 @@ class Problem:
         """The distribution at these parameters."""
         return as_event(self.dist_fn(params), self.where)
 
+    def at_rest(self, params: PyTree) -> Distribution:
+        """The distribution at these parameters, held fixed."""
+        return self.dist(fixed(params))
+
     def samples(self, params: PyTree, z: Any) -> Any:
         """Samples from rows of noise, as constants."""
-        return fixed(jax.vmap(self.dist(fixed(params)).transform)(z))
+        return fixed(jax.vmap(self.at_rest(params).transform)(z))
+
+    def log_probs(self, params: PyTree, z: Any) -> jax.Array:
+        """Log-densities of `samples`, shape (n,), as functions of the parameters."""
+        dist, at_rest = self.dist(params), self.at_rest(params)
+        return jax.vmap(lambda z: dist.base_log_prob(z, at_rest))(z)
 
     def value(self, x: Any, params: PyTree) -> jax.Array:
-        """F of one sample, checked to be a real scalar."""
+        """The value of f at one sample, checked to be a real scalar."""
         value = jnp.asarray(self.f(x, params) if self.with_params else self.f(x))
         if value.ndim or jnp.issubdtype(value.dtype, jnp.complexfloating):
             raise EstimatorError(
-                f"{self.where}: the function must return one real number for one sample; it "
-                f"returned {value.dtype}{list(value.shape)}"
+                f"{self.where}: the function must return one real number for one sample, not "
+                f"{value.dtype}{list(value.shape)}"
             )
         if not jnp.issubdtype(value.dtype, jnp.floating):
             value = value.astype(jnp.result_type(float))
         return value.astype(common_real_dtype(value.dtype))
 
     def values(self, xs: Any, params: PyTree) -> jax.Array:
-        """F of each of n samples, shape (n,)."""
+        """The values of f at n samples, shape (n,)."""
         return jax.vmap(lambda x: self.value(x, params))(xs)

@@ -7,7 +7,7 @@ g = (f(x) − c(s̃))·∇log p(x) + ∇c(s) − ∇c(s̃)
 rebar:  c(s) = η·f(soften(s; λ))
 relax:  c(s) = critic(ψ, s), plus REBAR's if `with_function`
 
-Unbiased for every c. What c depends on (η, λ, ψ) can be trained on E‖g‖², whose gradient is unbiased too.
+Unbiased for every c. The parameters of c (η, λ, ψ) can be trained on E‖g‖², whose gradient is also unbiased.
 
 References: Tucker, Mnih, Maddison, Lawson, Sohl-Dickstein, "REBAR: Low-variance, unbiased gradient
 estimates for discrete latent variable models", 2017; Grathwohl, Choi, Wu, Roeder, Duvenaud,
@@ -28,7 +28,7 @@ from optx_core.build import check_number, recorded
 from optx_estimators._attach import attach
 from optx_estimators._discrete import Bernoulli, OneHotCategorical
 from optx_estimators._distribution import Distribution
-from optx_estimators._method import Aux, Method
+from optx_estimators._method import Aux, Method, check_optimizer
 from optx_estimators._noise import Noise
 from optx_estimators._problem import Problem, fixed
 from optx_estimators._relaxation import (
@@ -89,7 +89,7 @@ class Relax(Method):
     def _gradients(
         self, problem: Problem, params: PyTree, z: jax.Array, trained: Any
     ) -> tuple[jax.Array, jax.Array]:
-        """Rows of samples, and of gradients with respect to the logits."""
+        """Samples, and gradients with respect to the logits, one row per sample."""
         held = fixed(params)
         at_rest = check_relaxable(self.name, problem.dist(held))
         make = Bernoulli if isinstance(at_rest, Bernoulli) else OneHotCategorical
@@ -103,7 +103,9 @@ class Relax(Method):
             if self.critic is not None:
                 out = jnp.asarray(self.critic(critic, s))
                 if out.ndim:
-                    raise ValueError(f"{self.name}: critic must return a scalar, not {out.shape}")
+                    raise ValueError(
+                        f"{self.name}: critic must return a scalar, not shape {out.shape}"
+                    )
                 c = c + out.astype(s.dtype)
             return c
 
@@ -160,27 +162,27 @@ class Relax(Method):
 def _check(where: str, optimizer: Any, temperature: Any, eta: Any) -> None:
     check_number(where, above=0, temperature=temperature)
     check_number(where, eta=eta)
-    if optimizer is not None and not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
-        raise TypeError(f"{where}: optimizer needs init and update, not {optimizer!r}")
+    if optimizer is not None:
+        check_optimizer(where, optimizer)
 
 
 @recorded
 def rebar(temperature: Any = 0.5, eta: Any = 1.0, optimizer: Any = None) -> Relax:
-    """REBAR: the relaxed function as a control variate; unbiased. Three evaluations a sample.
+    """REBAR: the relaxed function as a control variate; unbiased, with three evaluations per sample.
 
     Args:
-      temperature: λ > 0, of the relaxation.
-      eta: η, how much of the control variate is taken off.
-      optimizer: a transformation with `init` and `update` that trains η and log λ on the variance, in
-        `value_and_grad`; None to keep them.
+      temperature: λ > 0, the temperature of the relaxation.
+      eta: η, the coefficient of the control variate.
+      optimizer: a transformation with `init` and `update` that trains η and log λ on the variance in
+        `value_and_grad`; None to keep them fixed.
 
     Returns:
-      A method, for `Bernoulli` and `OneHotCategorical` and a function that is differentiable in
-      between.
+      A method that refuses second derivatives, for `Bernoulli` and `OneHotCategorical` and a function
+      that is differentiable at relaxed samples.
 
     Raises:
-      ValueError: if the temperature is not positive.
-      TypeError: if `optimizer` is no transformation.
+      ValueError: if `temperature` is not positive.
+      TypeError: if `optimizer` has no `init` or no `update`.
 
     Example:
       >>> from optx_estimators import rebar
@@ -200,23 +202,23 @@ def relax(
     optimizer: Any = None,
     with_function: bool = False,
 ) -> Relax:
-    """RELAX: a critic of one's own as the control variate; unbiased. The function can be opaque.
+    """RELAX: a trainable critic as a control variate; unbiased. The function is not differentiated.
 
     Args:
-      critic: from ψ and s (like the logits) to a differentiable scalar.
-      critic_params: ψ at the start, a tree of arrays.
-      temperature: λ > 0, with `with_function`.
-      eta: η, with `with_function`.
+      critic: a differentiable function from ψ and s, an array like the logits, to a scalar.
+      critic_params: the initial ψ, a tree of arrays.
+      temperature: λ > 0, used with `with_function`.
+      eta: η, used with `with_function`.
       optimizer: a transformation with `init` and `update` that trains the critic (and η, log λ) on the
-        variance, in `value_and_grad`; None to keep it.
-      with_function: whether to add REBAR's control variate; the function must be differentiable then.
+        variance in `value_and_grad`; None to keep it fixed.
+      with_function: whether to add the control variate of REBAR; the function is then differentiated.
 
     Returns:
-      A method, for `Bernoulli` and `OneHotCategorical`.
+      A method that refuses second derivatives, for `Bernoulli` and `OneHotCategorical`.
 
     Raises:
-      ValueError: if the temperature is not positive.
-      TypeError: if `optimizer` is no transformation.
+      ValueError: if `temperature` is not positive.
+      TypeError: if `critic` is not callable, or `optimizer` has no `init` or no `update`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -225,5 +227,7 @@ def relax(
     """
     _check("relax", optimizer, temperature, eta)
     if not callable(critic):
-        raise TypeError(f"relax: critic must be a function of its parameters and s, not {critic!r}")
+        raise TypeError(
+            f"relax: critic must be a function critic(critic_params, s), not {critic!r}"
+        )
     return Relax(critic, critic_params, temperature, eta, optimizer, bool(with_function))

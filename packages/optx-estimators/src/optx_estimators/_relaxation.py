@@ -1,9 +1,9 @@
-"""Discrete samples relaxed to continuous ones.
+"""Continuous relaxations of discrete samples.
 
 Bernoulli:   s = φ + log u − log(1 − u),     x = 1[s > 0],             σ(s/λ)
 Categorical: s_k = φ_k − log(−log u_k),       x = one-hot argmax s,     softmax(s/λ)
 
-and given x, the noise drawn again from v ~ U(0, 1):
+and the noise given x, from v ~ U(0, 1):
 
 Bernoulli:   u′ = (1 − θ) + θ·v  if x = 1,  (1 − θ)·v  if x = 0
 Categorical: s̃_x = −log(−log v_x) (φ normalized),   s̃_k = −log(−log v_k/π_k − log v_x)
@@ -25,17 +25,18 @@ from jax import lax
 from optx_estimators._discrete import Bernoulli, Categorical, OneHotCategorical
 from optx_estimators._distribution import Distribution
 from optx_estimators._errors import UnsupportedDistributionError
+from optx_estimators._location_scale import gumbel_of_uniform, logistic_of_uniform
 from optx_estimators._noise import Noise
 
 Relaxable = Bernoulli | OneHotCategorical
 
 
 def check_relaxable(where: str, dist: Distribution) -> Relaxable:
-    """Refuses what is neither Bernoulli nor one-hot."""
+    """Refuses distributions other than Bernoulli and OneHotCategorical."""
     if isinstance(dist, Categorical):
         raise UnsupportedDistributionError(
             f"{where}: samples of Categorical are integers and cannot be relaxed; use "
-            "OneHotCategorical, and a function of one-hot rows"
+            "OneHotCategorical and a function of one-hot rows"
         )
     if not isinstance(dist, Bernoulli | OneHotCategorical):
         raise UnsupportedDistributionError(
@@ -51,19 +52,15 @@ def uniforms(dist: Distribution, key: jax.Array, n: int, noise: Noise, sets: int
     return u.reshape(n, sets, *shape)
 
 
-def _gumbel(u: jax.Array) -> jax.Array:
-    return -jnp.log(-jnp.log(u))
-
-
 def scores(dist: Relaxable, u: jax.Array) -> jax.Array:
-    """s, of which the sample is the sign or the argmax."""
+    """The scores s, of which the sample is the sign or the argmax."""
     if isinstance(dist, Bernoulli):
-        return dist.logits + jnp.log(u) - jnp.log1p(-u)
-    return dist.logits + _gumbel(u)
+        return dist.logits + logistic_of_uniform(u)
+    return dist.logits + gumbel_of_uniform(u)
 
 
 def harden(dist: Relaxable, s: jax.Array) -> jax.Array:
-    """X from s, a constant."""
+    """The discrete sample from s, a constant."""
     s = lax.stop_gradient(s)
     if isinstance(dist, Bernoulli):
         return (s > 0).astype(s.dtype)
@@ -81,13 +78,13 @@ def soften(dist: Relaxable, s: jax.Array, temperature: Any) -> jax.Array:
 
 
 def scores_given(dist: Relaxable, x: jax.Array, v: jax.Array) -> jax.Array:
-    """S drawn again, given that its sample is x; differentiable in φ."""
+    """The scores given that their sample is x; differentiable in φ."""
     if isinstance(dist, Bernoulli):
         theta = jax.nn.sigmoid(dist.logits)
         eps = jnp.finfo(v.dtype).eps
         u = jnp.where(x > 0.5, (1 - theta) + theta * v, (1 - theta) * v)
         u = jnp.clip(u, jnp.finfo(v.dtype).tiny, 1 - eps / 2)
-        return dist.logits + jnp.log(u) - jnp.log1p(-u)
+        return dist.logits + logistic_of_uniform(u)
     log_v = jnp.log(v)
     top = jnp.sum(x * log_v, axis=-1, keepdims=True)
     # −log π_k − log(−log v_k) on one scale with the top's: log(−log v_k/π_k − log v_x)

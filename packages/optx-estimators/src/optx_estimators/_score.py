@@ -2,9 +2,9 @@
 
 ∇E f = E f(x)·∇log p(x).   Surrogate:  mean_i box_i·f(x_i) + (1 − box_i)·b_i,  box = magic_box(log p)
 
-The second term is zero and so is the expectation of its derivatives of every order; to first order
-it subtracts the baseline b_i. With a baseline for each entry of the parameters the gradient is put
-together by hand, to first order.
+The second term is zero, and so is the expectation of its derivatives of every order; to first order
+it subtracts the baseline b_i. With a baseline for each entry of the parameters, the gradient is computed
+explicitly, to first order.
 
 References: Williams, "Simple statistical gradient-following algorithms for connectionist
 reinforcement learning", 1992; Foerster et al., "DiCE", 2018; Mao et al., "A Baseline for Any Order
@@ -24,7 +24,7 @@ from optx_core.build import recorded
 from optx_estimators._attach import attach
 from optx_estimators._baseline import Baseline
 from optx_estimators._magic_box import magic_box
-from optx_estimators._method import Aux, Method
+from optx_estimators._method import Aux, Method, by_row
 from optx_estimators._problem import Problem, fixed
 
 
@@ -42,39 +42,35 @@ class ScoreFunction(Method):
     def surrogate(
         self, problem: Problem, params: PyTree, z: Any, state: Any, context: Any
     ) -> tuple[jax.Array, Aux]:
-        dist = problem.dist(params)
-        xs = problem.samples(params, z)
-        values = problem.values(xs, params)
-        held = lax.stop_gradient(values)
+        values = problem.values(problem.samples(params, z), params)
         if self.baseline is not None and self.baseline.per_parameter:
-            return self._by_parameter(problem, params, xs, values, state, context)
-        log_prob = jax.vmap(dist.event_log_prob)(xs).astype(values.dtype)
-        box = magic_box(log_prob)
-        aux = Aux(held)
+            return self._by_parameter(problem, params, z, values, state, context)
+        box = magic_box(problem.log_probs(params, z).astype(values.dtype))
+        aux = Aux(lax.stop_gradient(values))
         if self.baseline is None:
             return jnp.mean(box * values), aux
-        b = jnp.asarray(fixed(self.baseline.value(fixed(state), aux, context)))
+        b = jnp.asarray(self.baseline.value(fixed(state), aux, fixed(context)))
         b = jnp.broadcast_to(b.astype(values.dtype), values.shape)
         return jnp.mean(box * values + (1 - box) * b), aux
 
     def _by_parameter(
-        self, problem: Problem, params: PyTree, xs: Any, values: jax.Array, state: Any, context: Any
+        self, problem: Problem, params: PyTree, z: Any, values: jax.Array, state: Any, context: Any
     ) -> tuple[jax.Array, Aux]:
         assert self.baseline is not None  # noqa: S101 (for the type checker)
 
-        def log_prob(params: PyTree, x: Any) -> jax.Array:
-            return problem.dist(params).event_log_prob(x)
-
         params = jax.tree_util.tree_map(jnp.asarray, params)
-        scores = jax.vmap(jax.grad(log_prob), in_axes=(None, 0))(fixed(params), xs)
+        at_rest = problem.at_rest(params)
+
+        def log_prob(params: PyTree, z: Any) -> jax.Array:
+            return problem.dist(params).base_log_prob(z, at_rest)
+
+        scores = jax.vmap(jax.grad(log_prob), in_axes=(None, 0))(fixed(params), z)
         aux = Aux(lax.stop_gradient(values), scores)
-        b = self.baseline.value(fixed(state), aux, context)
-        n = values.shape[0]
+        b = self.baseline.value(fixed(state), aux, fixed(context))
 
         def gradient(score: jax.Array, b: jax.Array) -> jax.Array:
-            f = aux.values.reshape(n, *(1,) * (score.ndim - 1)).astype(score.dtype)
-            f, b = jnp.broadcast_to(f, score.shape), jnp.broadcast_to(b, score.shape)
-            return jnp.mean((f - b) * score, axis=0)
+            excess = by_row(aux.values, score) - jnp.broadcast_to(b, score.shape)
+            return jnp.mean(excess * score, axis=0)
 
         g = jax.tree_util.tree_map(gradient, scores, b)
         where = "score_function with a baseline for each parameter"
@@ -89,15 +85,15 @@ class ScoreFunction(Method):
 
 @recorded
 def score_function(baseline: Baseline | None = None) -> ScoreFunction:
-    """The score function estimator (REINFORCE): for every distribution with a density.
+    """The score function estimator (REINFORCE), for every distribution with a density.
 
-    Neither the function nor the samples need derivatives. Its variance grows with the dimension;
-    a baseline brings most of it down: `leave_one_out()` costs nothing.
+    Neither the function nor the sampler is differentiated. The variance grows with the dimension; a
+    baseline reduces it, and `leave_one_out()` needs no further evaluations.
 
     Args:
-      baseline: subtracted from the function's values. Without one, or with one baseline for all
-        parameters, derivatives of every order are unbiased; with one for each parameter
-        (`optimal_baseline`), second derivatives are refused.
+      baseline: the baseline to subtract from the values of the function, or None. Without one, or with
+        one value per sample, derivatives of every order are unbiased; with one value for each
+        parameter (`optimal_baseline`), second derivatives are refused.
 
     Returns:
       A method.

@@ -1,4 +1,4 @@
-"""The method of least variance for a budget of evaluations."""
+"""Selection of the method with the least variance for a budget of evaluations."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from optx_estimators._noise import Noise, iid
 
 
 class Choice(NamedTuple):
-    """What `select` decides.
+    """Result of `select`.
 
     Attributes:
-      method: the method of least variance within the budget.
-      num_samples: how many samples the budget buys it.
-      table: what was measured, by name.
+      method: the method with the least variance within the budget.
+      num_samples: the number of samples of that method within the budget.
+      table: the statistics of all candidates, by name.
     """
 
     method: Method
@@ -43,28 +43,28 @@ def select(
     with_params: bool = False,
     allow_biased: bool = False,
 ) -> Choice:
-    """The method of least variance for a budget of evaluations of the function.
+    """Selects the method with the least variance for a budget of evaluations of the function.
 
-    Each candidate gets as many samples as the budget buys it (a differentiated evaluation counts as
-    one); those that cannot be had for the budget, or do not hold for the problem, are left out.
+    Each candidate gets as many samples as the budget allows; a differentiated evaluation counts as
+    one. Candidates that exceed the budget or do not hold for the problem are skipped.
 
     Args:
       candidates: methods by name, or a sequence of them.
-      budget: evaluations of f for one estimate.
-      f: from one sample to a real scalar; called `f(x, params)` if `with_params`.
-      dist_fn: from the parameters to a distribution of one event.
+      budget: the number of evaluations of f in one estimate.
+      f: a function from one sample to a real scalar; called `f(x, params)` if `with_params`.
+      dist_fn: a function from the parameters to a distribution of one event.
       params: a tree of floating-point arrays.
       key: a PRNG key.
-      noise: where the randomness comes from.
-      repeats: how often each is tried.
-      with_params: whether f takes the parameters too.
-      allow_biased: whether methods with a biased gradient stand for election.
+      noise: the source of randomness.
+      repeats: the number of repetitions of each estimate.
+      with_params: whether f takes the parameters as its second argument.
+      allow_biased: whether to include methods with a biased gradient.
 
     Returns:
       A `Choice`.
 
     Raises:
-      EstimatorError: if no candidate is left, with the reason for each.
+      EstimatorError: if no candidate remains; the error gives the reason for each.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -90,13 +90,13 @@ def select(
         except (EstimatorError, TypeError) as error:
             reasons.append(f"{name}: {error}")
     if not table:
-        raise EstimatorError("select: no candidate is left: " + "; ".join(reasons))
+        raise EstimatorError("select: no candidate remains: " + "; ".join(reasons))
     best = min(table, key=lambda name: float(table[name].total_variance))
     return Choice(named(candidates)[best], chosen[best], table)
 
 
 def _affordable(e: Estimator, params: PyTree, budget: int) -> int:
-    """The largest admissible number of samples whose evaluations are within the budget."""
+    """The largest valid number of samples whose evaluations are within the budget."""
     step = 1 if e.method.unit is None else e.method.unit
     step = step * 2 if e.noise.unit == 2 and step % 2 else step
     low, high = 0, budget // step

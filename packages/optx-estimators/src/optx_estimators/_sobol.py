@@ -7,7 +7,7 @@ m_j = 2a₁m_{j−1} ⊕ 4a₂m_{j−2} ⊕ … ⊕ 2ˢm_{j−s} ⊕ m_{j−s}, 
 
 Scrambling: each dimension's direction numbers are multiplied by a random lower triangular matrix
 over GF(2) and all points shifted by the same random bits, so that each point is uniform by itself.
-Beyond the table's dimensions, further blocks of them are scrambled anew and paired in random order.
+Beyond the dimensions of the table, further blocks are scrambled independently and put into random order.
 
 References: Joe, Kuo, "Constructing Sobol sequences with better two-dimensional projections", 2008;
 Matoušek, "On the L2-discrepancy for anchored boxes", 1998, for the scrambling; Owen, "Latin
@@ -63,7 +63,7 @@ def _is_primitive(polynomial: int, degree: int) -> bool:
 
 @functools.cache
 def direction_numbers() -> np.ndarray:
-    """V as an array of uint32, one row of 32 for each dimension of the table and the first."""
+    """The direction numbers v, a uint32 array with one row of 32 for each dimension."""
     rows = [[1] * _BITS]
     polynomial = 3
     for numbers in INITIAL_NUMBERS.replace("\n", " ").split(","):
@@ -98,7 +98,7 @@ def _scrambled(key: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Direction numbers times random lower triangular matrices, and a random shift."""
     key_matrix, key_shift = jax.random.split(key)
     dim = v.shape[0]
-    row = jnp.arange(_BITS, dtype=jnp.uint32)  # row r makes bit r, counted from the highest
+    row = jnp.arange(_BITS, dtype=jnp.uint32)  # row r gives bit r, counted from the highest
     diagonal = jnp.uint32(1) << (_BITS - 1 - row)
     higher = ~((diagonal << 1) - 1)
     matrix = jax.random.bits(key_matrix, (dim, _BITS), "uint32")
@@ -127,10 +127,10 @@ class _Sobol(Noise):
 def sobol() -> Noise:
     """Scrambled Sobol points: for smooth integrands the error falls nearly as 1/N, or faster.
 
-    Take a power of two as the number of samples: the points are balanced only then.
+    Use a power of two as the number of samples: only then are the points balanced.
 
     Returns:
-      A `Noise`, all of whose rows are one unit.
+      A `Noise` whose rows all form one unit.
 
     Example:
       >>> import jax, jax.numpy as jnp

@@ -1,10 +1,10 @@
-"""Straight-through estimators: the gradient at the discrete sample, carried to its probabilities.
+"""Straight-through estimators: the gradient at the discrete sample, applied to its probabilities.
 
 straight_through:  g_φ = ∇f(x)·∂π/∂φ                          biased
 reinmax:           g_φ = ∇f(x)·(2·J((π + x)/2) − ½·J(π)),   J(π) = diag(π) − ππᵀ
 
-ReinMax integrates along the line between two values by the trapezoid rule: exact for functions that
-are quadratic in each variable.
+ReinMax integrates along the line between two values by the trapezoid rule, which is exact for functions
+that are quadratic in each variable.
 
 References: Bengio, Léonard, Courville, "Estimating or Propagating Gradients Through Stochastic
 Neurons for Conditional Computation", 2013; Liu, Dong, Liu, Yu, Gao, "Bridging Discrete and
@@ -37,7 +37,7 @@ def slopes(problem: Problem, params: PyTree, xs: jax.Array) -> jax.Array:
 def through(
     where: str, problem: Problem, params: PyTree, hard: jax.Array, soft: jax.Array
 ) -> tuple[jax.Array, Aux]:
-    """F at the hard samples, with its gradient there given to the soft ones."""
+    """The mean of f at the hard samples, with its gradient there applied to the soft ones."""
     values = problem.values(hard, params)
     g = slopes(problem, params, hard) / hard.shape[0]
     return attach(where, jnp.mean(values), soft, g), Aux(lax.stop_gradient(values))
@@ -87,10 +87,11 @@ def _by_logits(two_class: bool, probs: jax.Array, slope: jax.Array) -> jax.Array
 
 @recorded
 def straight_through() -> StraightThrough:
-    """Takes the gradient with respect to a discrete sample for that of its probabilities. Biased.
+    """Uses the gradient with respect to a discrete sample as that of its probabilities; biased.
 
     Returns:
-      A method, to first order, for `Bernoulli` and `OneHotCategorical` and a differentiable function.
+      A method that refuses second derivatives, for `Bernoulli` and `OneHotCategorical` and a
+      differentiable function.
 
     Example:
       >>> from optx_estimators import straight_through
@@ -102,10 +103,10 @@ def straight_through() -> StraightThrough:
 
 @recorded
 def reinmax() -> ReinMax:
-    """Straight-through to second order: unbiased for functions quadratic in each variable.
+    """ReinMax: second-order straight-through, unbiased for functions quadratic in each variable.
 
     Returns:
-      A method, to first order of derivatives, for `Bernoulli` and `OneHotCategorical` and a
+      A method that refuses second derivatives, for `Bernoulli` and `OneHotCategorical` and a
       differentiable function.
 
     Example:
