@@ -10,7 +10,9 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PACKAGES = sorted(path.name for path in ROOT.glob("packages/*/src/optx_*"))
 MODULES = [*PACKAGES, "optx_core.build", "optx_core.tree"]
-SECTION = re.compile(r"^ *(Returns|Raises|Example|Examples|Attributes|Yields|Note|References):", re.M)
+SECTION = re.compile(
+    r"^ *(Returns|Raises|Example|Examples|Attributes|Yields|Note|References):", re.M
+)
 ENTRY = re.compile(r"(\*{0,2}[\w]+(?:, \*{0,2}[\w]+)*): (.*)", re.S)
 REFERENCE = re.compile(r"as (?:for|in) `(optx_[\w.]+|\w+)`\.?")
 

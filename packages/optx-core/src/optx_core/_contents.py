@@ -65,7 +65,7 @@ def table_of_contents(
 
     def getattr_(name: str) -> Any:
         if name not in home:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+            raise AttributeError(f"module {package!r} has no attribute {name!r}{_elsewhere(name)}")
         if home[name] == ".":
             return import_module(f"{package}.{name}")
         value = getattr(import_module(f"{top}.{home[name]}"), name)
@@ -73,3 +73,47 @@ def table_of_contents(
         return value
 
     return getattr_, lambda: names, names
+
+
+_MODULES = (
+    "optx_core",
+    "optx_core.build",
+    "optx_core.tree",
+    *(
+        f"optx_{name}"
+        for name in (
+            "aliases",
+            "schedules",
+            "losses",
+            "second_order",
+            "estimators",
+            "projections",
+            "testing",
+            "flax",
+        )
+    ),
+)
+_RENAMED = {
+    "multi_transform": "optx_core.partition",
+    "tree_map_params": "optx_core.tree.map_params",
+    "tree_utils": "optx_core.tree",
+    "projections": "optx_projections",
+    "losses": "optx_losses",
+    "schedules": "optx_schedules",
+}
+
+
+def _elsewhere(name: str) -> str:
+    """Where a name that was asked for in the wrong package is; for errors."""
+    if name.startswith("_"):
+        return ""
+    if name in _RENAMED:
+        return f"; use {_RENAMED[name]}"
+    for module in _MODULES:
+        try:
+            names = import_module(module).__all__
+        except ImportError:
+            continue
+        if name in names:
+            return f"; it is {module}.{name}"
+    return ""

@@ -34,7 +34,7 @@ def spread(labels: PyTree | Callable[[PyTree], PyTree], tree: PyTree, where: str
     leaves, structure = flatten(tree)
     if not leaves:
         return tree
-    if callable(labels):
+    if callable(labels) and not _is_label_tree(labels):
         labels = labels(tree)
     given, prefix = flatten(labels)
     try:
@@ -45,6 +45,12 @@ def spread(labels: PyTree | Callable[[PyTree], PyTree], tree: PyTree, where: str
     spread_out = [label for label, n in zip(given, counts, strict=True) for _ in range(n)]
     assert len(spread_out) == len(leaves)  # noqa: S101 (a prefix covers the tree)
     return structure.unflatten(spread_out)
+
+
+def _is_label_tree(labels: Any) -> bool:
+    """Whether a callable is a pytree of labels itself, such as a module whose arrays became bools."""
+    leaves = jax.tree.leaves(labels)
+    return bool(leaves) and all(isinstance(leaf, bool | np.bool_ | str) for leaf in leaves)
 
 
 def mask_like(

@@ -23,7 +23,12 @@ from typing import Any, Concatenate, Literal, ParamSpec, TypeAlias, get_args, ge
 
 from optx_core._engine.keys import ArrayKey, key_of, numbered
 from optx_core._engine.leafwise import LeafStep
-from optx_core._engine.numbers import check_number, need_params, safe_increment, zero_count
+from optx_core._engine.numbers import (
+    check_number,
+    need_params,
+    safe_increment,
+    zero_count,
+)
 from optx_core._engine.rates import rate_of
 from optx_core._engine.scheduled import evaluate, schedulable
 from optx_core._engine.slots import copy_of, map_slots, slots_like

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
 from optx_core._protocol.absent import tree_flatten
@@ -35,10 +36,50 @@ def run_if(condition: jax.Array, run: Callable[[PyTree], PyTree], carry: PyTree)
       >>> float(run_if(jnp.array(True), lambda x: x + 1.0, jnp.array(1.0)))
       2.0
     """
+    carry = loop_carry(
+        lambda kept: jax.tree.map(lambda a, b: jnp.where(condition, a, b), run(kept), kept), carry
+    )
     closed = jax.make_jaxpr(run)(carry)
     leaves, structure = tree_flatten(carry)
     made = _loop(_Body(closed.jaxpr), condition, list(closed.consts), leaves)
     return structure.unflatten(made)
+
+
+def loop_carry(body: Callable[[PyTree], PyTree], first: PyTree) -> PyTree:
+    """The first carry of a loop with the type that the body returns.
+
+    Inside `jax.shard_map` the type of an array names the mesh axes over which it varies. A loop that starts
+    from constants and reads varying arrays needs this.
+
+    Args:
+      body: the body of a `lax.while_loop`, as a function of the carry.
+      first: the first carry, a tree of arrays.
+
+    Returns:
+      The same arrays. Outside of `jax.shard_map` the body is not traced.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core.build import loop_carry
+      >>> float(loop_carry(lambda x: x + 1.0, jnp.array(1.0)))
+      1.0
+    """
+    if not jax.sharding.get_abstract_mesh().manual_axes:
+        return first
+    while True:
+        results = jax.eval_shape(body, first)
+        missing = jax.tree.map(lambda x, y: tuple(sorted(_axes(y) - _axes(x))), first, results)
+        if not any(jax.tree.leaves(missing)):
+            return first
+        first = jax.tree.map(
+            lambda x, axes: lax.pcast(x, axes, to="varying") if axes else x, first, missing
+        )
+
+
+def _axes(x: Any) -> frozenset[str]:
+    """The manual mesh axes that an array, or its shape, varies over."""
+    kind: Any = x if isinstance(x, jax.ShapeDtypeStruct) else jax.typeof(x)
+    return getattr(kind.manual_axis_type, "varying", frozenset())  # None without check_vma
 
 
 class _Body:

@@ -105,7 +105,10 @@ def evaluate(value: Any, count: jax.Array, dtype: Any = None) -> Any:
       The number.
     """
     if callable(value):
-        value = jnp.asarray(value(count))
+        schedule, value = value, value(count)
+        if value is None or isinstance(value, tuple | list | dict):
+            raise TypeError(f"a schedule must return a number, but {schedule!r} returned {value!r}")
+        value = jnp.asarray(value)
         if dtype is None:
             dtype = at_least_float32(value.dtype) if is_inexact(value) else jnp.float32
     return value if dtype is None else jnp.asarray(value).astype(dtype)

@@ -29,6 +29,8 @@ def slot_dtype(p: Any, dtype: Any = None, *, real: bool = False) -> Any:
     Returns:
       A numpy dtype.
     """
+    if dtype is not None and not jnp.issubdtype(jnp.dtype(dtype), jnp.inexact):
+        raise TypeError(f"a slot must have a floating-point dtype, not {jnp.dtype(dtype)}")
     own = dtype_of(p)
     chosen = at_least_float32(own) if dtype is None else jnp.dtype(dtype)
     if real:

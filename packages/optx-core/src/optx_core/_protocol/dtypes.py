@@ -129,3 +129,25 @@ def abs_squared(x: jax.Array) -> jax.Array:
     if jnp.iscomplexobj(x):
         return x.real * x.real + x.imag * x.imag
     return x * x
+
+
+def check_dtype(where: str, name: str, dtype: Any) -> None:
+    """Refuses a dtype that cannot hold a moment.
+
+    Args:
+      where: the function to name.
+      name: the argument to name.
+      dtype: a dtype, or None.
+
+    Raises:
+      TypeError: if it is neither floating-point nor complex.
+
+    Example:
+      >>> from optx_core.build import check_dtype
+      >>> check_dtype("my_optimizer", "mu_dtype", "int8")
+      Traceback (most recent call last):
+      ...
+      TypeError: my_optimizer: mu_dtype must be a floating-point dtype, not int8
+    """
+    if dtype is not None and not jnp.issubdtype(jnp.dtype(dtype), jnp.inexact):
+        raise TypeError(f"{where}: {name} must be a floating-point dtype, not {jnp.dtype(dtype)}")

@@ -22,6 +22,9 @@ from typing import Any, ParamSpec, Self, TypeVar
 import jax
 import numpy as np
 
+from optx_core._protocol.dtypes import check_dtype
+from optx_core._protocol.kinds import Kind, kinds_of
+
 P = ParamSpec("P")
 R = TypeVar("R", bound="Recorded")
 
@@ -145,9 +148,13 @@ def recorded(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        made = function(*args, **kwargs)
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
+        for name, value in bound.arguments.items():
+            bound.arguments[name] = _frozen(value)
+            if kinds_of(function).get(name) == Kind("dtype"):
+                check_dtype(function.__name__, name, value)
+        made = function(*bound.args, **bound.kwargs)
         return made._with_call(Call(call, bound))
 
     return call
@@ -173,6 +180,19 @@ def call_of(made: object) -> Call | None:
 
 def _remake(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return function(*args, **kwargs)
+
+
+def _frozen(value: Any) -> Any:
+    """The value with copies of what the caller could change later: NumPy arrays, dicts, lists."""
+    if isinstance(value, np.ndarray):
+        copy = value.copy()
+        copy.flags.writeable = False
+        return copy
+    if type(value) is dict:
+        return {key: _frozen(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_frozen(item) for item in value)
+    return value
 
 
 class _Identity:

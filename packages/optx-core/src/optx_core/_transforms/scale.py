@@ -116,5 +116,9 @@ def scale_by_learning_rate(
     sign: Literal[-1, 1] = -1 if flip_sign else 1
     if callable(learning_rate):
         return _scheduled(learning_rate, sign)
+    if learning_rate is None:
+        raise TypeError(
+            "scale_by_learning_rate: learning_rate must be a number or a schedule, not None"
+        )
     build.check_number("scale_by_learning_rate", learning_rate=learning_rate)
     return _scaled(sign * learning_rate)
