@@ -2,9 +2,9 @@
 
     hatch run demo                                    # about half a minute on two cores
     hatch run demo --optimizer sgd --learning-rate 0.1 --steps 500
-    hatch run demo --checkpoint /tmp/digits           # stop it, run it again: it goes on
+    hatch run demo --checkpoint /tmp/digits           # a second run resumes the first
 
-The 1,797 images of 8 by 8 pixels come with scikit-learn. Every fifth of each class is held out.
+The 1,797 images of 8 by 8 pixels come with scikit-learn. A fifth of each class is held out.
 """
 
 from __future__ import annotations
@@ -29,14 +29,21 @@ from sklearn.model_selection import train_test_split
 
 import optx_aliases
 from flax import nnx
-from optx_core import GradientTransformation, chain, clip_by_global_norm, global_norm, partition
-from optx_flax import label_params
+from optx_core import (
+    GradientTransformation,
+    chain,
+    clip_by_global_norm,
+    global_norm,
+    monitor,
+    partition,
+)
+from optx_flax import abstract_state, compile_step, label_params, metrics, restore_into
 from optx_losses import softmax_cross_entropy_with_integer_labels
 from optx_schedules import Schedule, warmup_cosine_decay_schedule
 
 BATCH_SIZE = 64
 WEIGHT_DECAY = 1e-2
-NEED_MORE = ("dpsgd", "lbfgs", "sophia")  # gradients of each example, a search, the curvature
+NEED_MORE = ("dpsgd", "lbfgs", "sophia")  # per-example gradients, a line search, the curvature
 LABELS = {r"kernel$": "kernels", r"bias$": "biases"}
 
 
@@ -56,26 +63,23 @@ class Classifier(nnx.Module):
 
 
 def make_optimizer(name: str, model: Classifier, learning_rate: Schedule) -> GradientTransformation:
-    """Clipping for all; kernels decay and have the named optimizer, biases have Adam."""
+    """Clips all gradients; kernels have the named optimizer and weight decay, biases have Adam."""
     make = optimizers()[name]
     decays = "weight_decay" in inspect.signature(make).parameters
-    return chain(
-        clip_by_global_norm(1.0),
-        partition(
-            {
-                "kernels": make(
-                    learning_rate, **({"weight_decay": WEIGHT_DECAY} if decays else {})
-                ),
-                "biases": optx_aliases.adam(1e-3),
-            },
-            label_params(model, LABELS),
-        ),
-    )
+    groups = {
+        "kernels": make(learning_rate, **({"weight_decay": WEIGHT_DECAY} if decays else {})),
+        "biases": optx_aliases.adam(1e-3),
+    }
+    monitored = {
+        label: chain(tx, monitor({f"norm of {label}": global_norm})) for label, tx in groups.items()
+    }
+    return chain(clip_by_global_norm(1.0), partition(monitored, label_params(model, LABELS)))
 
 
 def optimizers() -> dict[str, Any]:
-    """Every optimizer of ours that a learning rate is enough for, by name."""
-    functions = {name: getattr(optx_aliases, name) for name in optx_aliases.__all__}
+    """The named optimizers that need only a learning rate."""
+    names = (name for name in optx_aliases.__all__ if not name.startswith("scale_by_"))
+    functions = {name: getattr(optx_aliases, name) for name in names}
     return {
         name: function
         for name, function in functions.items()
@@ -85,34 +89,25 @@ def optimizers() -> dict[str, Any]:
     }
 
 
-@nnx.jit
 def train_step(
     model: Classifier, optimizer: nnx.Optimizer, images: jax.Array, labels: jax.Array
 ) -> dict[str, jax.Array]:
-    """One step; returns the loss, the accuracy and how far each group of parameters moved."""
+    """Takes one step; returns the loss, the accuracy and the norm of each group's update."""
 
     def loss_fn(model: Classifier) -> tuple[jax.Array, jax.Array]:
         logits = model(images)
         return softmax_cross_entropy_with_integer_labels(logits, labels).mean(), logits
 
     (loss, logits), grads = nnx.value_and_grad(loss_fn, has_aux=True)(model)
-    before = nnx.to_pure_dict(nnx.state(model, nnx.Param))
-    optimizer.update(model, grads, value=loss)  # the loss, for those that look at it (momo, say)
-    after = nnx.to_pure_dict(nnx.state(model, nnx.Param))
-    moved = jax.tree.map(jnp.subtract, after, before)
-    groups = label_params(moved, LABELS)
-    metrics = {"loss": loss, "accuracy": jnp.mean(logits.argmax(-1) == labels)}
-    for name in LABELS.values():
-        of_group = jax.tree.map(
-            lambda u, group, name=name: u if group == name else None, moved, groups
-        )
-        metrics[name] = global_norm(of_group)
-    return metrics
+    optimizer.update(model, grads, value=loss)  # some optimizers (momo) use the loss
+    measured = metrics(optimizer)
+    norms = {label: measured[f"norm of {label}"] for label in LABELS.values()}
+    return {"loss": loss, "accuracy": jnp.mean(logits.argmax(-1) == labels), **norms}
 
 
 @nnx.jit
 def accuracy(model: Classifier, images: jax.Array, labels: jax.Array) -> jax.Array:
-    """The share of images that are classified correctly."""
+    """The fraction of images that are classified correctly."""
     return jnp.mean(model(images).argmax(-1) == labels)
 
 
@@ -157,17 +152,22 @@ def train(args: argparse.Namespace, console: Console) -> tuple[Classifier, Sched
         TimeRemainingColumn(),
     )
     every = max(args.steps // 20, 1)
-    with Progress(*columns, console=console) as progress:
+    with (
+        Progress(*columns, console=console) as progress,
+        compile_step(train_step, model, optimizer) as compiled_step,
+    ):
         last = history[-1] if history else {"loss": float("nan"), "held_out": 0.0}
         task = progress.add_task("train", total=args.steps, completed=len(history), **last)
         for step in range(len(history), args.steps):
             batch = np.random.default_rng((args.seed, step)).integers(len(labels), size=BATCH_SIZE)
-            metrics = train_step(model, optimizer, images[batch], labels[batch])
-            row = {name: float(value) for name, value in metrics.items()}
+            results = compiled_step(images[batch], labels[batch])
+            row = {name: float(value) for name, value in results.items()}
             row["learning_rate"] = float(schedule(step))
             evaluate = step % every == 0 or step + 1 == args.steps
-            held_out = accuracy(model, test_images, test_labels) if evaluate else None
-            row["held_out"] = last["held_out"] if held_out is None else float(held_out)
+            row["held_out"] = last["held_out"]
+            if evaluate:
+                compiled_step.sync()  # the model and the optimizer get their values back
+                row["held_out"] = float(accuracy(model, test_images, test_labels))
             history.append(row)
             last = row
             progress.update(task, advance=1, loss=row["loss"], held_out=row["held_out"])
@@ -202,7 +202,7 @@ def restore(
     settings: dict[str, Any],
     console: Console,
 ) -> list[dict[str, float]]:
-    """Puts the last checkpoint, if any, into the model and the optimizer; returns its history."""
+    """Restores the model and the optimizer from the last checkpoint, if any; returns its history."""
     step = manager.latest_step()
     if step is None:
         return []
@@ -213,22 +213,20 @@ def restore(
             f"{json.dumps(resumable(settings))}.[/red] Give the same options, or another folder."
         )
         raise SystemExit(2)
-    state = nnx.state((model, optimizer))
-    target = ocp.args.StandardRestore(nnx.to_pure_dict(state))
+    target = ocp.args.StandardRestore(nnx.to_pure_dict(abstract_state(model, optimizer)))
     restored = manager.restore(step, args=ocp.args.Composite(state=target))["state"]
-    nnx.replace_by_pure_dict(state, restored)
-    nnx.update((model, optimizer), state)
+    restore_into((model, optimizer), restored)
     console.print(f"resumed at step {step}")
     return log["history"]
 
 
 def resumable(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings that a run must share with the one it resumes."""
+    """The settings that a resumed run must have in common with the first."""
     return {name: settings[name] for name in ("optimizer", "learning_rate", "steps", "seed")}
 
 
 def plot(history: list[dict[str, float]], path: pathlib.Path, title: str) -> None:
-    """Draws loss, accuracy, learning rate and how far each group moved, over the steps."""
+    """Plots the loss, the accuracy, the learning rate and the norms of the updates."""
     steps = np.arange(1, len(history) + 1)
     column = {name: np.array([row[name] for row in history]) for name in history[0]}
     figure, axes = plt.subplots(2, 2, figsize=(10, 6.5), sharex=True, layout="constrained")

@@ -79,7 +79,14 @@ def check_user() -> int:
         expected = {first + k: mistake for k, mistake in enumerate(MISTAKES)}
         pyright = str(pathlib.Path(sys.executable).with_name("basedpyright"))
         commands = {
-            "mypy --strict": [sys.executable, "-m", "mypy", "--strict", "--config-file=", str(user)],
+            "mypy --strict": [
+                sys.executable,
+                "-m",
+                "mypy",
+                "--strict",
+                "--config-file=",
+                str(user),
+            ],
             "pyright": [pyright, "--level=error", str(user)],
         }
         for name, command in commands.items():

@@ -66,3 +66,47 @@ PROBLEMS = {
     "badly scaled, half": (badly_scaled, np.ones(10), (0.2, None), 0.02 * SCALES.sum()),
     "logistic regression, half": (logistic_regression, np.zeros(20), (0.0, None), None),
 }
+
+
+# Of the collection of Moré, Garbow, Hillstrom, "Testing Unconstrained Optimization Software", 1981.
+KOWALIK = np.array(
+    [0.1957, 0.1947, 0.1735, 0.1600, 0.0844, 0.0627, 0.0456, 0.0342, 0.0323, 0.0235, 0.0246]
+)
+DOSES = np.array([4, 2, 1, 0.5, 0.25, 0.167, 0.125, 0.1, 0.0833, 0.0714, 0.0625])
+DENSITY = np.array([0.0009, 0.0044, 0.0175, 0.0540, 0.1295, 0.2420, 0.3521, 0.3989])
+DENSITY = np.concatenate([DENSITY, DENSITY[-2::-1]])
+
+
+def kowalik_osborne(x):
+    u, y = DOSES.astype(x.dtype), KOWALIK.astype(x.dtype)
+    return jnp.sum((y - x[0] * (u * u + u * x[1]) / (u * u + u * x[2] + x[3])) ** 2)
+
+
+def jennrich_sampson(x):
+    i = jnp.arange(1, 11).astype(x.dtype)
+    return jnp.sum((2 + 2 * i - (jnp.exp(i * x[0]) + jnp.exp(i * x[1]))) ** 2)
+
+
+def gaussian(x):
+    t = ((8 - np.arange(1, 16)) / 2).astype(x.dtype)
+    return jnp.sum((x[0] * jnp.exp(-x[1] * (t - x[2]) ** 2 / 2) - DENSITY.astype(x.dtype)) ** 2)
+
+
+def wood(x):
+    a, b, c, d = x
+    first = 100 * (b - a**2) ** 2 + (1 - a) ** 2 + 90 * (d - c**2) ** 2 + (1 - c) ** 2
+    return first + 10 * (b + d - 2) ** 2 + 0.1 * (b - d) ** 2
+
+
+def brown_almost_linear(x):
+    n = x.size
+    return jnp.sum((x[:-1] + jnp.sum(x) - (n + 1)) ** 2) + (jnp.prod(x) - 1) ** 2
+
+
+MGH = {
+    "1e-5 Rosenbrock": (lambda x: 1e-5 * rosenbrock(x), np.array([-1.2, 1.0]), 0.0),
+    "Kowalik-Osborne": (kowalik_osborne, np.array([0.25, 0.39, 0.415, 0.39]), 3.0750560e-4),
+    "Jennrich-Sampson": (jennrich_sampson, np.array([0.3, 0.4]), 124.36218),
+    "Brown almost-linear": (brown_almost_linear, np.full(10, 0.5), 0.0),
+    "Gaussian": (gaussian, np.array([0.4, 1.0, 0.0]), 1.1279328e-8),
+}

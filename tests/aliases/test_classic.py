@@ -221,7 +221,7 @@ def test_nadamw_is_adamw_with_nesterovs_momentum():
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: a.scale_by_lion(mode="soft"), ValueError, "mode must be one of hard, smooth"),
+        (lambda: a.scale_by_lion(mode="soft"), ValueError, "mode must be one of 'hard', 'smooth'"),
         (lambda: a.lion(1e-3, b2=1.0), ValueError, "scale_by_lion: b2 must be less than 1"),
         (
             lambda: a.adabelief(1e-3, eps=-1.0),

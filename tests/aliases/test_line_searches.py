@@ -312,6 +312,21 @@ def test_numbers_that_cannot_work_are_refused_when_it_is_built(make, message):
         make()
 
 
+@pytest.mark.parametrize(
+    "tx",
+    [
+        scale_by_backtracking_linesearch(30, slope_rtol=0.0),
+        scale_by_zoom_linesearch(30, slope_rtol=0.0),
+        scale_by_zoom_linesearch(30, curv_rtol=0.0, tol=1e-4),
+        scale_by_zoom_linesearch(30, tol=0.0, approx_dec_rtol=0.0, stepsize_precision=0.0),
+    ],
+)
+def test_numbers_at_the_end_of_their_range_work(tx):
+    updates, state, _ = search(tx, FUNCTIONS["quartic"], jnp.asarray(0.0))
+    assert float(FUNCTIONS["quartic"](updates)) < 81.0
+    assert float(state.info.decrease_error) == 0
+
+
 def test_numbers_may_be_schedules_and_limits_may_be_infinite():
     f, p = lambda x: jnp.sum(x**2), jnp.ones(2)
     tx = scale_by_backtracking_linesearch(

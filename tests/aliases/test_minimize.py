@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from minimize_problems import PROBLEMS, rosenbrock
+from minimize_problems import MGH, PROBLEMS, rosenbrock, wood
 
 from optx_aliases import (
     MinimizeStatus,
@@ -51,6 +51,55 @@ def test_it_solves(name, wide):
         size = kkt(x, np.asarray(found.grad), bounds)
         assert size <= 1e-5 or found.status == MinimizeStatus.VALUE
         assert size <= (5e-3 if wide else 0.3) * (1 + first) ** 0.5, size
+
+
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("name", MGH)
+def test_small_losses_and_flat_ground_are_solved_too(name, wide):
+    fun, x0, least = MGH[name]
+    with jax.enable_x64(wide):
+        result = minimize(fun, jnp.asarray(x0, jnp.float64 if wide else jnp.float32))
+        assert bool(result.success), result.message
+        assert float(result.value) - least <= 1e-5 * least + 1e-10 * (least == 0)
+        assert int(result.num_evaluations) <= 120
+
+
+@pytest.mark.parametrize("bounds", [None, (None, 1e4), (0.0, None)])
+@pytest.mark.parametrize("optimizer", [None, "bfgs"])
+def test_a_function_without_a_minimum_is_unbounded(optimizer, bounds):
+    if bounds and optimizer:
+        return
+    result = minimize(lambda x: -jnp.sum(x), jnp.zeros(2), optimizer, bounds=bounds)
+    limited = bounds is not None and bounds[1] is not None
+    expected = MinimizeStatus.GRADIENT if limited else MinimizeStatus.UNBOUNDED
+    assert result.status == expected, result.message
+    assert bool(result.success) == limited
+    assert int(result.num_steps) < 40
+
+
+@pytest.mark.parametrize("name", ["Rosenbrock, 20", "badly scaled, 1 to 1e6", "Powell singular"])
+def test_dense_bfgs_solves_them_too(name):
+    fun, x0, _, least = PROBLEMS[name]
+    with jax.enable_x64(True):
+        result = minimize(fun, jnp.asarray(x0, jnp.float64), "bfgs")
+        assert bool(result.success)
+        assert float(result.value) - least <= 1e-8
+
+
+def test_bfgs_estimates_the_inverse_hessian_and_takes_trees(x64):
+    hessian = jnp.asarray([[3.0, 1.0, 0.0], [1.0, 2.0, 0.5], [0.0, 0.5, 1.0]])
+
+    def bowl(p):
+        x = jnp.concatenate([p["a"], p["b"][None]]) - jnp.asarray([1.0, 2.0, 3.0])
+        return 0.5 * jnp.sum(x * jnp.sum(hessian * x[None], axis=1))
+
+    x0 = {"a": jnp.zeros(2), "b": jnp.asarray(0.0), "n": jnp.arange(2)}
+    result = minimize(bowl, x0, "bfgs", gtol=1e-12)
+    np.testing.assert_allclose(result.x["a"], [1.0, 2.0], rtol=1e-5)
+    np.testing.assert_array_equal(result.x["n"], [0, 1])
+    np.testing.assert_allclose(result.state.inverse, jnp.linalg.inv(hessian), atol=0.06)
+    saddle = minimize(wood, jnp.asarray([-3.0, -1.0, -3.0, -1.0]), "bfgs")
+    assert float(saddle.value) < 1e-10
 
 
 def test_why_it_stops():
@@ -223,7 +272,7 @@ def test_a_start_outside_is_moved_into_the_box_and_equal_bounds_hold_still():
             TypeError,
             r"minimize takes transformations.*adam\(\.\.\.\)",
         ),
-        (lambda f, x: minimize(f, None), ValueError, "no array of floating point"),
+        (lambda f, x: minimize(f, None), ValueError, "no floating-point array"),
         (lambda f, x: minimize(f, x, bounds=3.0), TypeError, r"must be a pair \(lower, upper\)"),
         (
             lambda f, x: minimize(f, x, bounds=(1.0, 0.0)),
@@ -247,6 +296,17 @@ def test_a_start_outside_is_moved_into_the_box_and_equal_bounds_hold_still():
             r"x0\['a'\] is complex",
         ),
         (lambda f, x: minimize(f, x, gtol=-1.0), ValueError, "gtol must be at least 0"),
+        (lambda f, x: minimize(f, x, "bfgs", bounds=(0.0, 1.0)), ValueError, "without bounds"),
+        (
+            lambda f, x: minimize(f, {"a": jnp.ones(2, jnp.complex64)}, "bfgs"),
+            ValueError,
+            '"bfgs" takes real x0',
+        ),
+        (
+            lambda f, x: minimize(f, x, bounds=(0.0, 1.0), memory_size=0),
+            ValueError,
+            "memory_size must be an int of at least 1",
+        ),
         (lambda f, x: minimize(lambda p: p["a"], x), ValueError, "one real number"),
     ],
 )

@@ -164,3 +164,18 @@ def test_complex_parameters_are_refused_by_name(name):
         tx.update(p, tx.init(p), p)
     split = optx_aliases.split_real_and_imaginary(tx)
     assert split.update(p, split.init(p), p)[0].dtype == jnp.complex64
+
+
+def test_numbers_at_the_end_of_their_range_work():
+    p = jnp.array([1.0, -2.0])
+    for tx in (
+        optx_aliases.prodigy(beta3=1.0),
+        optx_aliases.prodigy(beta3=0.0),
+        optx_aliases.mechanize(optx_aliases.sgd(1.0), num_betas=1),
+        optx_aliases.dadapt_sgd(growth_rate=1.0),
+    ):
+        updates, _ = tx.update(2 * p, tx.init(p), p)
+        assert bool(jnp.all(jnp.isfinite(updates)))
+    for number in (2.5, 0, True):
+        with pytest.raises(ValueError, match="mechanize: num_betas must be an int of at least 1"):
+            optx_aliases.mechanize(optx_aliases.sgd(1.0), num_betas=number)

@@ -19,6 +19,7 @@ G = {"a": jnp.array([3.0, 4.0]), "b": jnp.asarray(12.0)}  # of norm 13
         ({"f_min": 16.9}, 33.8, 0.1),
         ({"eps": 169.0}, 16.9, 0.05),
         ({"max_learning_rate": 0.05}, 16.9, 0.05),
+        ({"max_learning_rate": 0.0}, 16.9, 0.0),
         ({"f_min": 33.8}, 16.9, -0.1),
         ({"f_min": 33.8, "variant": "sps+"}, 16.9, 0.0),
         ({"max_learning_rate": lambda count: 0.07}, 16.9, 0.07),
@@ -81,7 +82,7 @@ def test_what_cannot_work_is_refused():
         scale_by_polyak().update(G, scale_by_polyak().init(G))
     with pytest.raises(ValueError, match="variant must be"):
         polyak_sgd(variant="sps-")
-    with pytest.raises(ValueError, match="max_learning_rate must be greater than 0"):
-        polyak_sgd(0.0)
+    with pytest.raises(ValueError, match="max_learning_rate must be at least 0"):
+        polyak_sgd(-0.1)
     with pytest.raises(ValueError, match="one real number"):
         scale_by_polyak().update(G, scale_by_polyak().init(G), value=jnp.ones(2))

@@ -71,7 +71,7 @@ def test_the_bases_stay_orthonormal_and_turn_only_at_the_interval():
 
 
 def test_a_bad_interval_is_refused():
-    with pytest.raises(ValueError, match="precondition_frequency must be a positive int, not 0"):
+    with pytest.raises(ValueError, match="precondition_frequency must be at least 1, not 0"):
         soap(0.1, precondition_frequency=0)
-    with pytest.raises(ValueError, match="max_precond_dim must be an int at least 0"):
+    with pytest.raises(ValueError, match="max_precond_dim must be at least 0, not -1"):
         soap(0.1, max_precond_dim=-1)

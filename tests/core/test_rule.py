@@ -260,3 +260,38 @@ def test_map_params_works_on_every_wrapper_of_declared_states():
     only_a = names(masked(inner, {"a": True, "b": False})).inner_state
     assert only_a.mu["a"] == "A"
     assert only_a.mu["b"] == ()
+
+
+class NoisyState(NamedTuple):
+    count: build.Count
+    key: build.Key
+
+
+@build.rule(NoisyState)
+def noisy(g, s, /, size: build.Nonnegative = 1.0, key: build.Key = 0):
+    return size * jax.random.normal(s.key.at(s.count), g.shape, g.dtype), s
+
+
+def test_a_key_is_drawn_for_each_array_and_each_update_and_stays_in_the_state():
+    params = {"a": jnp.ones(3), "b": jnp.ones(3), "c": None}
+    tx = noisy(key=jax.random.key(7))
+    assert tx == noisy(key=jax.random.key(7)) != noisy(key=7 + 1)
+    first, state = tx.update(params, tx.init(params))
+    second, state = tx.update(params, state)
+    drawn = [np.asarray(u[k]).tobytes() for u in (first, second) for k in "ab"]
+    assert len(set(drawn)) == 4
+    expected = jax.random.fold_in(jax.random.fold_in(jax.random.key(7), 2), 1)
+    np.testing.assert_array_equal(second["b"], jax.random.normal(expected, 3))
+    chex.assert_trees_all_equal(state.key, jax.random.key(7))
+    alone, _ = noisy(key=7).update(params, noisy(key=7).init(params))
+    np.testing.assert_array_equal(alone["b"], first["b"])
+
+
+def test_a_key_needs_a_field_and_an_argument_of_one_name():
+    with pytest.raises(TypeError, match="key must also be an argument"):
+        build.rule(NoisyState)(lambda g, s: (g, s))
+    with pytest.raises(TypeError, match="key needs a Key of its name in the state"):
+
+        @build.rule()
+        def keyless(g, key: build.Key = 0):
+            return g

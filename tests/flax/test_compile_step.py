@@ -262,7 +262,7 @@ MISTAKES = {
         lambda m, o, x: nnx.Linear(1, 1, rngs=nnx.Rngs(0)),
         lambda step, m, o: step(X[0]),
         ValueError,
-        "returns a Linear that is none of its objects",
+        "returns a Linear that is not one of its objects",
     ),
 }
 

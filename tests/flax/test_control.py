@@ -60,7 +60,7 @@ def test_a_number_changes_without_compiling_again():
 
 def test_a_label_says_which_number_is_meant():
     model, optimizer = made(by_kind)
-    with pytest.raises(KeyError, match=r"several 'learning_rate'.*say which with label="):
+    with pytest.raises(KeyError, match=r"several 'learning_rate'.*choose one with label="):
         set_hyperparam(optimizer, "learning_rate", 0.1)
     set_hyperparam(optimizer, "learning_rate", 0.5, label="k")
     push(model, optimizer)
@@ -93,7 +93,7 @@ MISTAKES = {
         "lr",
         0.5,
         KeyError,
-        r"no 'lr' can be set.*there are 'opt_state/learning_rate'|no 'lr' can be set.*'learning_rate'",
+        r"no 'lr' can be set.*the state has .*'learning_rate'|no 'lr' can be set.*'learning_rate'",
     ),
     "another label": (by_kind, "learning_rate", 0.5, KeyError, "under 'x' can be set"),
     "scheduled": (

@@ -118,7 +118,7 @@ def test_mistakes_with_micro_batches_are_errors():
         return jnp.sum(x)
 
     with pytest.raises(
-        ValueError, match=r"seen of the model was int32\[\], loss_fn made it float32"
+        ValueError, match=r"seen of the model was int32\[\], after loss_fn it is float32"
     ):
         micro_value_and_grad(grows, 2)(Model(), X, Y)
 
@@ -155,5 +155,5 @@ def test_a_plain_merge_fails_where_the_value_function_serves():
 def test_the_value_function_takes_an_auxiliary_output_and_refuses_other_parameters():
     f = value_fn(Model(), lambda m, x, y: (mean_loss(m, x, y), x), X, Y, has_aux=True)
     assert f(nnx.state(Model(), nnx.Param)).shape == ()
-    with pytest.raises(ValueError, match="the model has 2 parameters, 1 were given; wrt= must be"):
+    with pytest.raises(ValueError, match="the model has 2 parameters, got 1; wrt= must be"):
         f({"linear": {"bias": jnp.zeros(4)}})

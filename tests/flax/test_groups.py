@@ -170,7 +170,7 @@ MISTAKES = {
     "torch's lr": (
         [{"params": ".", "lr": 0.1}],
         TypeError,
-        "scale_by_learning_rate has no argument 'lr': learning_rate is meant",
+        r"scale_by_learning_rate has no argument 'lr' \(use learning_rate\)",
     ),
     "an unknown argument": (
         [{"params": ".", "rate": 0.1}],

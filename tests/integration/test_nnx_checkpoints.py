@@ -193,5 +193,5 @@ def test_moments_of_another_optimizer_with_the_same_fields_are_not_taken_for_its
     model = Model()
     old = nnx.Optimizer(model, adabelief(1e-3), wrt=nnx.Param)
     new = nnx.Optimizer(model, adam(1e-3), wrt=nnx.Param)
-    with pytest.raises(ValueError, match="nothing that the new optimizer could use"):
+    with pytest.raises(ValueError, match="nothing that the new optimizer can use"):
         migrate_opt_state(old, model, new)

@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = table_of_contents(
     __name__,
     """
     _elementwise.acprop: acprop scale_by_acprop
-    _elementwise.adabelief: ScaleByBeliefState adabelief scale_by_belief
+    _elementwise.adabelief: adabelief
     _elementwise.adadelta: ScaleByAdaDeltaState adadelta scale_by_adadelta
     _elementwise.adagrad: ScaleByRssState adagrad scale_by_rss
     _elementwise.adam: adam adamw
@@ -50,11 +50,11 @@ __getattr__, __dir__, __all__ = table_of_contents(
     _low_memory.quantize_state: QuantizeState quantize_state
     _low_memory.sm3: ScaleBySM3State scale_by_sm3 sm3
     _matrix.apollo: ScaleByApolloState apollo_mini scale_by_apollo
-    _matrix.galore: GaLoreDimensionNumbers GaLoreState galore scale_by_galore
+    _matrix.dimension_numbers: GaLoreDimensionNumbers MuonDimensionNumbers
+    _matrix.galore: GaLoreState galore scale_by_galore
     _matrix.kron: ScaleByKronState kron scale_by_kron
     _matrix.linear_algebra: matrix_inverse_pth_root power_iteration
     _matrix.muon: muon
-    _matrix.muon_dimension_numbers: MuonDimensionNumbers
     _matrix.newton_schulz: newton_schulz
     _matrix.scale_by_muon: MuonState scale_by_muon
     _matrix.scale_by_shape: scale_by_shape
@@ -72,6 +72,7 @@ __getattr__, __dir__, __all__ = table_of_contents(
     _parameter_free.momo_adam: MomoAdamState momo_adam
     _parameter_free.prodigy: ProdigyState prodigy
     _transforms.adam: ScaleByAdamState scale_by_adam
+    _transforms.belief: ScaleByBeliefState scale_by_belief
     _transforms.factored: FactoredState scale_by_factored_rms
     _transforms.param_block: scale_by_param_block_norm scale_by_param_block_rms
     _transforms.rms: ScaleByRmsState ScaleByRmsWithCountState scale_by_rms

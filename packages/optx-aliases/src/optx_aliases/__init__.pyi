@@ -4,9 +4,7 @@
 
 from optx_aliases._elementwise.acprop import acprop as acprop
 from optx_aliases._elementwise.acprop import scale_by_acprop as scale_by_acprop
-from optx_aliases._elementwise.adabelief import ScaleByBeliefState as ScaleByBeliefState
 from optx_aliases._elementwise.adabelief import adabelief as adabelief
-from optx_aliases._elementwise.adabelief import scale_by_belief as scale_by_belief
 from optx_aliases._elementwise.adadelta import ScaleByAdaDeltaState as ScaleByAdaDeltaState
 from optx_aliases._elementwise.adadelta import adadelta as adadelta
 from optx_aliases._elementwise.adadelta import scale_by_adadelta as scale_by_adadelta
@@ -101,7 +99,8 @@ from optx_aliases._low_memory.sm3 import sm3 as sm3
 from optx_aliases._matrix.apollo import ScaleByApolloState as ScaleByApolloState
 from optx_aliases._matrix.apollo import apollo_mini as apollo_mini
 from optx_aliases._matrix.apollo import scale_by_apollo as scale_by_apollo
-from optx_aliases._matrix.galore import GaLoreDimensionNumbers as GaLoreDimensionNumbers
+from optx_aliases._matrix.dimension_numbers import GaLoreDimensionNumbers as GaLoreDimensionNumbers
+from optx_aliases._matrix.dimension_numbers import MuonDimensionNumbers as MuonDimensionNumbers
 from optx_aliases._matrix.galore import GaLoreState as GaLoreState
 from optx_aliases._matrix.galore import galore as galore
 from optx_aliases._matrix.galore import scale_by_galore as scale_by_galore
@@ -111,7 +110,6 @@ from optx_aliases._matrix.kron import scale_by_kron as scale_by_kron
 from optx_aliases._matrix.linear_algebra import matrix_inverse_pth_root as matrix_inverse_pth_root
 from optx_aliases._matrix.linear_algebra import power_iteration as power_iteration
 from optx_aliases._matrix.muon import muon as muon
-from optx_aliases._matrix.muon_dimension_numbers import MuonDimensionNumbers as MuonDimensionNumbers
 from optx_aliases._matrix.newton_schulz import newton_schulz as newton_schulz
 from optx_aliases._matrix.scale_by_muon import MuonState as MuonState
 from optx_aliases._matrix.scale_by_muon import scale_by_muon as scale_by_muon
@@ -150,6 +148,8 @@ from optx_aliases._parameter_free.prodigy import ProdigyState as ProdigyState
 from optx_aliases._parameter_free.prodigy import prodigy as prodigy
 from optx_aliases._transforms.adam import ScaleByAdamState as ScaleByAdamState
 from optx_aliases._transforms.adam import scale_by_adam as scale_by_adam
+from optx_aliases._transforms.belief import ScaleByBeliefState as ScaleByBeliefState
+from optx_aliases._transforms.belief import scale_by_belief as scale_by_belief
 from optx_aliases._transforms.factored import FactoredState as FactoredState
 from optx_aliases._transforms.factored import scale_by_factored_rms as scale_by_factored_rms
 from optx_aliases._transforms.param_block import scale_by_param_block_norm as scale_by_param_block_norm

@@ -11,11 +11,14 @@ __getattr__, __dir__, __all__ = table_of_contents(
     _create_sharded: create_sharded
     _freeze: freeze
     _labels: label_params mask
+    _late_start: LateStartState late_start
+    _lookahead: SlowWeightsState lookahead
     _micro_batches: micro_value_and_grad
     _migrate: MigrationReport migrate_opt_state
     _param_groups: param_groups
     _place_opt_state: place_opt_state
     _shard_state: shard_state
+    _to_optax: to_optax
     _trainable: trainable
     _value_fn: value_fn
     """,

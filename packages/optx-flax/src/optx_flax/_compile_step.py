@@ -1,36 +1,46 @@
 """A training step compiled for its objects: model, optimizer, metrics, random streams.
 
-`nnx.jit` walks the objects at every call, in Python. Here they are taken apart once, the step runs on
-one flat list of arrays that is donated and handed on from call to call, and the objects get their
-values back when they are asked for.
+`nnx.jit` walks the objects in Python at every call. Here they are split once, and the step runs on one
+flat list of arrays that is donated from call to call. The objects get their values back on request.
+
+The arrays that the objects hold at first may be shared (a clone, a snapshot, another model), so they are
+copied before they are donated. A program that calls back to Python may fail while it runs, so it is not
+donated: the values from before the failing call stay.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from flax import nnx
-from optx_flax._paths import flatten, is_variable, leaves_with_paths, listed, structure_of
+from optx_flax._held import Held, Hold, LostError
+from optx_flax._paths import Path, flatten, is_variable, leaves_with_paths, listed
 
 
 def compile_step(step_fn: Callable[..., Any], *objects: Any, donate: bool = True) -> CompiledStep:
     """Compiles a training step for the objects it changes.
 
     Args:
-      step_fn: `step_fn(*objects, *args)`, which changes the objects in place, and returns any tree of
-        arrays; an object of its own that it returns is handed out as it is.
-      *objects: the model, the optimizer, metrics, `nnx.Rngs`, whatever the step reads and changes.
-      donate: whether the step may reuse the memory of the objects' arrays.
+      step_fn: `step_fn(*objects, *args)`, which changes the objects in place and returns a tree of
+        arrays. Objects among its results are returned as they are.
+      *objects: the model, the optimizer, metrics, `nnx.Rngs`: whatever the step reads and changes.
+      donate: whether a call may reuse the memory of the objects' arrays. The arrays that the objects
+        hold at the first call are copied, one at a time, so that clones, snapshots and arguments that
+        share them stay valid. A step that calls back to Python (`io_callback`, `pure_callback`,
+        `jax.debug.callback`, `apply_if_finite(when_exceeded="raise")`) is not donated. With False a
+        step that fails for another reason, such as a lack of memory, keeps the values from before it too.
 
     Returns:
-      A `CompiledStep`: call it with `*args`. From the first call on it holds the objects' values;
-      `sync()`, or the end of its `with` block, gives them back. Layouts on a mesh stay as they are.
+      A `CompiledStep`: call it with `*args`. From the first call on it holds the objects' values. They
+      come back at `sync()`, at the end of its `with` block, and when it is deleted. Layouts on a mesh
+      are kept.
 
     Raises:
       TypeError: if there are no objects.
@@ -62,33 +72,48 @@ def compile_step(step_fn: Callable[..., Any], *objects: Any, donate: bool = True
 
 
 class CompiledStep:
-    """What `compile_step` makes."""
+    """A training step bound to its objects; the result of `compile_step`."""
 
     def __init__(self, step_fn: Callable[..., Any], objects: tuple[Any, ...], donate: bool) -> None:
         self._step_fn = step_fn
         self._objects = objects
         self._donate = donate
         self._programs: dict[Any, _Program] = {}
-        self._program: _Program | None = None
-        self._leaves: list[Any] = []
+        self._hold: Hold | None = None
+        self._finalizer: Any = None
 
     def __call__(self, *args: Any) -> Any:
-        """One step, on `args`."""
-        program = self._program or self._take(args)
-        self._leaves, out = program.once(self._leaves, *args)
-        return _with_objects(out, self._objects) if program.returns_objects else out
+        """Takes one step.
+
+        Args:
+          *args: the arguments of `step_fn` after its objects.
+
+        Returns:
+          The result of `step_fn`.
+        """
+        return self._run("once", args)
 
     def scan(self, *stacked: Any) -> Any:
-        """A step for each entry of a leading axis, in one call; returns the results stacked."""
-        program = self._program or self._take(stacked)
-        self._leaves, out = program.many(self._leaves, stacked)
-        return _with_objects(out, self._objects) if program.returns_objects else out
+        """Takes a step for each entry of a leading axis, in one call.
+
+        Args:
+          *stacked: the arguments of all steps, stacked along a new first axis.
+
+        Returns:
+          The results of `step_fn`, stacked likewise.
+        """
+        return self._run("many", stacked)
 
     def sync(self) -> None:
-        """Gives the objects their values back; the next call takes them up as they are then."""
-        if self._program is not None:
-            nnx.update(self._objects, self._program.structure.unflatten(self._leaves))
-            self._program, self._leaves = None, []
+        """Gives the objects their values back; the next call takes them up as they are then.
+
+        Raises:
+          RuntimeError: if values were lost, as a donated step failed while it ran; names them.
+        """
+        hold, self._hold = self._hold, None
+        if hold is not None:
+            self._finalizer.detach()
+            hold.give_back()
 
     def __enter__(self) -> Self:
         return self
@@ -99,10 +124,25 @@ class CompiledStep:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.sync()
+        try:
+            self.sync()
+        except LostError:
+            if error is None:
+                raise
 
-    def _take(self, args: tuple[Any, ...]) -> _Program:
-        """Takes the objects' values; they hold a note to that effect instead."""
+    def _run(self, name: str, args: tuple[Any, ...]) -> Any:
+        hold = self._hold or self._take(args)
+        program = hold.program
+        try:
+            hold.run(getattr(program, name), args, wait=program.calls_back)
+        except _CallsBackError:
+            program.keep_inputs()
+            hold.run(getattr(program, name), args, wait=True)
+        out = hold.commit()
+        return _with_objects(out, self._objects) if program.returns_objects else out
+
+    def _take(self, args: tuple[Any, ...]) -> Hold:
+        """Takes the objects' values; placeholders stand in for them."""
         for argument in args:
             if any(argument is held for held in self._objects):
                 raise TypeError(
@@ -111,15 +151,29 @@ class CompiledStep:
                 )
         graphdef, state = nnx.split(self._objects)
         leaves, structure = flatten(state)
+        paths = [path for path, _ in leaves_with_paths(nnx.as_pure(state))]
+        del state  # it would keep the arrays alive while they are copied
         leaves = _on_one_mesh([_strong(x) for x in leaves])
-        leaves = _distinct(leaves) if self._donate else leaves
         layouts = tuple(map(_pinned, leaves))
-        key = (graphdef, structure, layouts)
+        # jax's checks for NaN raise after the inputs have been donated.
+        checked = any(getattr(jax.config, f"jax_debug_{kind}") for kind in ("nans", "infs"))
+        donate = self._donate and not checked
+        key = (graphdef, structure, layouts, donate)
         if key not in self._programs:
-            self._programs[key] = _Program(self._step_fn, graphdef, state, layouts, self._donate)
-        self._program, self._leaves = self._programs[key], leaves
-        nnx.update(self._objects, structure.unflatten([_HELD] * len(leaves)))
-        return self._program
+            self._programs[key] = _Program(
+                self._step_fn, graphdef, structure, paths, layouts, donate
+            )
+        program = self._programs[key]
+        hold = Hold(self, program, self._objects, leaves)
+        hold.take(copy=donate and not program.calls_back)
+        self._hold = hold
+        self._finalizer = weakref.finalize(self, hold.give_back)
+        self._finalizer.atexit = False
+        return hold
+
+
+class _CallsBackError(Exception):
+    """A program that was to be donated calls back to Python, and may fail while it runs."""
 
 
 class _Program:
@@ -129,16 +183,19 @@ class _Program:
         self,
         step_fn: Callable[..., Any],
         graphdef: Any,
-        state: Any,
+        structure: Any,
+        paths: list[Path],
         layouts: tuple[Any, ...],
         donate: bool,
     ) -> None:
-        self.structure = structure_of(state)
+        self.structure = structure
+        self.paths = paths
         self.returns_objects = False
-        paths = leaves_with_paths(nnx.as_pure(state))
+        self.calls_back = False
+        self._donate = donate
 
-        def one(leaves: list[Any], *args: Any) -> tuple[list[Any], Any]:
-            inner = nnx.merge(graphdef, self.structure.unflatten(leaves))
+        def step(leaves: list[Any], *args: Any) -> tuple[list[Any], Any]:
+            inner = nnx.merge(graphdef, structure.unflatten(leaves))
             out = self._mark(step_fn(*inner, *args), inner)
             new_graphdef, new_state = nnx.split(inner)
             new = jax.tree.leaves(new_state)
@@ -149,19 +206,36 @@ class _Program:
                     "eval(), say), which the compiled step cannot keep: set it before, or use "
                     "nnx.view(model, ...) inside"
                 )
-            return _same_types(leaves, new, [path for path, _ in paths]), out
+            return _same_types(leaves, new, paths), out
 
-        def many(leaves: list[Any], stacked: tuple[Any, ...]) -> tuple[list[Any], Any]:
-            return jax.lax.scan(lambda carry, args: one(carry, *args), leaves, stacked)
+        traced_step = jax.jit(step)
 
-        donated = (0,) if donate else ()
+        def once(leaves: list[Any], *args: Any) -> tuple[list[Any], Any]:
+            if self._donate and _calls_back(traced_step.trace(leaves, *args).jaxpr, set()):
+                raise _CallsBackError
+            return traced_step(leaves, *args)
+
+        def many(leaves: list[Any], *stacked: Any) -> tuple[list[Any], Any]:
+            return jax.lax.scan(lambda carry, args: once(carry, *args), leaves, stacked)
+
+        self._functions = once, many
         pinned = list(layouts) if any(s is not None for s in layouts) else None
-        options: dict[str, Any] = {} if pinned is None else {"out_shardings": (pinned, None)}
-        self.once = jax.jit(one, donate_argnums=donated, **options)
-        self.many = jax.jit(many, donate_argnums=donated, **options)
+        self._options: dict[str, Any] = {} if pinned is None else {"out_shardings": (pinned, None)}
+        self._compile()
+
+    def keep_inputs(self) -> None:
+        """Compiles without donation from here on."""
+        self._donate, self.calls_back = False, True
+        self._compile()
+
+    def _compile(self) -> None:
+        donated = (0,) if self._donate else ()
+        self.once, self.many = (
+            jax.jit(f, donate_argnums=donated, **self._options) for f in self._functions
+        )
 
     def _mark(self, out: Any, inner: tuple[Any, ...]) -> Any:
-        """Notes in the place of the step's own objects among what it returns."""
+        """Replaces the step's own objects among its results by placeholders."""
 
         def leaf(x: Any) -> Any:
             for k, one in enumerate(inner):
@@ -170,7 +244,7 @@ class _Program:
                     return _Returned(k)
             if isinstance(x, nnx.Pytree) and not is_variable(x):
                 raise ValueError(
-                    f"compile_step: the step returns a {type(x).__name__} that is none of its "
+                    f"compile_step: the step returns a {type(x).__name__} that is not one of its "
                     "objects; return its arrays, nnx.state(...)"
                 )
             return x
@@ -180,7 +254,7 @@ class _Program:
 
 @jax.tree_util.register_static
 class _Returned:
-    """The place of a bound object among the results."""
+    """A placeholder for a bound object among the results."""
 
     def __init__(self, index: int) -> None:
         self.index = index
@@ -193,41 +267,18 @@ class _Returned:
 
 
 def _with_objects(out: Any, objects: tuple[Any, ...]) -> Any:
-    def is_note(x: Any) -> bool:
+    def is_placeholder(x: Any) -> bool:
         return isinstance(x, _Returned)
 
-    return jax.tree.map(lambda x: objects[x.index] if is_note(x) else x, out, is_leaf=is_note)
-
-
-class _HeldError(RuntimeError, AttributeError):
-    """A read of a value that a compiled step holds; an AttributeError too, as hasattr() asks for."""
-
-
-class _Held:
-    """Stands in an object for a value that a compiled step holds."""
-
-    def __repr__(self) -> str:
-        return "<held by compile_step until sync()>"
-
-    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
-        raise _HeldError(
-            "this value is held by a compiled step: call its sync(), or read it after the end of its "
-            "`with` block"
-        )
-
-    __getattr__ = __getitem__ = __call__ = __array__ = __jax_array__ = _refuse
-    __float__ = __int__ = __index__ = __bool__ = __len__ = __iter__ = _refuse
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = _refuse
-    __rtruediv__ = __matmul__ = __rmatmul__ = __neg__ = __pow__ = __lt__ = __gt__ = _refuse
-
-
-_HELD = _Held()
+    return jax.tree.map(
+        lambda x: objects[x.index] if is_placeholder(x) else x, out, is_leaf=is_placeholder
+    )
 
 
 def _strong(x: Any) -> Any:
-    """A leaf as an array whose type a step reproduces."""
-    if isinstance(x, _Held):
-        x._refuse()
+    """A leaf as an array of a dtype that is not weak, which a step reproduces."""
+    if isinstance(x, Held):
+        x.refuse()
     return _typed(x if isinstance(x, jax.Array) else jnp.asarray(x))
 
 
@@ -237,7 +288,7 @@ def _typed(x: Any) -> Any:
 
 
 def _on_one_mesh(leaves: list[Any]) -> list[Any]:
-    """Counts and the like that were made off the mesh, put on it: the step's results will lie there."""
+    """Moves counts and the like that were created off the mesh onto it, where the step returns them."""
     meshes = {x.sharding.mesh for x in leaves if isinstance(x.sharding, NamedSharding)}
     if len(meshes) != 1:
         return leaves
@@ -250,26 +301,33 @@ def _on_one_mesh(leaves: list[Any]) -> list[Any]:
     return [leaf(x) for x in leaves]
 
 
-def _distinct(leaves: list[Any]) -> list[Any]:
-    """A copy for each array that stands in two places: a buffer is donated once."""
-    seen: set[int] = set()
-    made = []
-    for x in leaves:
-        made.append(jnp.copy(x) if id(x) in seen else x)
-        seen.add(id(x))
-    return made
+def _calls_back(jaxpr: Any, seen: set[int]) -> bool:
+    """Whether a program calls back to Python (to print apart): it may fail while it runs."""
+    inner = getattr(jaxpr, "jaxpr", jaxpr)
+    if id(inner) in seen:
+        return False
+    seen.add(id(inner))
+    for equation in inner.eqns:
+        if "callback" in equation.primitive.name:
+            return True
+        for value in equation.params.values():
+            parts = value if isinstance(value, tuple | list) else (value,)
+            for part in parts:
+                if hasattr(getattr(part, "jaxpr", part), "eqns") and _calls_back(part, seen):
+                    return True
+    return False
 
 
 def _pinned(x: Any) -> NamedSharding | None:
-    """The layout to return an array in, where the compiler would be free to choose."""
+    """The layout of an output that the compiler could choose otherwise."""
     sharding = x.sharding
     if not isinstance(sharding, NamedSharding):
         return None
     return sharding if AxisType.Explicit not in sharding.mesh.axis_types else None
 
 
-def _check_structure(paths: list[Any], new_state: Any) -> None:
-    before = ["/".join(path) for path, _ in paths]
+def _check_structure(paths: list[Path], new_state: Any) -> None:
+    before = ["/".join(path) for path in paths]
     after = ["/".join(path) for path, _ in leaves_with_paths(nnx.as_pure(new_state))]
     if before != after:
         added = [path for path in after if path not in set(before)]
@@ -277,14 +335,14 @@ def _check_structure(paths: list[Any], new_state: Any) -> None:
         told = [f"{listed(added)} appeared"] if added else []
         told += [f"{listed(gone)} went away"] if gone else []
         raise ValueError(
-            f"compile_step: the step changed the structure of its objects: {'; '.join(told)}. Make "
-            "all Variables before; take intermediates out within the step: "
+            f"compile_step: the step changed the structure of its objects: {'; '.join(told)}. Create "
+            "all Variables before; remove intermediates within the step: "
             "nnx.pop(model, nnx.Intermediate)"
         )
 
 
-def _same_types(old: list[Any], new: list[Any], paths: list[Any]) -> list[Any]:
-    made = []
+def _same_types(old: list[Any], new: list[Any], paths: list[Path]) -> list[Any]:
+    typed = []
     for before, after, path in zip(old, new, paths, strict=True):
         x = jnp.asarray(after)
         if x.shape != before.shape or x.dtype != before.dtype:
@@ -292,5 +350,5 @@ def _same_types(old: list[Any], new: list[Any], paths: list[Any]) -> list[Any]:
                 f"compile_step: the step changed {'/'.join(path)} from {before.dtype}"
                 f"{list(before.shape)} to {x.dtype}{list(x.shape)}"
             )
-        made.append(_typed(x))
-    return made
+        typed.append(_typed(x))
+    return typed

@@ -1,4 +1,4 @@
-"""What an `nnx.Optimizer` works with, and how to change it between steps."""
+"""Hyper-parameters and measurements of an `nnx.Optimizer`, and changes of them between steps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from optx_flax._paths import leaves_with_paths
 
 
 def hyperparams(optimizer: nnx.Optimizer) -> dict[str, Any]:
-    """The numbers an optimizer works with at its next update, schedules evaluated.
+    """The hyper-parameters of an optimizer at its next update, schedules evaluated.
 
     Args:
       optimizer: the `nnx.Optimizer`.
@@ -22,7 +22,7 @@ def hyperparams(optimizer: nnx.Optimizer) -> dict[str, Any]:
       The values by name, as of `optx_core.hyperparams`.
 
     Raises:
-      TypeError: if the transformation in it was not made by a recorded function.
+      TypeError: if its transformation was not made by a recorded function.
 
     Example:
       >>> from flax import nnx
@@ -43,8 +43,8 @@ def metrics(optimizer: nnx.Optimizer) -> dict[str, Any]:
       optimizer: the `nnx.Optimizer`.
 
     Returns:
-      Arrays by name, as of `optx_core.metrics`: what `monitor` measured, how many steps were skipped,
-      the loss scale.
+      Arrays by name, as of `optx_core.metrics`: the measurements of `monitor`, the number of skipped
+      steps, the loss scale.
 
     Example:
       >>> from flax import nnx
@@ -61,19 +61,19 @@ def metrics(optimizer: nnx.Optimizer) -> dict[str, Any]:
 def set_hyperparam(
     optimizer: nnx.Optimizer, name: str, value: Any, label: str | None = None
 ) -> None:
-    """Changes a hyper-parameter for the next update; nothing compiles again.
+    """Changes a hyper-parameter from the next update on, without a compilation.
 
     Args:
-      optimizer: the `nnx.Optimizer`; its transformation keeps the number in its state, as
-        `inject_hyperparams(adamw)(learning_rate=1e-3)` does.
-      name: the number's name, such as "learning_rate".
-      value: the new value; it takes the old one's dtype and place.
-      label: the group (of `partition`, `param_groups`, `named_chain`) whose number is meant, where
-        there are several.
+      optimizer: the `nnx.Optimizer`, whose transformation keeps the number in its state, such as
+        `inject_hyperparams(adamw)(learning_rate=1e-3)`.
+      name: the name of the hyper-parameter, such as "learning_rate" or "betas[0]".
+      value: the new value, which takes the dtype and the device of the old one.
+      label: the group (of `partition`, `param_groups`, `named_chain`) to change, where several have
+        such a number.
 
     Raises:
-      KeyError: if there is no such number in the state, or several; lists them, and says what to do.
-      ValueError: if a schedule sets it, or the value has another shape.
+      KeyError: if the state has no such number, or several; lists them with the cure.
+      ValueError: if a schedule sets the number, or the value has another shape.
 
     Example:
       >>> from flax import nnx
@@ -87,27 +87,27 @@ def set_hyperparam(
     """
     slots = leaves_with_paths(optimizer.opt_state)
     injected = [(path, slot) for path, slot in slots if path[-2:-1] == ("hyperparams",)]
-    found = [
+    matching = [
         (path, slot)
         for path, slot in injected
         if path[-1] == name and (label is None or str(label) in path[:-2])
     ]
-    if not found:
+    if not matching:
         listed = ", ".join(_show(path) for path, _ in injected)
         cure = (
-            f"in the state there are {listed}"
+            f"the state has {listed}"
             if injected
-            else "make the optimizer as inject_hyperparams(adamw)(learning_rate=1e-3), say, so that "
-            "its numbers are in its state"
+            else "make the optimizer with inject_hyperparams, as inject_hyperparams(adamw)(learning_rate="
+            "1e-3), so that its numbers are in its state"
         )
         where = f" under {label!r}" if label is not None else ""
         raise KeyError(f"set_hyperparam: no {name!r}{where} can be set; {cure}")
-    if len(found) > 1:
+    if len(matching) > 1:
         raise KeyError(
             f"set_hyperparam: there are several {name!r}: "
-            f"{', '.join(_show(path) for path, _ in found)}; say which with label="
+            f"{', '.join(_show(path) for path, _ in matching)}; choose one with label="
         )
-    ((path, slot),) = found
+    ((path, slot),) = matching
     scheduled = (*path[:-2], "hyperparams_states", name)
     if any(other[: len(scheduled)] == scheduled for other, _ in slots):
         raise ValueError(
@@ -126,6 +126,6 @@ def set_hyperparam(
 
 
 def _show(path: tuple[str, ...]) -> str:
-    """A number's path without the fields that all of them have in common."""
+    """The path of a number without the fields that all paths have in common."""
     shown = [k for k in path if k not in ("inner_states", "inner_state", "hyperparams")]
     return repr("/".join(shown))

@@ -1,4 +1,4 @@
-"""A model and its optimizer, made where they will lie."""
+"""A model and its optimizer, created on a mesh."""
 
 from __future__ import annotations
 
@@ -23,20 +23,19 @@ def create_sharded(
     param_rule: Rule | None = None,
     rule: Rule | None = None,
 ) -> tuple[Any, nnx.Optimizer]:
-    """Makes a model and its `nnx.Optimizer` in one jitted call, each array on its own devices.
+    """Creates a model and its `nnx.Optimizer` in one jitted call, each array on its own devices.
 
-    No array is ever whole on one device or on the host, unless its layout says so.
+    No array is materialized on one device or on the host, unless its layout says so.
 
     Args:
-      model_fn: makes the model, without arguments; its annotations (`out_sharding`) say how the
-        parameters lie, those without are replicated.
-      tx: the optimizer; `shard_state` is put around it.
+      model_fn: a function without arguments that returns the model. Its annotations (`out_sharding`)
+        are the layouts of the parameters; parameters without one are replicated.
+      tx: the optimizer, to be wrapped in `shard_state`.
       mesh: the mesh.
       wrt: which Variables of the model are parameters.
-      param_rule: `rule(shape, spec) -> spec` that changes the parameters' layout:
-        `optx_core.zero1_rule("data", mesh.shape["data"])` here is FSDP, for a model without
-        annotations too.
-      rule: the same for the optimizer's state only, as for `shard_state`: ZeRO-1.
+      param_rule: `rule(shape, spec) -> spec`, which changes the layout of the parameters, annotated or
+        not: `optx_core.zero1_rule("data", mesh.shape["data"])` here is FSDP.
+      rule: the same for the optimizer's state alone, as for `shard_state`: ZeRO-1.
 
     Returns:
       `(model, optimizer)`.

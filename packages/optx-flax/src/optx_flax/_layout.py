@@ -1,4 +1,4 @@
-"""Where the parameters of a model lie on a mesh."""
+"""The layout of a model's parameters on a mesh."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Rule = Callable[[tuple[int, ...], PartitionSpec], PartitionSpec]
 
 
 class Layout(NamedTuple):
-    """The parameters' layout on a mesh, free of arrays, so that it can be compared.
+    """The layout of parameters on a mesh, without arrays, so that it can be compared.
 
     Attributes:
       mesh: the mesh.
       paths: the path of each parameter.
-      shapes: its shape.
-      specs: its `PartitionSpec`, as long as the shape.
+      shapes: the shape of each parameter.
+      specs: its `PartitionSpec`, with an entry for each axis.
     """
 
     mesh: Mesh
@@ -34,16 +34,16 @@ class Layout(NamedTuple):
         return f"<{len(self.paths)} parameters on {dict(self.mesh.shape)}>"
 
     def laid_by(self, rule: Rule | None) -> Layout:
-        """The layout that a rule makes of this one."""
+        """The layout changed by a rule."""
         if rule is None:
             return self
-        made = (rule(shape, spec) for shape, spec in zip(self.shapes, self.specs, strict=True))
-        pairs = zip(made, self.shapes, strict=True)
+        changed = (rule(shape, spec) for shape, spec in zip(self.shapes, self.specs, strict=True))
+        pairs = zip(changed, self.shapes, strict=True)
         return self._replace(specs=tuple(padded(spec, len(shape)) for spec, shape in pairs))
 
 
 def layout_of(where: str, params: Any, mesh: Mesh | None, rule: Rule | None = None) -> Layout:
-    """The layout of a state of parameters; `rule` changes it."""
+    """The layout of a state of parameters, changed by `rule`."""
     pairs = [(path, leaf) for path, leaf in leaves_with_paths(params) if has_array(leaf)]
     mesh = mesh if mesh is not None else _mesh_of(where, [leaf for _, leaf in pairs])
     shapes = tuple(tuple(map(int, np.shape(value_of(leaf)))) for _, leaf in pairs)
@@ -53,7 +53,7 @@ def layout_of(where: str, params: Any, mesh: Mesh | None, rule: Rule | None = No
         if len(spec) > len(shape):
             raise ValueError(
                 f"{where}: {'/'.join(path)} of shape {shape} is annotated with {spec}, which has "
-                f"{len(spec)} parts"
+                f"{len(spec)} entries"
             )
         unknown = [name for name in axes_of(spec) if name not in mesh.axis_names]
         if unknown:
@@ -71,12 +71,12 @@ def value_of(leaf: Any) -> Any:
 
 
 def has_array(leaf: Any) -> bool:
-    """Whether there is an array: a Variable may hold None, or a masked node."""
+    """Whether a leaf is an array: a Variable may hold None, or a masked node."""
     return hasattr(value_of(leaf), "dtype")
 
 
 def known_sharding(leaf: Any) -> NamedSharding | None:
-    """The sharding on a mesh that an array, a traced one or an abstract one carries, if any."""
+    """The sharding on a mesh of an array, traced or abstract ones included, or None."""
     value = value_of(leaf)
     if isinstance(value, jax.core.Tracer):
         typed = jax.typeof(value).sharding
@@ -87,7 +87,7 @@ def known_sharding(leaf: Any) -> NamedSharding | None:
 
 
 def annotation(leaf: Any) -> PartitionSpec | None:
-    """What a Variable's metadata say of its layout."""
+    """The layout in a Variable's metadata, or None."""
     sharding = leaf.get_metadata("out_sharding", None) if is_variable(leaf) else None
     if not sharding:
         return None
@@ -116,7 +116,7 @@ def padded(spec: PartitionSpec, ndim: int) -> PartitionSpec:
 
 
 def trimmed(spec: PartitionSpec) -> PartitionSpec:
-    """Without Nones at its end, as XLA's own come out: jit's cache tells the two apart."""
+    """The spec without trailing Nones, as XLA returns them: jit's cache distinguishes the two."""
     parts = list(spec)
     while parts and parts[-1] is None:
         parts.pop()
@@ -124,8 +124,8 @@ def trimmed(spec: PartitionSpec) -> PartitionSpec:
 
 
 def _mesh_of(where: str, leaves: list[Any]) -> Mesh:
-    found = {s.mesh for s in map(known_sharding, leaves) if s is not None}
-    meshes = {m for m in found if isinstance(m, Mesh)}
+    known = {s.mesh for s in map(known_sharding, leaves) if s is not None}
+    meshes = {m for m in known if isinstance(m, Mesh)}
     if len(meshes) > 1:
         raise ValueError(f"{where}: the parameters lie on {len(meshes)} different meshes")
     if meshes:
@@ -136,6 +136,6 @@ def _mesh_of(where: str, leaves: list[Any]) -> Mesh:
             return current
     names = listed([str(type(leaf).__name__) for leaf in leaves[:1]])
     raise ValueError(
-        f"{where}: no mesh is known, as no parameter lies on one ({names}); pass mesh=, or call "
+        f"{where}: no mesh is known, as no parameter lies on one ({names}); pass mesh=, or call it "
         "within jax.set_mesh(mesh)"
     )

@@ -1,7 +1,7 @@
 """Gradients of a model over a large batch, slice by slice.
 
-g = (1/k) Σ gᵢ over the k slices of the batch, in float32; the model's other state (batch statistics, the
-counts of random streams) goes from slice to slice.
+g = (1/k) Σ gᵢ over the k slices of the batch, in float32. The model's other state (batch statistics, the
+counts of random streams) is carried from slice to slice.
 """
 
 from __future__ import annotations
@@ -25,26 +25,25 @@ def micro_value_and_grad(
     has_aux: bool = False,
     reduction: str = "mean",
 ) -> Callable[..., Any]:
-    """`nnx.value_and_grad` over a large batch, with the memory of one slice of it.
+    """`nnx.value_and_grad` over a large batch, with the memory of one slice.
 
-    Unlike `optx_core.multi_steps` the slices are taken within one step, by a scan. The gradients are
-    those of the whole batch, unless the model itself mixes its examples (BatchNorm takes the
-    statistics of each slice).
+    Unlike `optx_core.multi_steps` it scans over the slices within one step. The gradients are those of
+    the whole batch, unless the model mixes examples (BatchNorm takes the statistics of each slice).
 
     Args:
-      loss_fn: `loss_fn(model, *batch)` returns the mean (or sum) of the loss over the examples it is
-        given, a scalar; with `has_aux` a pair of it and a tree of arrays.
-      microbatch_size: how many examples a slice has; must divide the batch.
+      loss_fn: `loss_fn(model, *batch)` returns the mean (or sum) of the loss over its examples, a
+        scalar; with `has_aux` a pair of the scalar and a tree of arrays.
+      microbatch_size: the number of examples in a slice; must divide the batch.
       wrt: which Variables to differentiate; as given to `nnx.Optimizer`.
-      has_aux: whether `loss_fn` returns auxiliary output; it is reduced likewise.
+      has_aux: whether `loss_fn` returns auxiliary output, which is reduced likewise.
       reduction: "mean" for a loss that is a mean, "sum" for a sum.
 
     Returns:
-      A function of the model and the batch, whose arrays' leading axes count the examples; it returns
+      A function of the model and the batch, arrays whose first axis is that of the examples. It returns
       `(value, grads)`, or `((value, aux), grads)`.
 
     Raises:
-      ValueError: if there is no such reduction, or, when called, the batch is not divisible.
+      ValueError: if `reduction` is another string; from a call, if the batch is not divisible.
 
     Example:
       >>> import jax.numpy as jnp
@@ -65,6 +64,7 @@ def micro_value_and_grad(
         slices = reshape_batch_axis(batch, microbatch_size)
         count = jax.tree.leaves(slices)[0].shape[0]
         graphdef, params, rest = nnx.split(model, wrt, ...)
+        arrays = jax.tree.map(jnp.asarray, nnx.as_pure(params))
 
         def one(rest: Any, part: Any) -> Any:
             def pure_loss(pure: Any) -> Any:
@@ -73,8 +73,8 @@ def micro_value_and_grad(
                 value, aux = out if has_aux else (out, None)
                 return value, (aux, nnx.as_pure(nnx.split(inner, wrt, ...)[2]))
 
-            made = jax.value_and_grad(pure_loss, has_aux=True)(nnx.as_pure(params))
-            (value, (aux, rest)), grads = made
+            differentiated = jax.value_and_grad(pure_loss, has_aux=True)
+            (value, (aux, rest)), grads = differentiated(arrays)
             return rest, (value, aux, grads)
 
         first = jax.tree.map(lambda x: x[0], slices)
@@ -85,8 +85,8 @@ def micro_value_and_grad(
 
         def step(carry: Any, part: Any) -> Any:
             rest, total = carry
-            rest, made = one(rest, part)
-            added = jax.tree.map(lambda t, m: t + m.astype(t.dtype), total, made)
+            rest, result = one(rest, part)
+            added = jax.tree.map(lambda t, x: t + x.astype(t.dtype), total, result)
             return (rest, added), None
 
         (after, total), _ = jax.lax.scan(step, (before, zeros), slices)
@@ -109,9 +109,9 @@ def _wide(dtype: Any) -> Any:
 
 
 def _check_rest(before: Any, after: Any) -> None:
-    """A scan needs the model's state as it was."""
-    told = jax.tree_util.tree_leaves_with_path(before), jax.tree_util.tree_leaves_with_path(after)
-    old, new = ({tree.show_path(path): x for path, x in pairs} for pairs in told)
+    """Checks that the state keeps its structure and types, as a scan needs."""
+    both = jax.tree_util.tree_leaves_with_path(before), jax.tree_util.tree_leaves_with_path(after)
+    old, new = ({tree.show_path(path): x for path, x in pairs} for pairs in both)
     for path in [*old, *new]:
         if path not in old or path not in new:
             what = "appeared" if path in new else "went away"
@@ -122,5 +122,5 @@ def _check_rest(before: Any, after: Any) -> None:
         if old[path].shape != new[path].shape or old[path].dtype != new[path].dtype:
             raise ValueError(
                 f"micro_value_and_grad: {path} of the model was {old[path].dtype}"
-                f"{list(old[path].shape)}, loss_fn made it {new[path].dtype}{list(new[path].shape)}"
+                f"{list(old[path].shape)}, after loss_fn it is {new[path].dtype}{list(new[path].shape)}"
             )

@@ -1,12 +1,12 @@
-"""Optimizer state carried over to another optimizer, or another set of trained parameters.
+"""Migration of optimizer state to another optimizer, or another set of trained parameters.
 
-A slot is known by what it is, not by where it stands: the field that holds it (`mu`), the fields beside
-that one (`count`, `nu`) and the parameter it belongs to. So a clip in front of the chain, a wrapper around
-it, or a group of its own changes nothing.
+A slot is identified by its field (`mu`), the fields beside it (`count`, `nu`) and its parameter, not by its
+position. A clip in front of the chain, a wrapper around it or a group of its own changes nothing.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from difflib import SequenceMatcher
 from typing import Any, NamedTuple
 
@@ -15,27 +15,39 @@ import numpy as np
 
 from flax import nnx
 from optx_flax._checkpoints import arrays_by_path, in_place_of
+from optx_flax._late_start import (
+    Ages,
+    Cohorts,
+    inner_state_of,
+    moments,
+    owner,
+    remove_late_start,
+    set_ages,
+)
 from optx_flax._paths import Path, is_variable, leaves_with_paths, params_of, structure_of
 
 
 class MigrationReport(NamedTuple):
-    """What `migrate_opt_state` did; paths as strings.
+    """The result of `migrate_opt_state`; paths as strings.
 
     Attributes:
       carried: slots of the new state that hold a value of the old one, with its path.
-      fresh: slots of the new state as it was made: the old one has none such.
+      fresh: slots that keep their initial values, as the old state has no such slot.
       dropped: slots of the old state that the new one has no place for.
-      ambiguous: slots of the new state, as it was made, for which the old has several that may be meant.
+      ambiguous: slots that keep their initial values, as several slots of the old state may be meant.
+      late: the parameters that start now, beside others whose moments were carried. They have counts of
+        their own: `late_start` is put around the optimizer.
     """
 
     carried: dict[str, str]
     fresh: tuple[str, ...]
     dropped: tuple[str, ...]
     ambiguous: tuple[str, ...]
+    late: Cohorts = ()
 
 
 class _Slot(NamedTuple):
-    """An array of a state: its path, what it is, the names on the way to it, the class it is in."""
+    """An array of a state: its path, its kind, the names above it, the class of its state, its value."""
 
     path: Path
     kind: tuple[Any, ...]
@@ -45,14 +57,16 @@ class _Slot(NamedTuple):
 
 
 def migrate_opt_state(old: Any, model: Any, optimizer: nnx.Optimizer) -> MigrationReport:
-    """Fills a new optimizer with all that an old one's state has for it.
+    """Fills a new optimizer from the state of an old one.
 
     Moments and counts go to the same field among the same fields (and of the same class, where the
     old state still knows its classes), moments to the same parameter. A slot of another shape is not
     carried; dtypes become the new slot's. Hyper-parameters that `inject_hyperparams` keeps in the
-    state are settings, and stay the new optimizer's. Counts are shared by all parameters of an
-    optimizer: those newly trained have no warm-up of their own, unless they are a group of their own
-    (`partition`).
+    state are settings, and stay the new optimizer's.
+
+    Moments go with their count. A parameter that starts now among others that go on (it was frozen,
+    or is new in the model, as LoRA's) gets counts of its own, so that it moves as with a new optimizer:
+    `optimizer.tx` becomes `late_start(optimizer.tx, ...)`. Schedules go on.
 
     Args:
       old: the old `nnx.Optimizer`, its state, or the nested dicts a checkpoint of it was restored
@@ -76,47 +90,118 @@ def migrate_opt_state(old: Any, model: Any, optimizer: nnx.Optimizer) -> Migrati
       >>> migrate_opt_state(old, model, new).carried["opt_state/1/trace/bias"]
       'opt_state/trace/bias'
     """
-    known = {path for path, _ in leaves_with_paths(params_of(model, nnx.Variable))}
-    given = nnx.state(old) if isinstance(old, nnx.Optimizer) else old
-    homes = _homes(old.opt_state) if isinstance(old, nnx.Optimizer) else {}
+    params = params_of("migrate_opt_state", model, nnx.Variable)
+    known = {path for path, _ in leaves_with_paths(params)}
+    live = isinstance(old, nnx.Optimizer)
+    pairs = _under_opt_state(_given(nnx.state(old) if live else old))
+    given, late = _without_late_start(pairs, known)
+    remove_late_start(optimizer)
     state = nnx.state(optimizer)
     places = leaves_with_paths(nnx.as_pure(state))
-    before = _slots(_under_opt_state(_given(given)), known, homes)
+    before = _slots(given, known, _homes(inner_state_of(old)) if live else {})
     after = _slots(places, known, _homes(optimizer.opt_state))
     by_kind: dict[Any, list[_Slot]] = {}
     for slot in before:
         by_kind.setdefault(slot.kind, []).append(slot)
 
-    carried: dict[str, str] = {}
-    fresh: list[str] = []
-    ambiguous: list[str] = []
-    used: set[Path] = set()
-    values = []
+    matches: dict[Path, _Slot] = {}
+    ambiguous: list[Path] = []
     for slot in after:
-        name = "/".join(slot.path)
-        values.append(slot.value)
         like = [old for old in by_kind.get(slot.kind, []) if _may_be(old, slot)]
         best = _nearest(slot, like)
-        if not like or "hyperparams" in slot.path:
-            fresh.append(name)
-        elif best is None:
-            ambiguous.append(name)
-        else:
-            values[-1] = in_place_of(slot.value, _cast(best.value, slot.value))
-            carried[name] = "/".join(best.path)
-            used.add(best.path)
+        if best is not None and "hyperparams" not in slot.path:
+            matches[slot.path] = best
+        elif like and best is None:
+            ambiguous.append(slot.path)
+    own = {path: slot for path, slot in places if path[0] == "opt_state"}
+    ages, common = _ages(optimizer.opt_state, own, matches, ambiguous, dict(given), late)
+    values = [
+        in_place_of(slot.value, _cast(matches[slot.path].value, slot.value))
+        if slot.path in matches
+        else slot.value
+        for slot in after
+    ]
+    carried = {"/".join(path): "/".join(match.path) for path, match in matches.items()}
     if any(s.path[0] == "opt_state" for s in before) and set(carried) <= {"step"}:
         raise ValueError(
-            "migrate_opt_state: the old state has nothing that the new optimizer could use; it holds "
+            "migrate_opt_state: the old state has nothing that the new optimizer can use; it holds "
             f"{', '.join('/'.join(s.path) for s in before[:3])}"
         )
     nnx.update(optimizer, structure_of(state).unflatten(values))
-    dropped = tuple("/".join(s.path) for s in before if s.path not in used)
-    return MigrationReport(carried, tuple(fresh), dropped, tuple(ambiguous))
+    cohorts = set_ages(optimizer, ages, common)
+    used = {match.path for match in matches.values()}
+    left = [slot.path for slot in after if slot.path not in matches]
+    return MigrationReport(
+        carried,
+        fresh=tuple("/".join(path) for path in left if path not in ambiguous),
+        dropped=tuple("/".join(s.path) for s in before if s.path not in used),
+        ambiguous=tuple(map("/".join, ambiguous)),
+        late=cohorts,
+    )
+
+
+def _without_late_start(
+    pairs: list[tuple[Path, Any]], params: set[Path]
+) -> tuple[list[tuple[Path, Any]], Ages]:
+    """The state of the optimizer within `late_start`, and the counts of those that joined later."""
+    if not any(path[1:2] == ("counts",) for path, _ in pairs):
+        return pairs, {}
+    inner: list[tuple[Path, Any]] = []
+    late: Ages = {}
+    for path, value in pairs:
+        if path[1:2] == ("inner_state",):
+            inner.append((path[:1] + path[2:], value))
+        elif path[1:2] == ("counts",):
+            p = owner(path, params)
+            place = ("opt_state", *path[2 : len(path) - len(p)])
+            late.setdefault(place, {})[p] = int(value)
+        else:
+            inner.append((path, value))
+    return inner, late
+
+
+def _ages(
+    opt_state: Any,
+    own: dict[Path, Any],
+    matches: dict[Path, _Slot],
+    ambiguous: list[Path],
+    given: dict[Path, Any],
+    late: Ages,
+) -> tuple[Ages, dict[Path, int]]:
+    """The count that goes with the moments of each parameter, and the most common one, at each count.
+
+    Moments of which a part is missing start anew as a whole: `matches` loses the others.
+    """
+    ages: Ages = {}
+    common: dict[Path, int] = {}
+    for place, of in moments(opt_state).items():
+        path = ("opt_state", *place)
+        start = int(own[path])
+        ages[place] = {}
+        going_on: list[tuple[int, Path]] = []
+        for p, slots in of.items():
+            told = [matches.get(("opt_state", *slot)) for slot in slots]
+            sources = {(*old.path[: -len(p) - 1], place[-1]) for old in told if old is not None}
+            if None in told or not sources <= given.keys():
+                for slot in slots:
+                    matches.pop(("opt_state", *slot), None)
+                ages[place][p] = start
+                continue
+            source = min(sources)
+            ages[place][p] = late.get(source, {}).get(p, int(given[source]))
+            going_on.append((ages[place][p], source))
+        matches.pop(path, None)
+        if path in ambiguous:
+            ambiguous.remove(path)
+        common[place] = start
+        if going_on:
+            (common[place], source), _ = Counter(going_on).most_common(1)[0]
+            matches[path] = _Slot(source, (), (), None, np.int32(common[place]))
+    return ages, common
 
 
 def _given(old: Any) -> list[tuple[Path, Any]]:
-    """The arrays of the old state, whose Variables may have been saved as containers of their value."""
+    """The arrays of the old state. Its Variables may have been saved as containers of their values."""
     pairs = arrays_by_path(old, {path for path, _ in leaves_with_paths(nnx.as_pure(old))})
     if all(path[-1:] == ("value",) for path, _ in pairs):
         return [(path[:-1], value) for path, value in pairs]
@@ -124,7 +209,7 @@ def _given(old: Any) -> list[tuple[Path, Any]]:
 
 
 def _under_opt_state(pairs: list[tuple[Path, Any]]) -> list[tuple[Path, Any]]:
-    """The optimizer's part of a checkpoint, its paths as in `nnx.state(optimizer)`."""
+    """The optimizer's part of a checkpoint, with paths as in `nnx.state(optimizer)`."""
     starts = {path[: path.index("opt_state")] for path, _ in pairs if "opt_state" in path}
     if not starts:
         return [(("opt_state", *path), value) for path, value in pairs]
@@ -134,27 +219,19 @@ def _under_opt_state(pairs: list[tuple[Path, Any]]) -> list[tuple[Path, Any]]:
 
 
 def _slots(pairs: list[tuple[Path, Any]], params: set[Path], homes: dict[Path, str]) -> list[_Slot]:
-    split = [(path, value, _owner(path, params)) for path, value in pairs]
+    split = [(path, value, owner(path, params)) for path, value in pairs]
     fields: dict[Path, set[str]] = {}
-    for path, _, owner in split:
-        stem = path[: len(path) - len(owner)]
+    for path, _, param in split:
+        stem = path[: len(path) - len(param)]
         for k in range(len(stem)):
             fields.setdefault(stem[:k], set()).add(stem[k])
-    made = []
-    for path, value, owner in split:
-        stem = path[: len(path) - len(owner)]
+    slots = []
+    for path, value, param in split:
+        stem = path[: len(path) - len(param)]
         beside = tuple(sorted(fields[stem[:-1]])) if len(stem) > 1 else ()
         way = tuple(k for k in stem[:-1] if not k.isdigit())
-        made.append(_Slot(path, (stem[-1:], beside, owner), way, homes.get(stem[:-1]), value))
-    return made
-
-
-def _owner(path: Path, params: set[Path]) -> Path:
-    """The parameter whose path ends a slot's path; () for a count and the like."""
-    for k in range(1, len(path)):
-        if path[k:] in params:
-            return path[k:]
-    return ()
+        slots.append(_Slot(path, (stem[-1:], beside, param), way, homes.get(stem[:-1]), value))
+    return slots
 
 
 def _homes(opt_state: Any, path: Path = ("opt_state",)) -> dict[Path, str]:
@@ -162,15 +239,15 @@ def _homes(opt_state: Any, path: Path = ("opt_state",)) -> dict[Path, str]:
     if is_variable(opt_state) or not isinstance(opt_state, tuple | list | dict):
         return {}
     if hasattr(opt_state, "_fields"):
-        found = {path: type(opt_state).__name__}
+        homes = {path: type(opt_state).__name__}
         children = list(zip(opt_state._fields, opt_state, strict=True))
     else:
-        found = {}
+        homes = {}
         items = opt_state.items() if isinstance(opt_state, dict) else enumerate(opt_state)
         children = [(str(key), child) for key, child in items]
     for key, child in children:
-        found.update(_homes(child, (*path, key)))
-    return found
+        homes.update(_homes(child, (*path, key)))
+    return homes
 
 
 def _may_be(old: _Slot, new: _Slot) -> bool:
@@ -179,7 +256,7 @@ def _may_be(old: _Slot, new: _Slot) -> bool:
 
 
 def _nearest(slot: _Slot, like: list[_Slot]) -> _Slot | None:
-    """The one that stands nearest to where the slot stands; None if two, of other values, are as near."""
+    """The candidate with the most similar position; None for a tie between different values."""
     if not like:
         return None
     scores = [SequenceMatcher(None, slot.way, s.way).ratio() for s in like]

@@ -1,4 +1,4 @@
-"""Groups of parameters with settings of their own, as torch's constructors take them."""
+"""Parameter groups with their own settings, as PyTorch's constructors take them."""
 
 from __future__ import annotations
 
@@ -21,26 +21,27 @@ def param_groups(
     wrt: Any = nnx.Param,
     **defaults: Any,
 ) -> GradientTransformationExtraArgs:
-    """An optimizer with settings of its own for each group of parameters.
+    """An optimizer with its own settings for each group of parameters.
 
     Args:
       model_or_state: an `nnx.Module`, or the state of its parameters.
-      groups: dicts, of which the first that matches a parameter counts. "params" is its rule (a
-        regular expression or an nnx filter, as for `label_params`); a last group without one takes
-        the rest. "name" is its label, by default its number as a string. All else are
-        arguments of `optimizer`.
-      optimizer: a function that makes a transformation, such as `optx_aliases.adamw`, or
+      groups: dicts, of which the first that matches a parameter applies. "params" is its rule or a list
+        of rules (a regular expression or an nnx filter, as for `label_params`); a last group without
+        one takes the rest. "name" is its label, by default its index as a string. All other entries
+        are arguments of `optimizer`.
+      optimizer: a function that returns a transformation, such as `optx_aliases.adamw`, or
         `inject_hyperparams(adamw)` for numbers that can be changed between steps:
         `set_hyperparam(optimizer, "learning_rate", 1e-4, label="0")`.
       wrt: which Variables of a model are parameters; as given to `nnx.Optimizer`.
-      **defaults: arguments of `optimizer` for the groups that do not give them.
+      **defaults: arguments of `optimizer` for groups without them.
 
     Returns:
-      A transformation with a `PartitionState`, one label a group.
+      A transformation with a `PartitionState`, one label for each group.
 
     Raises:
-      ValueError: if a parameter is in no group, or a group has no parameter; lists the paths.
-      TypeError: if `optimizer` has no such argument; torch's names are translated.
+      ValueError: if a parameter is in no group, a group has no parameter, or groups contradict each
+        other at a shared Variable; lists the paths.
+      TypeError: if `optimizer` has no such argument; names the one for a name of PyTorch's.
 
     Example:
       >>> from flax import nnx
@@ -53,23 +54,23 @@ def param_groups(
     if not groups:
         raise ValueError("param_groups: there are no groups")
     rules: dict[Any, str] = {}
-    made: dict[Hashable, Any] = {}
+    optimizers: dict[Hashable, Any] = {}
     for k, group in enumerate(groups):
         if "params" not in group and k < len(groups) - 1:
             raise ValueError(
                 f"param_groups: group {k} has no 'params'; only the last may take the rest"
             )
         name = str(group.get("name", k))
-        if name in made:
+        if name in optimizers:
             raise ValueError(f"param_groups: two groups are called {name!r}")
         settings = {key: v for key, v in group.items() if key not in ("params", "name")}
         _check_arguments(optimizer, {**defaults, **settings}, f"group {name}")
-        made[name] = optimizer(**{**defaults, **settings})
+        optimizers[name] = optimizer(**{**defaults, **settings})
         for rule in _rules_of(group.get("params", ...)):
             if rule in rules:
                 raise ValueError(f"param_groups: the rule {rule!r} is in two groups")
             rules[rule] = name
-    return partition(made, label_params(model_or_state, rules, wrt=wrt))
+    return partition(optimizers, label_params(model_or_state, rules, wrt=wrt))
 
 
 def _rules_of(params: Any) -> list[Any]:
@@ -83,7 +84,7 @@ def _check_arguments(optimizer: Callable[..., Any], arguments: dict[str, Any], w
     for name in arguments:
         if name not in known:
             called = getattr(optimizer, "__name__", repr(optimizer))
-            cure = f": {_TORCH_NAMES[name]} is meant" if name in _TORCH_NAMES else ""
+            cure = f" (use {_TORCH_NAMES[name]})" if name in _TORCH_NAMES else ""
             raise TypeError(
                 f"param_groups: {where}: {called} has no argument {name!r}{cure}; its arguments "
                 f"are {', '.join(known)}"

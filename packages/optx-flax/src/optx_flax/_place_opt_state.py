@@ -1,4 +1,4 @@
-"""The optimizer's state onto a mesh, after it was made."""
+"""Placement of an existing optimizer state on a mesh."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from flax import nnx
 from optx_core import PyTree, state_sharding
+from optx_flax._late_start import base_of
 from optx_flax._layout import annotation, has_array, known_sharding, layout_of, trimmed, value_of
 from optx_flax._paths import flatten, is_variable
 from optx_flax._shard_state import is_sharded
@@ -18,17 +19,17 @@ from optx_flax._shard_state import is_sharded
 def place_opt_state(optimizer: Any, mesh: Mesh, *, model: Any = None) -> None:
     """Lays the state of an `nnx.Optimizer` out on a mesh, in place.
 
-    For an optimizer that was made off the mesh; `shard_state` and `create_sharded` need no such step.
+    For an optimizer that was created off the mesh. `shard_state` and `create_sharded` need no such step.
 
     Args:
       optimizer: the `nnx.Optimizer`.
       mesh: the mesh.
-      model: the model, whose parameters lie on the mesh or are annotated. With it the layout is
-        JAX's own answer for every slot; without it the annotations that `nnx.Optimizer` copied from
-        the parameters count, which fit slots of the parameters' shape only.
+      model: the model, whose parameters lie on the mesh or are annotated. With it JAX derives the layout
+        of each slot. Without it the annotations that `nnx.Optimizer` copied from the parameters are
+        used, which fit slots of the parameters' shape only.
 
     Raises:
-      ValueError: if a slot's annotation cannot be its own, as its rank is another one.
+      ValueError: if a slot has another rank than its annotation.
 
     Example:
       >>> import jax
@@ -52,7 +53,7 @@ def place_opt_state(optimizer: Any, mesh: Mesh, *, model: Any = None) -> None:
 
 def opt_state_shardings(where: str, optimizer: Any, mesh: Mesh, model: Any = None) -> PyTree:
     """The sharding of each leaf of an optimizer's state, on a mesh; a tree without Variables."""
-    if model is not None and not is_sharded(optimizer.tx):
+    if model is not None and not is_sharded(base_of(optimizer.tx)):
         params = nnx.state(model, optimizer.wrt)
         layout = layout_of(where, params, mesh)
         leaves, structure = flatten(nnx.as_pure(params))
@@ -70,12 +71,12 @@ def opt_state_shardings(where: str, optimizer: Any, mesh: Mesh, model: Any = Non
         spec = annotation(slot)
         if spec is None:
             spec = lies.spec if lies is not None else PartitionSpec()
-        elif len(spec) != np.ndim(value) and not is_sharded(optimizer.tx):
+        elif len(spec) != np.ndim(value) and not is_sharded(base_of(optimizer.tx)):
             name = jax.tree_util.keystr(path)
             raise ValueError(
                 f"{where}: opt_state{name} of shape {np.shape(value)} carries its parameter's "
-                f"annotation {spec}, which cannot be its own; pass model=, or make the optimizer "
-                "with shard_state(tx, model)"
+                f"annotation {spec}, which does not fit; pass model=, or make the optimizer with "
+                "shard_state(tx, model)"
             )
         return NamedSharding(mesh, trimmed(spec))
 

@@ -1,9 +1,8 @@
 """The layout of optimizer state inside `nnx.Optimizer`.
 
-`nnx.Optimizer` copies a parameter's annotations onto whatever slots are made of it, so a row sum or a
-stack of memories ends up annotated with another array's layout. Here `init` works on plain arrays,
-the layout of each slot comes from JAX (`optx_core.state_sharding`), and the slots carry annotations
-of their own, right ones.
+`nnx.Optimizer` copies a parameter's annotations to all slots made from it, so that a row sum or a stack of
+memories has the layout of another array. Here `init` works on plain arrays, JAX derives the layout of each
+slot (`optx_core.state_sharding`), and the slots carry their own annotations.
 """
 
 from __future__ import annotations
@@ -39,22 +38,22 @@ def shard_state(
     rule: Rule | None = None,
     wrt: Any = nnx.Param,
 ) -> GradientTransformationExtraArgs:
-    """Lays an optimizer's state out on a mesh, inside `nnx.Optimizer` or outside.
+    """Lays out an optimizer's state on a mesh, inside `nnx.Optimizer` or outside.
 
     Args:
       tx: the optimizer.
       model_or_state: the `nnx.Module` (or an abstract one, from `nnx.eval_shape`), or the state of its
-        parameters. The layout of each parameter is that of its array if it lies on a mesh, otherwise
-        its annotation (`out_sharding`), otherwise it is replicated.
-      mesh: the mesh; by default the parameters' own, or the one that is set (`jax.set_mesh`).
-      rule: `rule(shape, spec) -> spec`, the layout to keep the state in, for each parameter; by
-        default its own. `optx_core.zero1_rule("data", mesh.shape["data"])` makes it ZeRO-1.
-        Gradients are brought to it before the optimizer sees them, and updates come back in the
-        parameters' own layout, so that parameters do not move.
+        parameters. The layout of a parameter is that of its array on a mesh, or else its annotation
+        (`out_sharding`); without either it is replicated.
+      mesh: the mesh; by default that of the parameters, or the current one (`jax.set_mesh`).
+      rule: `rule(shape, spec) -> spec`, which returns the layout of a parameter's state; by default
+        the parameter's own. `optx_core.zero1_rule("data", mesh.shape["data"])` makes it ZeRO-1.
+        Gradients are resharded to it, and updates are resharded to the parameters' own layout, so
+        that parameters do not move.
       wrt: which Variables of a model are parameters; as given to `nnx.Optimizer`.
 
     Returns:
-      A transformation; its state is that of `tx`. It is for these parameters and this mesh.
+      A transformation for these parameters and this mesh. Its state is that of `tx`.
 
     Raises:
       ValueError: if no mesh is known, or an annotation does not fit it.
@@ -75,13 +74,13 @@ def shard_state(
       ('data',)
     """
     check_transformation_like("shard_state", tx)
-    own = layout_of("shard_state", params_of(model_or_state, wrt), mesh)
+    own = layout_of("shard_state", params_of("shard_state", model_or_state, wrt), mesh)
     return sharded(tx, own, own.laid_by(rule))
 
 
 @recorded
 def sharded(inner: Any, own: Layout, kept: Layout) -> GradientTransformationExtraArgs:
-    """`shard_state` by layouts: the parameters' own one, and that in which the state is kept."""
+    """`shard_state` by layouts: that of the parameters and that of the state."""
     inner = with_extra_args_support(inner)
     mesh = own.mesh
     known: dict[Any, PyTree] = {}
@@ -114,8 +113,8 @@ def sharded(inner: Any, own: Layout, kept: Layout) -> GradientTransformationExtr
             name: _brought(value, structure_of(params), own, kept)
             for name, value in extra_args.items()
         }
-        made, state = inner.update(_lay(updates, kept), state, _lay(params, kept), **extra_args)
-        return _lay(made, own), jax.tree.map(constrain, state, shardings(params))
+        new, state = inner.update(_lay(updates, kept), state, _lay(params, kept), **extra_args)
+        return _lay(new, own), jax.tree.map(constrain, state, shardings(params))
 
     return wrapping(init, update)
 
@@ -127,7 +126,7 @@ def is_sharded(tx: Any) -> bool:
 
 
 def constrain(x: Any, sharding: NamedSharding) -> Any:
-    """An array in a layout, traced or not, on either kind of mesh."""
+    """Reshards an array, traced or not, on a mesh of Auto or Explicit axes."""
     sharding = NamedSharding(sharding.mesh, trimmed(sharding.spec))
     if all(kind == AxisType.Explicit for kind in sharding.mesh.axis_types):
         return jax.sharding.reshard(x, sharding)
@@ -137,7 +136,7 @@ def constrain(x: Any, sharding: NamedSharding) -> Any:
 
 
 def _lay(params: PyTree, layout: Layout) -> PyTree:
-    """A tree of the parameters' structure in a layout; what is absent stays so."""
+    """Reshards a tree of the parameters' structure; absent leaves stay absent."""
 
     def leaf(x: Any, spec: PartitionSpec | None) -> Any:
         if spec is None or tree.is_absent(x):
@@ -151,10 +150,10 @@ def _lay(params: PyTree, layout: Layout) -> PyTree:
 
 
 def _brought(value: Any, structure: Any, own: Layout, kept: Layout) -> Any:
-    """An extra argument as the inner optimizer is to see it.
+    """Reshards an extra argument for the inner optimizer.
 
-    A tree of the parameters' structure comes in their own layout. So does what a function (the loss, for
-    a line search) is to be called with, and it may return such trees.
+    A tree of the parameters' structure has their layout. So have the arguments of a function (the loss of a
+    line search), and the trees it returns.
     """
     if own == kept:
         return value
@@ -169,7 +168,7 @@ def _brought(value: Any, structure: Any, own: Layout, kept: Layout) -> Any:
 
 
 def _annotated(x: Any, sharding: NamedSharding) -> Any:
-    """A slot as a Variable that says how it lies, for `nnx.Optimizer` to keep."""
+    """A slot as a Variable annotated with its layout, which `nnx.Optimizer` keeps."""
     spec = trimmed(sharding.spec)
     if not spec:
         return x
@@ -184,7 +183,7 @@ def _check_fits(layout: Layout, params: PyTree) -> None:
     known = dict(zip(layout.paths, layout.shapes, strict=True))
     given = dict(zip([path for path, _ in pairs], shapes, strict=True))
     wrong = [
-        f"{'/'.join(path)}: {known.get(path, 'absent')} then, {given.get(path, 'absent')} now"
+        f"{'/'.join(path)}: {known.get(path, 'absent')} before, {given.get(path, 'absent')} now"
         for path in {**known, **given}
         if known.get(path) != given.get(path)
     ]

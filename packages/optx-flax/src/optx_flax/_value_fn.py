@@ -1,7 +1,7 @@
 """The loss as a function of the parameters alone, for line searches.
 
-`nnx.merge(graphdef, params)` fails as soon as a model holds more than parameters. Here the rest
-(batch statistics, random streams) is kept as it was, so that every evaluation of a search sees the same
+`nnx.merge(graphdef, params)` fails as soon as a model holds more than parameters. Here the rest of the
+state (batch statistics, random streams) is kept, so that each evaluation of a search sees the same
 function: the same dropout mask, the same statistics.
 """
 
@@ -21,19 +21,20 @@ def value_fn(
 ) -> Callable[[Any], jax.Array]:
     """The loss of a model on a batch, as a function of its parameters.
 
-    Make it *before* the gradient is taken, so that it draws the same dropout mask; the model itself
-    is not changed by it.
+    Call it *before* the gradient is taken, so that both draw the same dropout mask. It does not change
+    the model.
 
     Args:
       model: the model.
-      loss_fn: `loss_fn(model, *args)` returns a scalar; with `has_aux` a pair of which it is the first.
+      loss_fn: `loss_fn(model, *args)` returns a scalar; with `has_aux` a pair of the scalar and
+        auxiliary output.
       *args: the batch.
       wrt: which Variables are parameters; as given to `nnx.Optimizer`.
-      has_aux: whether `loss_fn` returns auxiliary output, which is left out.
+      has_aux: whether `loss_fn` returns auxiliary output, which is ignored.
 
     Returns:
-      `value_fn(params)`, for `optimizer.update(model, grads, value=loss, grad=grads,
-      value_fn=value_fn)`, as `lbfgs` and the line searches take it.
+      A function of the parameters, for `optimizer.update(model, grads, value=loss, grad=grads,
+      value_fn=value_fn)` with `lbfgs` and the line searches.
 
     Example:
       >>> import jax.numpy as jnp
@@ -56,8 +57,8 @@ def value_fn(
             leaves = jax.tree_util.tree_leaves(pure)
             if len(leaves) != structure.num_leaves:
                 raise ValueError(
-                    f"value_fn: the model has {structure.num_leaves} parameters, {len(leaves)} were "
-                    "given; wrt= must be that of the optimizer"
+                    f"value_fn: the model has {structure.num_leaves} parameters, got {len(leaves)}; "
+                    "wrt= must be that of the optimizer"
                 )
             pure = structure.unflatten(leaves)
         out = loss_fn(nnx.merge(graphdef, pure, kept), *args)

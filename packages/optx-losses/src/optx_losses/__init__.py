@@ -5,6 +5,7 @@ from optx_core.build import table_of_contents
 __getattr__, __dir__, __all__ = table_of_contents(
     __name__,
     """
+    _answers: answer_log_probs
     _contrastive: info_nce_loss ntxent supervised_contrastive_loss
     _cosine: cosine_distance cosine_similarity
     _ctc: ctc_loss ctc_loss_with_forward_probs

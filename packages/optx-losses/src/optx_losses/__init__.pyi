@@ -2,6 +2,7 @@
 
 # Written by tools/write_stubs.py.
 
+from optx_losses._answers import answer_log_probs as answer_log_probs
 from optx_losses._contrastive import info_nce_loss as info_nce_loss
 from optx_losses._contrastive import ntxent as ntxent
 from optx_losses._contrastive import supervised_contrastive_loss as supervised_contrastive_loss

@@ -1,6 +1,6 @@
-"""Contrastive losses on embeddings. s_ij = cos(z_i, z_j) / temperature throughout.
+"""Contrastive losses on embeddings, with s_ij = cos(z_i, z_j) / temperature.
 
-info_nce:  −log [exp s_ii / Σ_j exp s_ij], the rows anchors, the columns positives and negatives
+info_nce:  −log [exp s_ii / Σ_j exp s_ij]; rows are anchors, columns are positives and negatives
            (van den Oord et al., "Contrastive Predictive Coding", 2018, equation 4)
 ntxent:    mean over positives p of −log [exp s_ip / (exp s_ip + Σ_negatives exp s_in)]
            (Chen et al., "SimCLR", 2020, equation 1)
@@ -33,23 +33,23 @@ def info_nce_loss(
     symmetric: bool = False,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    """Cross entropy of finding each anchor's own positive among all of them.
+    """Cross entropy of identifying the positive of each anchor among all positives.
 
     Args:
       anchors: shape [batch, features].
-      positives: of the same shape; row i belongs to anchor i.
-      temperature: what the cosines are divided by, greater than 0.
-      negatives: more candidates that belong to no anchor, shape [n, features].
-      symmetric: whether to average with the loss of finding each positive's anchor (as CLIP does).
-      where: which pairs there are, boolean, shape [batch]; the others are nobody's negatives, and
+      positives: of the same shape; row i is the positive of anchor i.
+      temperature: the divisor of the cosines, greater than 0.
+      negatives: additional candidates, which belong to no anchor, shape [n, features].
+      symmetric: whether to average with the loss of identifying the anchor of each positive, as CLIP does.
+      where: boolean mask, shape [batch]; pairs that are False are excluded from the candidates and
         give 0.
 
     Returns:
-      The loss of each pair, shape [batch], float32 or wider, at least 0.
+      The loss of each pair, shape [batch], at least float32, at least 0.
 
     Raises:
-      TypeError: if an argument is no array of real numbers.
-      ValueError: if the shapes do not fit, or the temperature is not greater than 0.
+      TypeError: if an argument is not an array of real numbers.
+      ValueError: if the shapes do not match, or the temperature is not greater than 0.
 
     Example:
       >>> import jax.numpy as jnp
@@ -64,14 +64,14 @@ def info_nce_loss(
     same_shape(name, anchors=a, positives=p)
     mask = _examples(name, where, a)
     a, p = keep(_rows(mask), a, p)
-    candidates, there = p, mask
+    candidates, included = p, mask
     if negatives is not None:
         (n,) = as_floats(name, negatives=negatives)
         has_shape(name, "negatives", n, (*n.shape[:1], a.shape[1]), "[n, features]")
         candidates = jnp.concatenate([p, n.astype(p.dtype)])
-        if there is not None:
-            there = jnp.concatenate([there, jnp.ones(n.shape[0], bool)])
-    loss = _diagonal_loss(_cosines(a, candidates, temperature), there)
+        if included is not None:
+            included = jnp.concatenate([included, jnp.ones(n.shape[0], bool)])
+    loss = _diagonal_loss(_cosines(a, candidates, temperature), included)
     if symmetric:
         loss = 0.5 * (loss + _diagonal_loss(_cosines(p, a, temperature), mask))
     return keep(mask, loss)
@@ -84,22 +84,24 @@ def ntxent(
     *,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    """Cross entropy of telling each positive of an example from all its negatives.
+    """Cross entropy of distinguishing each positive of an example from all its negatives.
+
+    One value per example, as for all losses here; optax's function returns the mean of these values.
 
     Args:
       embeddings: z, shape [batch, features].
-      labels: integers, shape [batch]; equal ones are each other's positives.
-      temperature: what the cosines are divided by, greater than 0.
-      where: which examples there are, boolean, shape [batch]; the others are nobody's positive or
-        negative, and give 0.
+      labels: integers, shape [batch]; examples with equal labels are positives of each other.
+      temperature: the divisor of the cosines, greater than 0.
+      where: boolean mask, shape [batch]; examples that are False are neither positives nor negatives,
+        and give 0.
 
     Returns:
-      For each example the mean over its positives, shape [batch], float32 or wider, at least 0; 0 for
+      The mean over the positives of each example, shape [batch], at least float32, at least 0; 0 for
       an example without positives.
 
     Raises:
-      TypeError: if the labels are no integers, or the embeddings no real numbers.
-      ValueError: if the shapes do not fit, or the temperature is not greater than 0.
+      TypeError: if the labels are not integers, or the embeddings not real numbers.
+      ValueError: if the shapes do not match, or the temperature is not greater than 0.
 
     Example:
       >>> import jax.numpy as jnp
@@ -107,10 +109,10 @@ def ntxent(
       >>> ntxent(jnp.eye(4), jnp.array([0, 0, 1, 1]), temperature=1.0)
       Array([1.0986123, 1.0986123, 1.0986123, 1.0986123], dtype=float32)
     """
-    s, same, apart = _pairs("ntxent", embeddings, labels, temperature, where)
-    negatives = log_sum_exp(s, (1,), ~(same | apart))
-    gap = jnp.where(same, negatives[:, None] - s, 0)
-    return _mean_of(jax.nn.softplus(gap), same)
+    s, positive, excluded = _pairs("ntxent", embeddings, labels, temperature, where)
+    negatives = log_sum_exp(s, (1,), ~(positive | excluded))
+    gap = jnp.where(positive, negatives[:, None] - s, 0)
+    return _masked_mean(jax.nn.softplus(gap), positive)
 
 
 def supervised_contrastive_loss(
@@ -120,22 +122,22 @@ def supervised_contrastive_loss(
     *,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    """Cross entropy of finding the examples of the same class among all others.
+    """Cross entropy of identifying the examples of the same class among all others.
 
     Args:
       embeddings: z, shape [batch, features].
-      labels: integers, shape [batch], the classes.
-      temperature: what the cosines are divided by, greater than 0.
-      where: which examples there are, boolean, shape [batch]; the others are nobody's positive or
-        negative, and give 0.
+      labels: integers, shape [batch].
+      temperature: the divisor of the cosines, greater than 0.
+      where: boolean mask, shape [batch]; examples that are False are neither positives nor negatives,
+        and give 0.
 
     Returns:
-      For each example the mean over its positives, shape [batch], float32 or wider, at least 0; 0 for
+      The mean over the positives of each example, shape [batch], at least float32, at least 0; 0 for
       an example without positives.
 
     Raises:
-      TypeError: if the labels are no integers, or the embeddings no real numbers.
-      ValueError: if the shapes do not fit, or the temperature is not greater than 0.
+      TypeError: if the labels are not integers, or the embeddings not real numbers.
+      ValueError: if the shapes do not match, or the temperature is not greater than 0.
 
     Example:
       >>> import jax.numpy as jnp
@@ -144,9 +146,9 @@ def supervised_contrastive_loss(
       Array([1.0986123, 1.0986123, 1.0986123, 1.0986123], dtype=float32)
     """
     name = "supervised_contrastive_loss"
-    s, same, apart = _pairs(name, embeddings, labels, temperature, where)
-    log_p = log_softmax(s, (1,), ~apart)
-    return _mean_of(0 - jnp.where(same, log_p, 0), same)
+    s, positive, excluded = _pairs(name, embeddings, labels, temperature, where)
+    log_p = log_softmax(s, (1,), ~excluded)
+    return _masked_mean(0 - jnp.where(positive, log_p, 0), positive)
 
 
 def _pairs(
@@ -156,7 +158,7 @@ def _pairs(
     temperature: Scalar,
     where: ArrayLike | None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Similarities, which pairs are positive, which no pair (an example with itself, or left out)."""
+    """Similarities, a mask of positive pairs, and a mask of excluded pairs (the diagonal among them)."""
     check_number(name, above=0, temperature=temperature)
     (z,) = as_floats(name, embeddings=embeddings)
     _two_axes(name, "embeddings", z)
@@ -164,11 +166,11 @@ def _pairs(
     has_shape(name, "labels", y, z.shape[:1], f"the embeddings are {z.shape}")
     mask = _examples(name, where, z)
     z = keep(_rows(mask), z)
-    apart = jnp.eye(z.shape[0], dtype=bool)
+    excluded = jnp.eye(z.shape[0], dtype=bool)
     if mask is not None:
-        apart = apart | ~(mask[:, None] & mask[None, :])
-    same = (y[:, None] == y[None, :]) & ~apart
-    return _cosines(z, z, temperature), same, apart
+        excluded = excluded | ~(mask[:, None] & mask[None, :])
+    positive = (y[:, None] == y[None, :]) & ~excluded
+    return _cosines(z, z, temperature), positive, excluded
 
 
 def _examples(name: str, where: ArrayLike | None, x: jax.Array) -> Any:
@@ -186,16 +188,16 @@ def _cosines(a: jax.Array, b: jax.Array, temperature: Scalar) -> jax.Array:
 
 
 def _diagonal_loss(s: jax.Array, columns: jax.Array | None) -> jax.Array:
-    right = jnp.arange(s.shape[0])
+    diagonal = jnp.arange(s.shape[0])
     if not s.size:
         return jnp.zeros(s.shape[0], s.dtype)
     mask = None if columns is None else jnp.broadcast_to(columns[None, :], s.shape)
-    return 0 - log_softmax(s, (1,), mask)[right, right]
+    return 0 - log_softmax(s, (1,), mask)[diagonal, diagonal]
 
 
-def _mean_of(terms: jax.Array, chosen: jax.Array) -> jax.Array:
-    count = jnp.maximum(jnp.sum(chosen, axis=1), 1).astype(terms.dtype)
-    return not_negative(jnp.sum(jnp.where(chosen, terms, 0), axis=1) / count)
+def _masked_mean(terms: jax.Array, mask: jax.Array) -> jax.Array:
+    count = jnp.maximum(jnp.sum(mask, axis=1), 1).astype(terms.dtype)
+    return not_negative(jnp.sum(jnp.where(mask, terms, 0), axis=1) / count)
 
 
 def _two_axes(name: str, label: str, x: jax.Array) -> None:

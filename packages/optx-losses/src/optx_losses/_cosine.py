@@ -1,8 +1,8 @@
-"""The angle between two vectors.
+"""Similarity and distance by the angle between two vectors.
 
 u = p / max(‖p‖, epsilon),  v = t / max(‖t‖, epsilon);   similarity = u·v,   distance = 1 − u·v
 
-For unit vectors the distance is ‖u − v‖² / 2, which is exact for small angles and never negative.
+For unit vectors the distance is ‖u − v‖² / 2, which is accurate for small angles and never negative.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 
 from optx_core import Scalar
 from optx_core.build import check_number
-from optx_losses._inputs import Axis, as_floats, as_mask, axes_of, keep, same_shape
+from optx_losses._inputs import Axis, matching
 
 
 def cosine_similarity(
@@ -30,15 +30,16 @@ def cosine_similarity(
     Args:
       predictions: p, of any shape.
       targets: t, of the same shape.
-      epsilon: the least norm to divide by, at least 0.
-      axis: the axis, or axes, along which a vector lies; None for all.
-      where: which entries count, boolean, of the same shape; the others are taken as 0.
+      epsilon: the lower bound on the norms to divide by, at least 0.
+      axis: the axis, or axes, of a vector; None for all.
+      where: boolean mask of the same shape (size 1 along `axis` selects examples); entries that are
+        False are treated as 0.
 
     Returns:
-      The cosines, of the predictions' shape without `axis`, float32 or wider; 0 for a zero vector.
+      The cosines, of the predictions' shape without `axis`, at least float32; 0 for a zero vector.
 
     Raises:
-      TypeError: if an argument is no array of real numbers.
+      TypeError: if an argument is not an array of real numbers.
       ValueError: if the shapes differ, or the axis is out of range.
 
     Example:
@@ -64,16 +65,17 @@ def cosine_distance(
     Args:
       predictions: p, of any shape.
       targets: t, of the same shape.
-      epsilon: the least norm to divide by, at least 0.
-      axis: the axis, or axes, along which a vector lies; None for all.
-      where: which entries count, boolean, of the same shape; the others are taken as 0.
+      epsilon: the lower bound on the norms to divide by, at least 0.
+      axis: the axis, or axes, of a vector; None for all.
+      where: boolean mask of the same shape (size 1 along `axis` selects examples); entries that are
+        False are treated as 0.
 
     Returns:
-      The distances, in [0, 2], of the predictions' shape without `axis`, float32 or wider; 1 for a
+      The distances, in [0, 2], of the predictions' shape without `axis`, at least float32; 1 for a
       zero vector.
 
     Raises:
-      TypeError: if an argument is no array of real numbers.
+      TypeError: if an argument is not an array of real numbers.
       ValueError: if the shapes differ, or the axis is out of range.
 
     Example:
@@ -95,19 +97,18 @@ def _units(
     where: ArrayLike | None,
 ) -> tuple[jax.Array, jax.Array, tuple[int, ...], jax.Array]:
     check_number(name, low=0, epsilon=epsilon)
-    p, t = as_floats(name, predictions=predictions, targets=targets)
-    same_shape(name, predictions=p, targets=t)
-    axes = axes_of(name, axis, p.ndim)
-    mask = as_mask(name, where, p, "the predictions")
-    p, t = keep(mask, p, t)
+    (p, t), _, axes = matching(name, where, axis, predictions=predictions, targets=targets)
     u, u_missing = unit(p, axes, epsilon)
     v, v_missing = unit(t, axes, epsilon)
     return u, v, axes, u_missing + v_missing
 
 
 def unit(x: jax.Array, axes: tuple[int, ...], epsilon: Scalar = 0.0) -> tuple[jax.Array, jax.Array]:
-    """X / max(‖x‖, epsilon), and what half its square lacks of 1/2; 0, with derivative 0, for 0."""
-    # Scaled by a power of two to at most 1: nothing over- or underflows, nothing is rounded.
+    """u = x / max(‖x‖, epsilon), and 1/2 − ‖u‖² / 2, which is 0 for unit vectors.
+
+    A zero vector gives u = 0 with derivative 0.
+    """
+    # Scaled by a power of two to at most 1: without overflow, underflow or rounding.
     largest = lax.stop_gradient(jnp.max(jnp.abs(x), axis=axes, keepdims=True, initial=0))
     usable = (largest > 0) & jnp.isfinite(largest)
     _, exponent = jnp.frexp(jnp.where(usable, largest, 1))
@@ -117,6 +118,6 @@ def unit(x: jax.Array, axes: tuple[int, ...], epsilon: Scalar = 0.0) -> tuple[ja
     norm = jnp.sqrt(jnp.where(zero, 1, square))
     least = jnp.ldexp(jnp.asarray(epsilon, x.dtype), -exponent)
     short = zero | (norm < least)
-    made = scaled / jnp.where(short & ~zero, least, norm)
-    missing = jnp.where(short, 0.5 - 0.5 * jnp.sum(made**2, axis=axes, keepdims=True), 0)
-    return made, jnp.sum(missing, axis=axes)
+    u = scaled / jnp.where(short & ~zero, least, norm)
+    missing = jnp.where(short, 0.5 - 0.5 * jnp.sum(u**2, axis=axes, keepdims=True), 0)
+    return u, jnp.sum(missing, axis=axes)

@@ -2,7 +2,7 @@
 
 loss(s, y) = Ω*(s) − ⟨s, y⟩,   dloss/ds = ∇Ω*(s) − y
 
-up to Ω(y), which does not depend on the scores.
+The term Ω(y), which does not depend on the scores, is left out.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from optx_losses._log_softmax import times_log
 def make_fenchel_young_loss(
     max_fun: Callable[..., Any], *, axis: int = -1
 ) -> Callable[..., jax.Array]:
-    """Makes a loss of a regularized maximum.
+    """Creates the loss of a regularized maximum.
 
     Args:
-      max_fun: Ω*, a convex function of a vector of scores, `max_fun(scores, *args, **kwargs)`, that
-        returns a scalar: logsumexp gives the softmax cross entropy, max the perceptron loss.
-      axis: the axis of the scores that a vector lies along.
+      max_fun: Ω*, a convex function `max_fun(scores, *args, **kwargs)` from a vector of scores to a
+        scalar: logsumexp gives the softmax cross entropy, max the perceptron loss.
+      axis: the axis of the score vectors.
 
     Returns:
-      `loss(scores, targets, *args, **kwargs)`: scores and targets of one shape, [..., n] say, the loss
-      of that shape without `axis`, float32 or wider.
+      A function `loss(scores, targets, *args, **kwargs)`: scores and targets have the same shape, such
+      as [..., n]; the loss has that shape without `axis`, at least float32.
 
     Raises:
-      TypeError: if `max_fun` cannot be called.
-      ValueError: from the loss, if the shapes differ or have no such axis.
+      TypeError: if `max_fun` is not callable.
+      ValueError: from the loss, if the shapes differ or the axis is out of range.
 
     Example:
       >>> import jax, jax.numpy as jnp

@@ -1,19 +1,22 @@
 """Focal losses (Lin et al., "Focal Loss for Dense Object Detection", 2017, equations 4 and 5).
 
-loss = weight·(1 − p)^gamma·(−log p),   p the probability of what is right
+loss = weight·(1 − p)^gamma·(−log p),   p the probability of the label
+
+The power is taken of logarithms, exp(gamma·log(1 − p)): its derivatives are finite for any gamma.
 """
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.typing import ArrayLike
 
 from optx_core import Scalar
 from optx_core.build import check_number
-from optx_losses._inputs import Axis, as_floats, as_mask, keep, same_shape
-from optx_losses._integer_labels import integer_inputs, label_rules
-from optx_losses._log_softmax import centred
+from optx_losses._inputs import Axis, class_weights_of, keep, matching
+from optx_losses._integer_labels import integer_inputs
+from optx_losses._log_softmax import centred, times_infinite
 from optx_losses._rounding import power
 from optx_losses._sigmoid import binary_cross_entropy
 
@@ -26,22 +29,22 @@ def sigmoid_focal_loss(
     gamma: Scalar = 2.0,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    """Binary cross entropy in which easy entries count for less.
+    """Binary cross entropy with a lower weight on easy entries.
 
     Args:
-      logits: the log odds of the positive class, of any shape.
-      labels: the share of the positive class, in [0, 1], of the same shape.
-      alpha: the weight of the positive class, in [0, 1], the negative's being 1 − alpha; None for
-        weights of 1.
-      gamma: how fast easy entries fade, at least 0; 0 is the plain cross entropy.
-      where: which entries count, boolean, of the same shape; the others give 0.
+      logits: x, the log odds of the positive class, of any shape.
+      labels: y, the probability of the positive class, in [0, 1], of the same shape.
+      alpha: the weight of the positive class, in [0, 1]; that of the negative class is 1 − alpha. None
+        for weights of 1.
+      gamma: the focusing exponent, at least 0; 0 is the plain cross entropy.
+      where: boolean mask of the same shape; entries that are False give 0.
 
     Returns:
-      The loss of each entry, of the logits' shape, float32 or wider, at least 0.
+      The loss of each entry, of the logits' shape, at least float32, at least 0.
 
     Raises:
-      TypeError: if an argument is no array of real numbers.
-      ValueError: if the shapes differ, or a number is out of its range.
+      TypeError: if an argument is not an array of real numbers.
+      ValueError: if the shapes differ, or a number is out of range.
 
     Example:
       >>> import jax.numpy as jnp
@@ -52,16 +55,27 @@ def sigmoid_focal_loss(
     name = "sigmoid_focal_loss"
     check_number(name, low=0, gamma=gamma)
     check_number(name, low=0, high=1, alpha=alpha)
-    x, y = as_floats(name, logits=logits, labels=labels)
-    same_shape(name, logits=x, labels=y)
-    mask = as_mask(name, where, x, "the logits")
-    x, y = keep(mask, x, y)
-    wrong = jax.nn.sigmoid(-x) * y + jax.nn.sigmoid(x) * (1 - y)
-    loss = power(wrong, gamma) * binary_cross_entropy(x, y)
+    (x, y), mask, _ = matching(name, where, logits=logits, labels=labels)
+    focus = jnp.exp(jnp.asarray(gamma, x.dtype) * _log_miss(x, y))
+    loss = focus * binary_cross_entropy(x, y)
     if alpha is not None:
         share = jnp.asarray(alpha, x.dtype)
         loss = loss * (share * y + (1 - share) * (1 - y))
     return keep(mask, loss)
+
+
+def _log_miss(x: jax.Array, y: jax.Array) -> jax.Array:
+    """log(σ(−x)·y + σ(x)·(1 − y)), the logarithm of the probability of the other class."""
+    # Relative to the larger of the terms whose weight is not 0. Their weights may be anything in [0, 1].
+    if_positive = 0 - binary_cross_entropy(x, jnp.zeros_like(x))  # log σ(−x)
+    if_negative = 0 - binary_cross_entropy(x, jnp.ones_like(x))  # log σ(x)
+    low = jnp.finfo(x.dtype).min
+    top = lax.stop_gradient(
+        jnp.maximum(jnp.where(y == 0, low, if_positive), jnp.where(y == 1, low, if_negative))
+    )
+    scaled = y * jnp.exp(jnp.minimum(if_positive - top, 1))
+    scaled = scaled + (1 - y) * jnp.exp(jnp.minimum(if_negative - top, 1))
+    return top + jnp.log(scaled)
 
 
 def softmax_focal_loss(
@@ -74,23 +88,24 @@ def softmax_focal_loss(
     axis: Axis = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    """Cross entropy with integer labels in which easy examples count for less.
+    """Cross entropy with integer labels, with a lower weight on easy examples.
 
     Args:
-      logits: unnormalized log probabilities, shape [..., classes].
+      logits: unnormalized log-probabilities, shape [..., classes].
       labels: integers in [0, classes), of the logits' shape without `axis`; others give NaN.
-      gamma: how fast easy examples fade, at least 0; 0 is the plain cross entropy.
-      class_weights: of shape [classes]; ones by default.
-      ignore_index: a label that gives 0 and no gradient.
-      axis: the axis of the classes; several are counted as one, the last fastest.
-      where: which classes there are, boolean, of the logits' shape; the others are as if left out.
+      gamma: the focusing exponent, at least 0; 0 is the plain cross entropy.
+      class_weights: shape [classes]; None for ones.
+      ignore_index: a label whose examples give 0 and no gradient, whatever their logits.
+      axis: the axis of the classes; several axes are flattened into one, the last fastest.
+      where: boolean mask of the logits' shape (size 1 along `axis` selects examples); classes that are
+        False are excluded.
 
     Returns:
-      The loss of each example, of the labels' shape, float32 or wider, at least 0.
+      The loss of each example, of the labels' shape, at least float32, at least 0.
 
     Raises:
-      TypeError: if the labels are no integers, or the logits no real numbers.
-      ValueError: if the shapes do not fit, or `gamma` is negative.
+      TypeError: if the labels are not integers, or the logits not real numbers.
+      ValueError: if the shapes do not match, or `gamma` is negative.
 
     Example:
       >>> import jax.numpy as jnp
@@ -100,12 +115,13 @@ def softmax_focal_loss(
     """
     name = "softmax_focal_loss"
     check_number(name, low=0, gamma=gamma)
-    x, y, mask, weights = integer_inputs(name, logits, labels, axis, where, 0.0, class_weights)
-    x, log_sum, _ = centred(x, (x.ndim - 1,), mask)
-    known = (y >= 0) & (y < x.shape[-1])
-    right = jnp.where(known, y, 0)
-    log_p = jnp.take_along_axis(x, right[..., None], axis=-1, mode="clip")[..., 0] - log_sum[..., 0]
-    loss = power(-jnp.expm1(log_p), gamma) * -log_p
+    x, labelled = integer_inputs(name, logits, labels, axis, where, ignore_index)
+    weights = class_weights_of(name, class_weights, x.shape[-1:], x.dtype)
+    x, log_sum, _ = centred(x, (x.ndim - 1,), labelled.mask)
+    nll = log_sum[..., 0] - labelled.at_label(x)
+    possible = nll < jnp.inf
+    loss = power(-jnp.expm1(-keep(possible, nll)), gamma) * keep(possible, nll)
+    loss = jnp.where(possible, loss, nll)  # inf: NaN would be its derivative
     if weights is not None:
-        loss = loss * jnp.take(weights, right, mode="clip")
-    return label_rules(loss, y, known, ignore_index)
+        loss = times_infinite(jnp.take(weights, labelled.y, mode="clip"), loss)
+    return labelled.rules(loss)

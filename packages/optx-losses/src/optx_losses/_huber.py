@@ -21,20 +21,21 @@ def huber_loss(
     delta: Scalar = 1.0,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    """Half the squared error where it is small, linear where it is large.
+    """Half the squared error for small errors, linear for large ones.
 
     Args:
       predictions: p, of any shape.
       targets: t, of the same shape; None for zeros.
-      delta: the error at which the two meet, greater than 0, in the targets' unit.
-      where: which entries count, boolean, of the same shape; the others give 0.
+      delta: the error at which the two pieces meet, greater than 0, in the unit of the targets;
+        infinite for half the squared error everywhere.
+      where: boolean mask of the same shape; entries that are False give 0.
 
     Returns:
-      The loss of each entry, of the predictions' shape, float32 or wider. Its derivative is the error
+      The loss of each entry, of the predictions' shape, at least float32. Its derivative is the error
       clipped to [−delta, delta].
 
     Raises:
-      TypeError: if an argument is no array of real numbers.
+      TypeError: if an argument is not an array of real numbers.
       ValueError: if the shapes differ, or `delta` is not greater than 0.
 
     Example:
@@ -44,8 +45,9 @@ def huber_loss(
       Array([0.125, 2.5  ], dtype=float32)
     """
     check_number("huber_loss", above=0, delta=delta)
-    e, _ = difference("huber_loss", predictions, targets, where)
+    e = difference("huber_loss", predictions, targets, where)
     delta = jnp.asarray(delta, e.dtype)
     size = jnp.abs(e)
-    small = jnp.minimum(size, delta)
-    return 0.5 * small**2 + delta * (size - small)
+    near = size <= delta
+    slope = jnp.where(delta < jnp.inf, delta, 0)  # an infinite delta leaves the squared error
+    return jnp.where(near, 0.5 * jnp.where(near, e, 0) ** 2, slope * (size - 0.5 * slope))

@@ -1,8 +1,8 @@
-"""The assignment of rows to columns of least total cost, by shortest augmenting paths.
+"""The assignment of rows to columns with the least total cost, by shortest augmenting paths.
 
 Rows are assigned one after another. For a new row, Dijkstra's search over the reduced costs
-c_ij − u_i − v_j finds the cheapest path that ends at a free column; the assignments along it are
-flipped, and the potentials u, v renewed so that reduced costs stay at least 0. O(rows²·columns).
+c_ij − u_i − v_j finds the cheapest path to a free column. The assignments along the path are flipped,
+and the potentials u, v are updated such that reduced costs stay non-negative. O(rows²·columns).
 
 References: Kuhn, "The Hungarian method for the assignment problem", 1955; Jonker, Volgenant, "A
 Shortest Augmenting Path Algorithm for Dense and Sparse Linear Assignment Problems", 1987.
@@ -19,21 +19,21 @@ from optx_losses._inputs import as_floats
 
 
 def hungarian_algorithm(costs: ArrayLike) -> tuple[jax.Array, jax.Array]:
-    """Finds the assignment of rows to columns of least total cost.
+    """The assignment of rows to columns with the least total cost.
 
-    Works under jit and vmap. The indices have no gradient; that of a matching loss flows through the
-    costs taken at them, `costs[rows, columns]`.
+    Supports jit and vmap. The indices have no gradient; the gradient of a matching loss flows through
+    the selected costs, `costs[rows, columns]`.
 
     Args:
       costs: shape [n, m], finite; either may be larger.
 
     Returns:
-      `(rows, columns)`, int32 of shape [min(n, m)]: row `rows[k]` goes with column `columns[k]`; the
-      smaller side's indices are in order.
+      `(rows, columns)`, int32, shape [min(n, m)]: row `rows[k]` is assigned to column `columns[k]`. The
+      indices of the smaller side are in ascending order.
 
     Raises:
-      TypeError: if the costs are no real numbers.
-      ValueError: if they are no matrix.
+      TypeError: if the costs are not real numbers.
+      ValueError: if the costs are not a matrix.
 
     Example:
       >>> import jax.numpy as jnp
@@ -57,7 +57,7 @@ def hungarian_algorithm(costs: ArrayLike) -> tuple[jax.Array, jax.Array]:
 
 
 def _columns(owner: jax.Array, n: int) -> jax.Array:
-    """The column of each row, of the row of each column (n for none)."""
+    """The column of each row, given the row of each column (n for a free column)."""
     columns = jnp.zeros(n + 1, jnp.int32).at[owner].set(jnp.arange(owner.size, dtype=jnp.int32))
     return columns[:n]
 
@@ -65,7 +65,7 @@ def _columns(owner: jax.Array, n: int) -> jax.Array:
 def _assign(c: jax.Array) -> jax.Array:
     n, m = c.shape
     far = jnp.asarray(jnp.inf, c.dtype)
-    # One column more, number m: where the search for the new row starts.
+    # An additional column, m, where the search for the new row starts.
     padded = jnp.concatenate([c, jnp.zeros((n, 1), c.dtype)], axis=1)
 
     def add_row(row: jax.Array, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
@@ -76,20 +76,20 @@ def _assign(c: jax.Array) -> jax.Array:
             return owner[search[0]] != n
 
         def grow(search: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-            here, done, reach, come_from, u, v = search
-            done = done.at[here].set(True)
-            i = owner[here]
+            current, done, reach, previous, u, v = search
+            done = done.at[current].set(True)
+            i = owner[current]
             reduced = padded[i] - u[i] - v
             shorter = ~done & (reduced < reach)
             reach = jnp.where(shorter, reduced, reach)
-            come_from = jnp.where(shorter, here, come_from)
+            previous = jnp.where(shorter, current, previous)
             candidates = jnp.where(done, far, reach)
-            there = jnp.argmin(candidates[:m]).astype(jnp.int32)
-            step = candidates[there]
+            nearest = jnp.argmin(candidates[:m]).astype(jnp.int32)
+            step = candidates[nearest]
             raised = jnp.zeros(n + 1, bool).at[jnp.where(done, owner, n)].set(True)
             u = jnp.where(raised, u + step, u)
             v = jnp.where(done, v - step, v)
-            return there, done, jnp.where(done, reach, reach - step), come_from, u, v
+            return nearest, done, jnp.where(done, reach, reach - step), previous, u, v
 
         start = jnp.asarray(m, jnp.int32)
         first: tuple[jax.Array, ...] = (
@@ -100,11 +100,11 @@ def _assign(c: jax.Array) -> jax.Array:
             u,
             v,
         )
-        free, _, _, come_from, u, v = lax.while_loop(unfinished, grow, first)
+        free, _, _, previous, u, v = lax.while_loop(unfinished, grow, first)
 
         def flip(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
             owner, column = state
-            before = come_from[column]
+            before = previous[column]
             return owner.at[column].set(owner[before]), before
 
         owner, _ = lax.while_loop(lambda state: state[1] != m, flip, (owner, free))

@@ -1,4 +1,4 @@
-"""Cross entropy of a softmax with the number of the right class.
+"""Cross entropy of a softmax with integer labels.
 
 log p = x − log Σ exp(x),   nll = −w_y·log p_y,   smooth = −(1 / K)·Σ_c w_c·log p_c
 
@@ -10,7 +10,7 @@ Chowdhery et al., "PaLM", 2022, section 5.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,17 +21,19 @@ from optx_core.build import check_number
 from optx_losses._inputs import (
     Axis,
     as_floats,
+    as_index,
     as_integers,
     as_mask,
     axes_of,
     class_last,
+    class_weights_of,
     has_shape,
     keep,
     without,
 )
-from optx_losses._log_softmax import centred
+from optx_losses._log_softmax import centred, times_infinite
 
-_HINT = "; for shares of classes use softmax_cross_entropy"
+_HINT = "; for probabilities of the classes use softmax_cross_entropy"
 
 
 def softmax_cross_entropy_with_integer_labels(
@@ -45,29 +47,30 @@ def softmax_cross_entropy_with_integer_labels(
     class_weights: ArrayLike | None = None,
     z_loss: Scalar = 0.0,
 ) -> jax.Array:
-    """Cross entropy of each example, with labels that are numbers of classes.
+    """Cross entropy of each example with its integer label.
 
-    A logit of −inf rules a class out: it takes no probability, no gradient and no share of the
-    smoothing. A label that is the number of no class gives NaN, in the value and in the gradient of
-    its example: neither a negative number nor one too large silently means some class.
+    A logit of −inf excludes a class: it gets no probability, no gradient and no share of the
+    smoothing. An out-of-range label gives NaN, in the value and in the gradient of its example;
+    negative labels do not count from the end.
 
     Args:
-      logits: x, unnormalized log probabilities, shape [..., classes].
+      logits: x, unnormalized log-probabilities, shape [..., classes].
       labels: y, integers in [0, classes), of the logits' shape without `axis`.
-      axis: the axis of the classes; several are counted as one, the last fastest.
-      where: which classes there are, boolean, of the logits' shape; the others are as if left out. An
-        example with no class at all gives 0.
-      label_smoothing: the share of the label that goes to all classes alike, in [0, 1].
-      ignore_index: a label that gives 0 and no gradient (−100, say), whether or not in range.
-      class_weights: w, of shape [classes]; ones by default.
-      z_loss: how much of the squared log-normalizer to add, at least 0 (1e-4, say).
+      axis: the axis of the classes; several axes are flattened into one, the last fastest.
+      where: boolean mask of the logits' shape (size 1 along `axis` selects examples); classes that are
+        False are excluded. An example without any class gives 0, whatever its label.
+      label_smoothing: the share of the label that is spread evenly over all classes, in [0, 1].
+      ignore_index: a label whose examples give 0 and no gradient (such as −100), in range or not,
+        whatever their logits.
+      class_weights: w, shape [classes]; None for ones.
+      z_loss: the weight of the squared log-normalizer, at least 0 (such as 1e-4).
 
     Returns:
-      The loss of each example, of the labels' shape, float32 or wider, at least 0.
+      The loss of each example, of the labels' shape, at least float32, at least 0.
 
     Raises:
-      TypeError: if the labels are no integers, or the logits no real numbers.
-      ValueError: if the shapes do not fit, or a number is out of its range.
+      TypeError: if the labels are not integers, or the logits not real numbers.
+      ValueError: if the shapes do not match, or a number is out of range.
 
     Example:
       >>> import jax.numpy as jnp
@@ -77,82 +80,104 @@ def softmax_cross_entropy_with_integer_labels(
       Array([1.3862944, 1.3862944, 0.       ], dtype=float32)
     """
     name = "softmax_cross_entropy_with_integer_labels"
-    x, y, mask, weights = integer_inputs(
-        name, logits, labels, axis, where, label_smoothing, class_weights
-    )
+    check_number(name, low=0, high=1, label_smoothing=label_smoothing)
     check_number(name, low=0, z_loss=z_loss)
-    x, log_sum, m = centred(x, (x.ndim - 1,), mask)
-    known = (y >= 0) & (y < x.shape[-1])
-    right = jnp.where(known, y, 0)
-    if x.shape[-1]:
-        x_right = jnp.take_along_axis(x, right[..., None], axis=-1, mode="promise_in_bounds")[
-            ..., 0
-        ]
-    else:
-        x_right = jnp.zeros(y.shape, x.dtype)
+    x, labelled = integer_inputs(name, logits, labels, axis, where, ignore_index)
+    weights = class_weights_of(name, class_weights, x.shape[-1:], x.dtype)
+    x, log_sum, m = centred(x, (x.ndim - 1,), labelled.mask)
     log_sum, m = log_sum[..., 0], m[..., 0]
-    if mask is not None:  # an example with no class at all
-        empty = ~jnp.any(mask, axis=-1)
-        x_right = jnp.where(empty, 0, x_right)
-    loss = log_sum - x_right
-    if weights is not None:
-        loss = loss * jnp.take(weights, right, mode="clip")
-    if not _is_zero(label_smoothing):
-        share = jnp.asarray(label_smoothing, x.dtype)
-        loss = (1 - share) * loss + share * _smooth(x, log_sum, weights)
-    if not _is_zero(z_loss):
+    nll = log_sum - labelled.at_label(x)
+    scale = jnp.ones_like(nll) if weights is None else jnp.take(weights, labelled.y, mode="clip")
+    smooth = not is_zero(label_smoothing)
+    share = jnp.asarray(label_smoothing, x.dtype)
+    if smooth:
+        scale = scale * (1 - share)
+    loss = times_infinite(scale, nll) if smooth or weights is not None else nll
+    if smooth:
+        loss = loss + share * _smooth(x, log_sum, weights)
+    if not is_zero(z_loss):
         loss = loss + jnp.asarray(z_loss, x.dtype) * (log_sum + m) ** 2
-    return label_rules(loss, y, known, ignore_index)
+    return labelled.rules(loss)
 
 
-def label_rules(
-    loss: jax.Array, y: jax.Array, known: jax.Array, ignore_index: int | None
-) -> jax.Array:
-    """NaN for labels of no class, 0 for those to ignore."""
-    if ignore_index is not None:
-        ignored = y == ignore_index
+class Labelled(NamedTuple):
+    """Integer labels, and the examples that they belong to.
+
+    Attributes:
+      y: the labels, 0 where out of range.
+      in_range: boolean, whether a label is in range.
+      ignored: boolean, which examples give 0; None if all have a loss.
+      mask: boolean, the classes that exist, of the logits' shape; None for all.
+    """
+
+    y: jax.Array
+    in_range: jax.Array
+    ignored: jax.Array | None
+    mask: jax.Array | None
+
+    def at_label(self, x: jax.Array) -> jax.Array:
+        """The entries of x at the labels; 0 where an example is ignored."""
+        if not x.shape[-1]:
+            return jnp.zeros(self.y.shape, x.dtype)
+        entry = jnp.take_along_axis(x, self.y[..., None], axis=-1, mode="promise_in_bounds")
+        return entry[..., 0] if self.ignored is None else jnp.where(self.ignored, 0, entry[..., 0])
+
+    def rules(self, loss: jax.Array) -> jax.Array:
+        """The loss, 0 for ignored examples, NaN for out-of-range labels."""
+        return label_rules(loss, self.in_range, self.ignored)
+
+
+def label_rules(loss: jax.Array, in_range: jax.Array, ignored: jax.Array | None) -> jax.Array:
+    """The loss, 0 for ignored examples, NaN for out-of-range labels."""
+    if ignored is not None:
         loss = jnp.where(ignored, 0, loss)
-        known = known | ignored  # a gradient of 0 times NaN would be NaN
-    return loss * jnp.where(known, 1, jnp.nan).astype(loss.dtype)
+        in_range = in_range | ignored  # a gradient of 0 times NaN would be NaN
+    return loss * jnp.where(in_range, 1, jnp.nan).astype(loss.dtype)
 
 
 def integer_inputs(
-    name: str,
-    logits: Any,
-    labels: Any,
-    axis: Axis,
-    where: Any,
-    label_smoothing: Any,
-    class_weights: Any,
-) -> tuple[jax.Array, jax.Array, jax.Array | None, jax.Array | None]:
-    """Logits with the classes last, labels, mask and weights."""
-    check_number(name, low=0, high=1, label_smoothing=label_smoothing)
+    name: str, logits: Any, labels: Any, axis: Axis, where: Any, ignore_index: Any = None
+) -> tuple[jax.Array, Labelled]:
+    """Logits with the classes on the last axis, and the labels. Ignored examples have logits of 0."""
     (x,) = as_floats(name, logits=logits)
     axes = axes_of(name, axis, x.ndim)
     y = as_integers(name, "labels", labels, _HINT)
     has_shape(name, "labels", y, without(x.shape, axes), f"the logits are {x.shape}")
-    mask = as_mask(name, where, x, "the logits")
+    mask = as_mask(name, where, x, "the logits", axes)
     x = class_last(x, axes)
+    ignored = None
     if mask is not None:
         mask = class_last(mask, axes)
-    weights = None
-    if class_weights is not None:
-        (weights,) = as_floats(name, class_weights=class_weights)
-        has_shape(name, "class_weights", weights, x.shape[-1:], "one for each class")
-        weights = weights.astype(x.dtype)
-    return x, y, mask, weights
+        ignored = ~jnp.any(mask, axis=-1)
+    index = as_index(name, ignore_index)
+    if index is not None:
+        equal = equals(y, index)
+        ignored = equal if ignored is None else ignored | equal
+    if ignored is not None:
+        x = keep(~ignored[..., None], x)
+    in_range = (y >= 0) & (y < x.shape[-1])
+    return x, Labelled(jnp.where(in_range, y, 0), in_range, ignored, mask)
+
+
+def equals(y: jax.Array, index: int) -> jax.Array:
+    """Whether labels equal an index, which need not fit their dtype."""
+    limits = jnp.iinfo(y.dtype)
+    if not limits.min <= index <= limits.max:
+        return jnp.zeros(y.shape, bool)
+    return y == index
 
 
 def _smooth(x: jax.Array, log_sum: jax.Array, weights: jax.Array | None) -> jax.Array:
-    there = x != -jnp.inf
-    count = jnp.maximum(jnp.sum(there, axis=-1), 1).astype(x.dtype)
-    x = keep(there, x)
+    present = x != -jnp.inf
+    count = jnp.maximum(jnp.sum(present, axis=-1), 1).astype(x.dtype)
+    x = keep(present, x)
     if weights is None:
         return log_sum - jnp.sum(x, axis=-1) / count
     weights = jnp.broadcast_to(weights, x.shape)
-    total = jnp.sum(jnp.where(there, weights, 0), axis=-1)
+    total = jnp.sum(jnp.where(present, weights, 0), axis=-1)
     return (log_sum * total - jnp.sum(x * weights, axis=-1)) / count
 
 
-def _is_zero(x: Any) -> bool:
+def is_zero(x: Any) -> bool:
+    """Whether a hyper-parameter is known to be 0 when the program is traced."""
     return isinstance(x, int | float) and x == 0

@@ -1,10 +1,10 @@
-"""Kullback and Leibler's divergence of predictions q from targets t, of which log q is given.
+"""The Kullback-Leibler divergence of targets t from predictions q, given as log q.
 
 plain:     Σ t·(log t − log q)
 convex:    Σ t·(log t − log q) − t + q
 
-The second is at least 0 for any t and q at least 0, the first where both sum to the same; 0·log 0
-is 0. What rounding would carry below zero is zero.
+The second is non-negative for any non-negative t and q, the first if both have the same sum. 0·log 0
+is 0. Values that rounding would make negative are 0.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from optx_losses._inputs import Axis, as_floats, as_mask, axes_of, keep, same_shape
+from optx_losses._inputs import Axis, keep, matching
 from optx_losses._rounding import not_negative
 
 
@@ -24,19 +24,20 @@ def kl_divergence(
     axis: Axis = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    """The divergence of predicted distributions from target distributions.
+    """The divergence of target distributions from predicted distributions.
 
     Args:
       log_predictions: log q, shape [..., classes].
       targets: t, at least 0, of the same shape.
       axis: the axis, or axes, of the classes; None for all.
-      where: which classes count, boolean, of the same shape; the others add 0.
+      where: boolean mask of the same shape (size 1 along `axis` selects examples); classes that are
+        False add 0.
 
     Returns:
-      The divergence of each example, of the shape without `axis`, float32 or wider.
+      The divergence of each example, of the shape without `axis`, at least float32.
 
     Raises:
-      TypeError: if an argument is no array of real numbers.
+      TypeError: if an argument is not an array of real numbers.
       ValueError: if the shapes differ, or the axis is out of range.
 
     Example:
@@ -46,10 +47,9 @@ def kl_divergence(
       Array(0.6931472, dtype=float32)
     """
     name = "kl_divergence"
-    log_q, t = as_floats(name, log_predictions=log_predictions, targets=targets)
-    same_shape(name, log_predictions=log_q, targets=t)
-    axes = axes_of(name, axis, t.ndim)
-    log_q, t = keep(as_mask(name, where, t, "the targets"), log_q, t)
+    (log_q, t), _, axes = matching(
+        name, where, axis, log_predictions=log_predictions, targets=targets
+    )
     return _sum_up(_plain(t, _log(t), log_q), t, axes)
 
 
@@ -59,19 +59,20 @@ def kl_divergence_with_log_targets(
     axis: Axis = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    """The same divergence, with the logarithm of the targets given too.
+    """The divergence of target distributions given by their logarithms.
 
     Args:
       log_predictions: log q, shape [..., classes].
       log_targets: log t, of the same shape; −inf for a target of 0.
       axis: the axis, or axes, of the classes; None for all.
-      where: which classes count, boolean, of the same shape; the others add 0.
+      where: boolean mask of the same shape (size 1 along `axis` selects examples); classes that are
+        False add 0.
 
     Returns:
-      The divergence of each example, of the shape without `axis`, float32 or wider.
+      The divergence of each example, of the shape without `axis`, at least float32.
 
     Raises:
-      TypeError: if an argument is no array of real numbers.
+      TypeError: if an argument is not an array of real numbers.
       ValueError: if the shapes differ, or the axis is out of range.
 
     Example:
@@ -82,16 +83,14 @@ def kl_divergence_with_log_targets(
       Array(0.6931472, dtype=float32)
     """
     name = "kl_divergence_with_log_targets"
-    log_q, log_t = as_floats(name, log_predictions=log_predictions, log_targets=log_targets)
-    same_shape(name, log_predictions=log_q, log_targets=log_t)
-    axes = axes_of(name, axis, log_t.ndim)
-    mask = as_mask(name, where, log_t, "the targets")
-    log_q = keep(mask, log_q)
-    there = log_t > -jnp.inf
+    (log_q, log_t), mask, axes = matching(
+        name, where, axis, log_predictions=log_predictions, log_targets=log_targets
+    )
+    present = log_t > -jnp.inf
     if mask is not None:
-        there = there & mask
-    log_t = jnp.where(there, log_t, 0)
-    t = jnp.where(there, jnp.exp(log_t), 0)
+        present = present & mask
+    log_t = jnp.where(present, log_t, 0)
+    t = jnp.where(present, jnp.exp(log_t), 0)
     return _sum_up(_plain(t, log_t, log_q), t, axes)
 
 
@@ -101,19 +100,20 @@ def convex_kl_divergence(
     axis: Axis = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    """The divergence with terms that make it convex and at least 0 off the distributions too.
+    """The divergence with terms that make it convex and non-negative for unnormalized arguments too.
 
     Args:
       log_predictions: log q, shape [..., classes].
       targets: t, at least 0, of the same shape.
       axis: the axis, or axes, of the classes; None for all.
-      where: which classes count, boolean, of the same shape; the others add 0.
+      where: boolean mask of the same shape (size 1 along `axis` selects examples); classes that are
+        False add 0.
 
     Returns:
-      Σ t·(log t − log q) − t + q of each example, of the shape without `axis`, float32 or wider.
+      Σ t·(log t − log q) − t + q of each example, of the shape without `axis`, at least float32.
 
     Raises:
-      TypeError: if an argument is no array of real numbers.
+      TypeError: if an argument is not an array of real numbers.
       ValueError: if the shapes differ, or the axis is out of range.
 
     Example:
@@ -133,19 +133,20 @@ def generalized_kl_divergence(
 ) -> jax.Array:
     """The divergence of positive measures, which need not sum to 1 (the I-divergence).
 
-    The same as `convex_kl_divergence`, under the name it has in matrix factorization.
+    An alias of `convex_kl_divergence`, under its name in matrix factorization.
 
     Args:
       log_predictions: log q, shape [..., entries].
       targets: t, at least 0, of the same shape.
       axis: the axis, or axes, to sum over; None for all.
-      where: which entries count, boolean, of the same shape; the others add 0.
+      where: boolean mask of the same shape (size 1 along `axis` selects examples); entries that are
+        False add 0.
 
     Returns:
-      Σ t·(log t − log q) − t + q of each example, of the shape without `axis`, float32 or wider.
+      Σ t·(log t − log q) − t + q of each example, of the shape without `axis`, at least float32.
 
     Raises:
-      TypeError: if an argument is no array of real numbers.
+      TypeError: if an argument is not an array of real numbers.
       ValueError: if the shapes differ, or the axis is out of range.
 
     Example:
@@ -160,23 +161,22 @@ def generalized_kl_divergence(
 def _convex(
     name: str, log_predictions: ArrayLike, targets: ArrayLike, axis: Axis, where: ArrayLike | None
 ) -> jax.Array:
-    log_q, t = as_floats(name, log_predictions=log_predictions, targets=targets)
-    same_shape(name, log_predictions=log_q, targets=t)
-    axes = axes_of(name, axis, t.ndim)
-    mask = as_mask(name, where, t, "the targets")
-    t, log_q = keep(mask, t), keep(mask, log_q, fill=-jnp.inf)  # exp(−inf) adds nothing
+    (log_q, t), mask, axes = matching(
+        name, where, axis, log_predictions=log_predictions, targets=targets
+    )
+    log_q = keep(mask, log_q, fill=-jnp.inf)  # exp(−inf) adds nothing
     terms = _plain(t, _log(t), log_q) - t + jnp.exp(log_q)
     return not_negative(jnp.sum(not_negative(terms, _noise(terms, t)), axis=axes))
 
 
 def _log(t: jax.Array) -> jax.Array:
-    """Log t; 0, with derivative 0, at 0."""
+    """log t; 0, with derivative 0, at t = 0."""
     zero = t == 0
     return jnp.where(zero, 0, jnp.log(jnp.where(zero, 1, t)))
 
 
 def _plain(t: jax.Array, log_t: jax.Array, log_q: jax.Array) -> jax.Array:
-    """t·(log t − log q), 0 where t is 0 and log q is −inf."""
+    """t·(log t − log q), and 0 where t is 0 and log q is −inf."""
     return t * (log_t - jnp.where((t == 0) & (log_q == -jnp.inf), 0, log_q))
 
 

@@ -1,7 +1,7 @@
-"""Negative log-likelihoods of numbers.
+"""Negative log-likelihoods of a Gaussian and a Poisson distribution.
 
 Gaussian:  (log v + (p − t)² / v) / 2 [+ log(2π) / 2],   v the predicted variance
-Poisson:   exp(p) − t·p   for p the logarithm of the rate,   p − t·log(p + eps)   for the rate
+Poisson:   exp(p) − t·p   if p is the logarithm of the rate,   p − t·log(p + eps)   if the rate itself
            [+ log t! by Stirling's formula t·log t − t + log(2π·t) / 2 for t > 1]
 
 Gaussian: Nix, Weigend, "Estimating the mean and variance of the target probability
@@ -18,7 +18,8 @@ from jax.typing import ArrayLike
 
 from optx_core import Scalar
 from optx_core.build import check_number
-from optx_losses._inputs import as_floats, as_mask, keep, same_shape
+from optx_losses._inputs import keep, matching
+from optx_losses._log_softmax import times_log
 
 
 def gaussian_nll_loss(
@@ -37,14 +38,14 @@ def gaussian_nll_loss(
       targets: t, of the same shape.
       variances: v, at least 0, of the same shape.
       full: whether to add the constant log(2π) / 2.
-      epsilon: the least variance, greater than 0; below it the variance has no gradient.
-      where: which entries count, boolean, of the same shape; the others give 0.
+      epsilon: the lower bound on the variance, greater than 0; variances below it have no gradient.
+      where: boolean mask of the same shape; entries that are False give 0.
 
     Returns:
-      The loss of each entry, of the predictions' shape, float32 or wider.
+      The loss of each entry, of the predictions' shape, at least float32.
 
     Raises:
-      TypeError: if an argument is no array of real numbers.
+      TypeError: if an argument is not an array of real numbers.
       ValueError: if the shapes differ, or epsilon is not greater than 0.
 
     Example:
@@ -55,10 +56,9 @@ def gaussian_nll_loss(
     """
     name = "gaussian_nll_loss"
     check_number(name, above=0, epsilon=epsilon)
-    p, t, v = as_floats(name, predictions=predictions, targets=targets, variances=variances)
-    same_shape(name, predictions=p, targets=t, variances=v)
-    mask = as_mask(name, where, p, "the predictions")
-    p, t, v = keep(mask, p, t, v)
+    (p, t, v), mask, _ = matching(
+        name, where, predictions=predictions, targets=targets, variances=variances
+    )
     least = jnp.asarray(epsilon, v.dtype)
     v = jnp.where(v < least, least, v)
     constant = math.log(2 * math.pi) if full else 0.0
@@ -77,18 +77,19 @@ def poisson_nll_loss(
     """The negative log-likelihood of counts under predicted rates.
 
     Args:
-      predictions: p, logarithms of rates, or rates where `log_input` is False, of any shape.
+      predictions: p, logarithms of rates (−inf for a rate of 0), or rates if `log_input` is False, of
+        any shape.
       targets: t, counts, at least 0, of the same shape.
-      log_input: whether the predictions are logarithms.
+      log_input: whether the predictions are logarithms of rates.
       full: whether to add Stirling's approximation of log t!, for t > 1.
       epsilon: added to a rate under the logarithm, greater than 0.
-      where: which entries count, boolean, of the same shape; the others give 0.
+      where: boolean mask of the same shape; entries that are False give 0.
 
     Returns:
-      The loss of each entry, of the predictions' shape, float32 or wider.
+      The loss of each entry, of the predictions' shape, at least float32.
 
     Raises:
-      TypeError: if an argument is no array of real numbers.
+      TypeError: if an argument is not an array of real numbers.
       ValueError: if the shapes differ, or epsilon is not greater than 0.
 
     Example:
@@ -99,17 +100,14 @@ def poisson_nll_loss(
     """
     name = "poisson_nll_loss"
     check_number(name, above=0, epsilon=epsilon)
-    p, t = as_floats(name, predictions=predictions, targets=targets)
-    same_shape(name, predictions=p, targets=t)
-    mask = as_mask(name, where, p, "the predictions")
-    p, t = keep(mask, p, t)
+    (p, t), mask, _ = matching(name, where, predictions=predictions, targets=targets)
     if log_input:
-        loss = jnp.exp(p) - t * p
+        loss = jnp.exp(p) - times_log(t, p)
     else:
         loss = p - t * jnp.log(p + jnp.asarray(epsilon, p.dtype))
     if full:
-        many = t > 1
-        n = jnp.where(many, t, 1)
+        large = t > 1
+        n = jnp.where(large, t, 1)
         stirling = n * jnp.log(n) - n + 0.5 * jnp.log(2 * math.pi * n)
-        loss = loss + jnp.where(many, stirling, 0)
+        loss = loss + jnp.where(large, stirling, 0)
     return keep(mask, loss)

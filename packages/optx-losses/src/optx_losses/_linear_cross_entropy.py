@@ -1,11 +1,11 @@
-"""The last layer and its cross entropy together, a few rows at a time.
+"""The last layer fused with its cross entropy, a chunk of rows at a time.
 
-x = f·W + b, then soft_cap·tanh(x / soft_cap) where asked for
+x = f·W + b, optionally followed by soft_cap·tanh(x / soft_cap)
 loss = (1 − ε)·(L − x_y) + ε·(L − mean_c x_c) + z_loss·L²,   L = log Σ_c exp x_c
 dloss/dx_c = exp(x_c − L)·(1 + 2·z_loss·L) − (1 − ε)·[c = y] − ε / K
 
-The logits of one chunk of rows exist at a time; how derivatives are made of that is told in
-`_chunks.py`.
+Only the logits of one chunk of rows exist at a time; `_chunks.py` describes how they are
+differentiated.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from jax.typing import ArrayLike
 from optx_core import Scalar
 from optx_core.build import check_number
 from optx_losses._chunks import recomputed, with_unit_gradients
-from optx_losses._inputs import as_floats, as_integers, has_shape
-from optx_losses._integer_labels import label_rules
+from optx_losses._inputs import as_floats, as_index, as_integers, as_mask, has_shape, keep
+from optx_losses._integer_labels import equals, is_zero, label_rules
 from optx_losses._rows import Plan, is_split
 
-_CHUNKS = 4  # by default, of the rows
-_LEAST_LOGITS = 2**20  # and not less than so many, 4 MiB
+_CHUNKS = 4  # the default number of chunks
+_LEAST_LOGITS = 2**20  # the default least number of logits of a chunk, 4 MiB
 
 
 def linear_softmax_cross_entropy(
@@ -41,39 +41,44 @@ def linear_softmax_cross_entropy(
     soft_cap: Scalar | None = None,
     recompute: bool = False,
     precision: Any = None,
+    where: ArrayLike | None = None,
 ) -> jax.Array:
     """Cross entropy of `features @ weights + bias` with integer labels, without all the logits.
 
-    For a large vocabulary the logits, and their gradients, are by far the largest arrays of a
-    training step. Here they exist for one chunk of rows at a time, forward and backward, with the
-    same values and gradients. Works in forward and in reverse mode.
+    For a large vocabulary the logits and their gradients are by far the largest arrays of a training
+    step. Here they exist for one chunk of rows at a time, forward and backward, with the same values
+    and gradients. Supports forward and reverse mode.
 
     Args:
       features: f, the inputs of the last layer, shape [..., features].
       weights: W, shape [features, classes].
       labels: y, integers in [0, classes), shape [...]; others give NaN, in the value and in the
         gradient, as in `softmax_cross_entropy_with_integer_labels`.
-      bias: b, shape [classes]; −inf rules a class out (padding of the vocabulary, say).
-      chunk_size: how many rows at a time. Fewer take less memory, and more time once the product is
-        too small to be efficient. By default a quarter of the rows, or more where the logits are few.
-      label_smoothing: ε, the share of the label that goes to all classes alike, in [0, 1].
-      ignore_index: a label that gives 0 and no gradient (−100, say), whether or not in range.
-      z_loss: how much of the squared log-normalizer to add, at least 0 (1e-4, say).
-      soft_cap: bound on the logits' magnitude, greater than 0: x ← soft_cap·tanh(x / soft_cap);
-        None for none.
-      recompute: whether to compute the logits again going back, four matrix products in all. If not,
-        the gradients are made going forward, three products, and multiplied going back; where the
-        cotangents of the rows are not all equal (looked at when running) the logits are computed
-        again after all. Under `vmap` both are done, and `recompute=True` is the faster. Features or
-        weights that are split over the Explicit axes of a mesh are always taken this way.
-      precision: of the matrix products, as for `jax.numpy.matmul`.
+      bias: b, shape [classes]; −inf excludes a class (such as padding of the vocabulary).
+      chunk_size: the number of rows of a chunk. Smaller chunks use less memory, and more time once the
+        matrix products are too small to be efficient. By default a quarter of the rows, or more if
+        there are few logits.
+      label_smoothing: ε, the share of the label that is spread evenly over all classes, in [0, 1].
+      ignore_index: a label whose rows give 0 and no gradient (such as −100), in range or not, whatever
+        their features.
+      z_loss: the weight of the squared log-normalizer, at least 0 (such as 1e-4).
+      soft_cap: the bound on the magnitude of the logits, greater than 0: x ← soft_cap·tanh(x /
+        soft_cap); None for no bound.
+      recompute: whether the backward pass recomputes the logits, with four matrix products in total.
+        Otherwise the forward pass computes the gradients, with three products, and the backward pass
+        scales them; if the cotangents of the rows differ (which is checked at run time), the logits
+        are recomputed nevertheless. Under `vmap` both happen, and `recompute=True` is faster. Features
+        or weights that are split over Explicit axes of a mesh are always recomputed.
+      precision: the precision of the matrix products, as for `jax.numpy.matmul`.
+      where: boolean mask of the labels' shape; rows that are False give 0 and no gradient, whatever
+        their features and labels.
 
     Returns:
-      The loss of each row, of the labels' shape, float32 or wider, at least 0.
+      The loss of each row, of the labels' shape, at least float32, at least 0.
 
     Raises:
-      TypeError: if the labels are no integers, or another argument no array of real numbers.
-      ValueError: if the shapes do not fit, or a number is out of its range.
+      TypeError: if the labels are not integers, or another argument is not an array of real numbers.
+      ValueError: if the shapes do not match, or a number is out of range.
 
     Example:
       >>> import jax.numpy as jnp
@@ -100,29 +105,40 @@ def linear_softmax_cross_entropy(
     b = None
     if bias is not None:
         (b,) = as_floats(name, bias=bias)
-        has_shape(name, "bias", b, (classes,), "one for each class")
+        has_shape(name, "bias", b, (classes,), "one bias for each class")
         b = b.astype(f.dtype)
-    known = (y >= 0) & (y < classes)
+    mask = as_mask(name, where, y, "the labels")
+    index = as_index(name, ignore_index)
     if not rows:
         return jnp.zeros(y.shape, f.dtype)
-    right = jnp.where(known, y, 0).reshape(rows).astype(jnp.int32)
+    ignored = None if mask is None else ~mask
+    if index is not None:
+        ignored = equals(y, index) if ignored is None else ignored | equals(y, index)
+    in_range = (y >= 0) & (y < classes)
+    target = jnp.where(in_range, y, 0).reshape(rows).astype(jnp.int32)
 
     share, z = jnp.asarray(label_smoothing, f.dtype), jnp.asarray(z_loss, f.dtype)
-    smooth = not (isinstance(label_smoothing, int | float) and label_smoothing == 0)
     cap = None if soft_cap is None else jnp.asarray(soft_cap, f.dtype)
-    counts = jnp.ones(rows, bool) if ignore_index is None else (y != ignore_index).reshape(rows)
-    plan = Plan(_chunk_size(name, chunk_size, rows, classes), smooth, precision)
+    plan = Plan(
+        _chunk_size(name, chunk_size, rows, classes), not is_zero(label_smoothing), precision
+    )
     f = f.reshape(rows, f.shape[-1])
-    # On Explicit axes jax decides how the gradients of what is split are summed over the devices.
+    included = jnp.ones(rows, bool)
+    if ignored is not None:
+        included = ~ignored.reshape(rows)
+        f = keep(included[:, None], f)  # features of ignored rows may be NaN
+    # On Explicit axes JAX decides how gradients of split arrays are summed over the devices.
     recompute = recompute or is_split(f) or is_split(w)
     chunked = recomputed if recompute else with_unit_gradients
-    loss = chunked(plan, f, w, b, (share, z, cap), right, counts)
-    return label_rules(loss.reshape(y.shape), y, known, ignore_index)
+    loss = chunked(plan, f, w, b, (share, z, cap), target, included)
+    return label_rules(loss.reshape(y.shape), in_range, ignored)
 
 
 def _chunk_size(name: str, chunk_size: int | None, rows: int, classes: int) -> int:
     if chunk_size is None:
         return min(rows, max(-(-rows // _CHUNKS), -(-_LEAST_LOGITS // classes)))
     if isinstance(chunk_size, bool) or not isinstance(chunk_size, int) or chunk_size < 1:
-        raise ValueError(f"{name}: chunk_size must be a number of rows, not {chunk_size!r}")
+        raise ValueError(
+            f"{name}: chunk_size must be a positive number of rows, not {chunk_size!r}"
+        )
     return min(chunk_size, rows)

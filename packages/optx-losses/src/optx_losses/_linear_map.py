@@ -1,9 +1,9 @@
-"""A linear map that is given together with its transpose.
+"""A linear map with an explicit transpose.
 
-y = A·x forward,   x̄ = Aᵀ·ȳ back
+y = A·x forward,   x̄ = Aᵀ·ȳ backward
 
-Reverse mode runs `back`, whatever `forward` is made of. Everything else (forward mode, `vmap`, a
-compiled program) sees `forward` alone.
+Reverse mode runs `back` and does not transpose `forward`. Forward mode, `vmap` and compiled programs
+see only `forward`.
 """
 
 from __future__ import annotations
@@ -27,9 +27,11 @@ def linear_map(
     """A(given)·x.
 
     Args:
-      forward: `forward(given, x)`, linear in `x`, of the shape and dtype of `like`.
-      back: `back(given, y)`, of the structure of `x`. Neither may close over arrays.
-      given: what the map is made of, a tree of arrays.
+      forward: a function `forward(given, x)`, linear in `x`, whose result has the shape and dtype of
+        `like`.
+      back: a function `back(given, y)` whose result has the structure of `x`. Neither function may
+        close over arrays.
+      given: the arrays that define the map, a tree.
       x: a tree of arrays.
       like: an array.
     """

@@ -18,18 +18,18 @@ from optx_losses._squared import difference
 def log_cosh(
     predictions: ArrayLike, targets: ArrayLike | None = None, *, where: ArrayLike | None = None
 ) -> jax.Array:
-    """A smooth mixture of the squared and the absolute error.
+    """A smooth interpolation between half the squared error and the absolute error.
 
     Args:
       predictions: p, of any shape.
       targets: t, of the same shape; None for zeros.
-      where: which entries count, boolean, of the same shape; the others give 0.
+      where: boolean mask of the same shape; entries that are False give 0.
 
     Returns:
-      log cosh(p − t), of the predictions' shape, float32 or wider; exact near 0 too.
+      log cosh(p − t), of the predictions' shape, at least float32; accurate near 0 too.
 
     Raises:
-      TypeError: if an argument is no array of real numbers.
+      TypeError: if an argument is not an array of real numbers.
       ValueError: if the shapes differ.
 
     Example:
@@ -38,7 +38,7 @@ def log_cosh(
       >>> [round(float(x), 3) for x in log_cosh(jnp.array([0.0, 1.0, 10.0]))]
       [0.0, 0.434, 9.307]
     """
-    e, _ = difference("log_cosh", predictions, targets, where)
+    e = difference("log_cosh", predictions, targets, where)
     near = jnp.abs(e) < 1
     small = jnp.where(near, e, 0)
     size = jnp.abs(jnp.where(near, 1, e))

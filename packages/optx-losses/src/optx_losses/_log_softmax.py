@@ -13,10 +13,10 @@ from jax import lax
 def centred(
     x: jax.Array, axes: tuple[int, ...], mask: jax.Array | None
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """X − m, log S and m, the last two with the axes kept.
+    """x − m, log S and m, the last two with the axes kept.
 
-    An entry of −inf, or masked, is "not there": it takes no probability and no gradient. Where no
-    entry is there, log S and m are 0.
+    An entry that is −inf or masked is excluded: it gets no probability and no gradient. If all entries
+    are excluded, log S and m are 0.
     """
     if mask is not None:
         x = jnp.where(mask, x, -jnp.inf)
@@ -27,24 +27,29 @@ def centred(
 
 
 def finite_max(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
-    """M with the axes kept, 0 where it is not finite; no gradient goes through it."""
+    """m with the axes kept, 0 where it is not finite; it has no gradient."""
     m = lax.stop_gradient(jnp.max(x, axis=axes, keepdims=True, initial=-jnp.inf))
     return jnp.where(jnp.isfinite(m), m, 0)
 
 
 def log_softmax(x: jax.Array, axes: tuple[int, ...], mask: jax.Array | None = None) -> jax.Array:
-    """Log p, −inf where an entry is not there."""
+    """log p, −inf where an entry is excluded."""
     x, log_sum, _ = centred(x, axes, mask)
     return x - log_sum
 
 
 def log_sum_exp(x: jax.Array, axes: tuple[int, ...], mask: jax.Array | None = None) -> jax.Array:
-    """Log Σ exp(x) without the axes; −inf where no entry is there."""
+    """log Σ exp(x) without the axes; −inf where all entries are excluded."""
     x, log_sum, m = centred(x, axes, mask)
-    nothing = jnp.all(x == -jnp.inf, axis=axes)
-    return jnp.where(nothing, -jnp.inf, jnp.squeeze(log_sum + m, axes))
+    empty = jnp.all(x == -jnp.inf, axis=axes)
+    return jnp.where(empty, -jnp.inf, jnp.squeeze(log_sum + m, axes))
+
+
+def times_infinite(weight: jax.Array, x: jax.Array) -> jax.Array:
+    """weight · x, where 0 · inf is 0."""
+    return weight * jnp.where((weight == 0) & (x == jnp.inf), 0, x)
 
 
 def times_log(weight: jax.Array, log: jax.Array) -> jax.Array:
-    """Weight · log, where 0 · −inf is 0."""
+    """weight · log, where 0 · −inf is 0."""
     return weight * jnp.where((weight == 0) & (log == -jnp.inf), 0, log)

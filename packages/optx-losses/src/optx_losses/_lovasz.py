@@ -15,32 +15,34 @@ from jax.typing import ArrayLike
 
 from optx_losses._inputs import (
     as_floats,
+    as_index,
     as_integers,
     as_mask,
     axes_of,
     class_last,
     has_shape,
     keep,
-    same_shape,
+    matching,
 )
+from optx_losses._integer_labels import equals
 from optx_losses._log_softmax import log_softmax
 
 
 def lovasz_hinge_loss(
     logits: ArrayLike, labels: ArrayLike, *, where: ArrayLike | None = None
 ) -> jax.Array:
-    """A convex surrogate of one minus the intersection over union of a binary segmentation.
+    """A convex surrogate of one minus the intersection over union for binary segmentation.
 
     Args:
       logits: scores of the foreground, shape [batch, ...].
       labels: 0 or 1, of the same shape.
-      where: which pixels count, boolean, of the same shape.
+      where: boolean mask of the same shape; pixels that are False are excluded.
 
     Returns:
-      The loss of each example, shape [batch], float32 or wider, at least 0.
+      The loss of each example, shape [batch], at least float32, at least 0.
 
     Raises:
-      TypeError: if an argument is no array of real numbers.
+      TypeError: if an argument is not an array of real numbers.
       ValueError: if the shapes differ, or there is no batch axis.
 
     Example:
@@ -50,12 +52,9 @@ def lovasz_hinge_loss(
       Array([0., 1.], dtype=float32)
     """
     name = "lovasz_hinge_loss"
-    x, t = as_floats(name, logits=logits, labels=labels)
-    same_shape(name, logits=x, labels=t)
+    (x, t), mask, _ = matching(name, where, logits=logits, labels=labels)
     if not x.ndim:
         raise ValueError(f"{name}: logits is {x.shape}; it must be [batch, ...]")
-    mask = as_mask(name, where, x, "the logits")
-    x, t = keep(mask, x, t)
     margins = keep(mask, jnp.maximum(0, 1 - x * (2 * t - 1)))
     flat = (x.shape[0], _size(x.shape[1:]))
     return _extension(margins.reshape(flat), t.reshape(flat))
@@ -70,24 +69,24 @@ def lovasz_softmax_loss(
     ignore_index: int | None = None,
     apply_softmax: bool = True,
 ) -> jax.Array:
-    """A surrogate of one minus the mean intersection over union of a segmentation.
+    """A surrogate of one minus the mean intersection over union for segmentation.
 
     Args:
-      logits: scores of the classes, or probabilities where `apply_softmax` is False, shape
+      logits: scores of the classes, or probabilities if `apply_softmax` is False, shape
         [batch, ..., classes].
       labels: integers in [0, classes), shape [batch, ...]; others give NaN for their example.
-      axis: the axis of the classes, not that of the batch.
-      where: which pixels count, boolean, of the labels' shape.
-      ignore_index: a label whose pixels do not count.
-      apply_softmax: whether to turn scores into probabilities.
+      axis: the axis of the classes; not 0, the axis of the batch.
+      where: boolean mask of the labels' shape; pixels that are False are excluded, whatever they hold.
+      ignore_index: a label whose pixels are excluded, whatever they hold.
+      apply_softmax: whether the logits are scores, not probabilities.
 
     Returns:
-      The mean over the classes that an example has, shape [batch], float32 or wider, in [0, 1]; 0 for
-      an example without a labelled pixel.
+      The mean over the classes that occur in an example, shape [batch], at least float32, in [0, 1]; 0 for
+      an example without labelled pixels.
 
     Raises:
-      TypeError: if the labels are no integers, or the logits no real numbers.
-      ValueError: if the shapes do not fit.
+      TypeError: if the labels are not integers, or the logits not real numbers.
+      ValueError: if the shapes do not match.
 
     Example:
       >>> import jax.numpy as jnp
@@ -103,31 +102,34 @@ def lovasz_softmax_loss(
         raise ValueError(f"{name}: logits is {x.shape}; it must be [batch, ..., classes]")
     axes = axes_of(name, axis, x.ndim)
     if len(axes) > 1 or axes[0] == 0:
-        raise ValueError(f"{name}: axis={axis} must be one axis, and not that of the batch, 0")
+        raise ValueError(
+            f"{name}: axis={axis} must be a single axis other than 0, that of the batch"
+        )
     x = class_last(x, axes)
     has_shape(name, "labels", y, x.shape[:-1], f"the logits are {x.shape}")
     mask = as_mask(name, where, y, "the labels")
-    if mask is not None:
-        x = keep(mask[..., None], x)
+    index = as_index(name, ignore_index)
+    included = jnp.ones(y.shape, bool) if mask is None else mask
+    if index is not None:
+        included = included & ~equals(y, index)
+    x = keep(included[..., None], x)
     p = jnp.exp(log_softmax(x, (x.ndim - 1,))) if apply_softmax else x
     classes = x.shape[-1]
     p = p.reshape(x.shape[0], _size(x.shape[1:-1]), classes)
     y = y.reshape(x.shape[0], _size(x.shape[1:-1]))
-    counts = jnp.ones(y.shape, bool) if mask is None else mask.reshape(y.shape)
-    if ignore_index is not None:
-        counts = counts & (y != ignore_index)
-    wrong = jnp.any(counts & ((y < 0) | (y >= classes)), axis=-1)
-    t = (y[..., None] == jnp.arange(classes).astype(y.dtype)[None, None, :]) & counts[..., None]
-    errors = jnp.where(counts[..., None], jnp.abs(t.astype(p.dtype) - p), 0)
+    included = included.reshape(y.shape)
+    invalid = jnp.any(included & ((y < 0) | (y >= classes)), axis=-1)
+    t = (y[..., None] == jnp.arange(classes).astype(y.dtype)[None, None, :]) & included[..., None]
+    errors = jnp.where(included[..., None], jnp.abs(t.astype(p.dtype) - p), 0)
     loss = _extension(jnp.swapaxes(errors, 1, 2), jnp.swapaxes(t, 1, 2).astype(p.dtype))
-    there = jnp.any(t, axis=1)
-    count = jnp.maximum(jnp.sum(there, axis=-1), 1).astype(p.dtype)
-    mean = jnp.sum(jnp.where(there, loss, 0), axis=-1) / count
-    return mean * jnp.where(wrong, jnp.nan, 1).astype(mean.dtype)
+    present = jnp.any(t, axis=1)
+    count = jnp.maximum(jnp.sum(present, axis=-1), 1).astype(p.dtype)
+    mean = jnp.sum(jnp.where(present, loss, 0), axis=-1) / count
+    return mean * jnp.where(invalid, jnp.nan, 1).astype(mean.dtype)
 
 
 def _extension(errors: jax.Array, t: jax.Array) -> jax.Array:
-    """The extension at errors of at least 0, along the last axis."""
+    """The extension, evaluated at non-negative errors along the last axis."""
     order = jnp.argsort(-lax.stop_gradient(errors), axis=-1)
     errors = jnp.take_along_axis(errors, order, axis=-1)
     t = jnp.take_along_axis(t, order, axis=-1)

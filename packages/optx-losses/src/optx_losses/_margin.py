@@ -1,9 +1,9 @@
-"""Margins for cosines: the right class must win by an angle, or by a difference.
+"""Margin losses on cosines: the label must win by an angle, or by a difference of cosines.
 
-ArcFace: cos(θ_y + margin) in place of cos θ_y (Deng et al., "ArcFace", 2019, equation 3); beyond
-         π − margin, where that would turn back up, cos θ_y − margin·sin margin.
-CosFace: cos θ_y − margin (Wang et al., "CosFace", 2018, equation 4).
-Then the softmax cross entropy of scale·cos.
+ArcFace: cos(θ_y + margin) replaces cos θ_y (Deng et al., "ArcFace", 2019, equation 3); beyond
+         π − margin, where it would increase again, cos θ_y − margin·sin margin does.
+CosFace: cos θ_y − margin replaces cos θ_y (Wang et al., "CosFace", 2018, equation 4).
+The loss is the softmax cross entropy of scale·cos.
 """
 
 from __future__ import annotations
@@ -19,10 +19,8 @@ from jax.typing import ArrayLike
 from optx_core import Scalar
 from optx_core.build import check_number
 from optx_losses._inputs import Axis, keep
-from optx_losses._integer_labels import (
-    integer_inputs,
-    softmax_cross_entropy_with_integer_labels,
-)
+from optx_losses._integer_labels import integer_inputs
+from optx_losses._log_softmax import centred
 
 
 def arcface_loss(
@@ -35,24 +33,25 @@ def arcface_loss(
     where: ArrayLike | None = None,
     ignore_index: int | None = None,
 ) -> jax.Array:
-    """Cross entropy of cosines, the right class's angle taken larger by a margin.
+    """Cross entropy of cosines with a margin added to the angle of the label.
 
     Args:
-      cosines: cos θ of each example's features with each class's weights, both of norm 1, in [−1, 1],
+      cosines: cos θ between the features of each example and the weights of each class, in [−1, 1],
         shape [..., classes].
       labels: integers in [0, classes), of the cosines' shape without `axis`; others give NaN.
       margin: in radians, in [0, π / 2].
-      scale: what the cosines are multiplied by, greater than 0.
-      axis: the axis of the classes; several are counted as one, the last fastest.
-      where: which classes there are, boolean, of the cosines' shape; the others are as if left out.
-      ignore_index: a label that gives 0 and no gradient.
+      scale: the factor of the cosines, greater than 0.
+      axis: the axis of the classes; several axes are flattened into one, the last fastest.
+      where: boolean mask of the cosines' shape (size 1 along `axis` selects examples); classes that
+        are False are excluded.
+      ignore_index: a label whose examples give 0 and no gradient, whatever they hold.
 
     Returns:
-      The loss of each example, of the labels' shape, float32 or wider, at least 0.
+      The loss of each example, of the labels' shape, at least float32, at least 0.
 
     Raises:
-      TypeError: if the labels are no integers, or the cosines no real numbers.
-      ValueError: if the shapes do not fit, or a number is out of its range.
+      TypeError: if the labels are not integers, or the cosines not real numbers.
+      ValueError: if the shapes do not match, or a number is out of range.
 
     Example:
       >>> import jax.numpy as jnp
@@ -83,24 +82,25 @@ def cosface_loss(
     where: ArrayLike | None = None,
     ignore_index: int | None = None,
 ) -> jax.Array:
-    """Cross entropy of cosines, the right class's cosine taken smaller by a margin.
+    """Cross entropy of cosines with a margin subtracted from the cosine of the label.
 
     Args:
-      cosines: cos θ of each example's features with each class's weights, both of norm 1, in [−1, 1],
+      cosines: cos θ between the features of each example and the weights of each class, in [−1, 1],
         shape [..., classes].
       labels: integers in [0, classes), of the cosines' shape without `axis`; others give NaN.
       margin: at least 0.
-      scale: what the cosines are multiplied by, greater than 0.
-      axis: the axis of the classes; several are counted as one, the last fastest.
-      where: which classes there are, boolean, of the cosines' shape; the others are as if left out.
-      ignore_index: a label that gives 0 and no gradient.
+      scale: the factor of the cosines, greater than 0.
+      axis: the axis of the classes; several axes are flattened into one, the last fastest.
+      where: boolean mask of the cosines' shape (size 1 along `axis` selects examples); classes that
+        are False are excluded.
+      ignore_index: a label whose examples give 0 and no gradient, whatever they hold.
 
     Returns:
-      The loss of each example, of the labels' shape, float32 or wider, at least 0.
+      The loss of each example, of the labels' shape, at least float32, at least 0.
 
     Raises:
-      TypeError: if the labels are no integers, or the cosines no real numbers.
-      ValueError: if the shapes do not fit, or a number is out of its range.
+      TypeError: if the labels are not integers, or the cosines not real numbers.
+      ValueError: if the shapes do not match, or a number is out of range.
 
     Example:
       >>> import jax.numpy as jnp
@@ -128,10 +128,9 @@ def _with_margin(
     ignore_index: int | None,
 ) -> jax.Array:
     check_number(name, above=0, scale=scale)
-    c, y, mask, _ = integer_inputs(name, cosines, labels, axis, where, 0.0, None)
-    c = keep(mask, c)  # the angle of what is left out may be no number
-    right = lax.broadcasted_iota(y.dtype, c.shape, c.ndim - 1) == y[..., None]
-    logits = jnp.where(right, change(c), c) * jnp.asarray(scale, c.dtype)
-    return softmax_cross_entropy_with_integer_labels(
-        logits, y, where=mask, ignore_index=ignore_index
-    )
+    c, labelled = integer_inputs(name, cosines, labels, axis, where, ignore_index)
+    c = keep(labelled.mask, c)  # masked cosines may be NaN
+    is_label = lax.broadcasted_iota(labelled.y.dtype, c.shape, c.ndim - 1) == labelled.y[..., None]
+    logits = jnp.where(is_label, change(c), c) * jnp.asarray(scale, c.dtype)
+    x, log_sum, _ = centred(logits, (c.ndim - 1,), labelled.mask)
+    return labelled.rules(log_sum[..., 0] - labelled.at_label(x))

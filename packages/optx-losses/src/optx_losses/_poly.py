@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from optx_core import Scalar
 from optx_core.build import check_number
-from optx_losses._inputs import Axis, as_floats, as_mask, axes_of, keep, same_shape
+from optx_losses._inputs import Axis, matching
 from optx_losses._log_softmax import log_softmax, times_log
 
 
@@ -24,21 +24,22 @@ def poly_loss_cross_entropy(
     axis: Axis = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    """Cross entropy with the first term of its expansion in 1 − p weighted differently.
+    """Cross entropy with another weight on the first term of its expansion in 1 − p.
 
     Args:
-      logits: x, unnormalized log probabilities, shape [..., classes].
-      labels: y, shares of the classes, at least 0, of the same shape.
-      epsilon: the weight added to the first term, at least −1 (the paper: 2 for classification).
+      logits: x, unnormalized log-probabilities, shape [..., classes].
+      labels: y, probabilities of the classes, at least 0, of the same shape.
+      epsilon: the weight added to the first term, at least −1 (2 for classification in the paper).
       axis: the axis, or axes, of the classes; None for all.
-      where: which classes there are, boolean, of the same shape; the others are as if left out.
+      where: boolean mask of the same shape (size 1 along `axis` selects examples); classes that are
+        False are excluded.
 
     Returns:
-      The loss of each example, of the logits' shape without `axis`, float32 or wider.
+      The loss of each example, of the logits' shape without `axis`, at least float32.
 
     Raises:
-      TypeError: if an argument is no array of real numbers.
-      ValueError: if the shapes differ, the axis is out of range, or epsilon below −1.
+      TypeError: if an argument is not an array of real numbers.
+      ValueError: if the shapes differ, the axis is out of range, or `epsilon` is below −1.
 
     Example:
       >>> import jax.numpy as jnp
@@ -48,11 +49,7 @@ def poly_loss_cross_entropy(
     """
     name = "poly_loss_cross_entropy"
     check_number(name, low=-1, epsilon=epsilon)
-    x, y = as_floats(name, logits=logits, labels=labels)
-    same_shape(name, logits=x, labels=y)
-    axes = axes_of(name, axis, x.ndim)
-    mask = as_mask(name, where, x, "the logits")
-    y = keep(mask, y)
+    (x, y), mask, axes = matching(name, where, axis, logits=logits, labels=labels)
     log_p = log_softmax(x, axes, mask)
     first = y * -jnp.expm1(log_p)
     terms = jnp.asarray(epsilon, x.dtype) * first - times_log(y, log_p)

@@ -1,4 +1,4 @@
-"""Losses on preferences between two answers to the same question, of their log-probabilities.
+"""Losses on preferences between two answers to the same prompt, given their log-probabilities.
 
 h = (log π(chosen) − log π(rejected)) − (log ref(chosen) − log ref(rejected))
 
@@ -8,7 +8,7 @@ IPO (Azar et al., 2023, equation 17):          (h − 1 / (2·beta))²
 SLiC (Zhao et al., 2023), on the same margin:  max(0, 1 − beta·h)
 SimPO (Meng et al., 2024, equation 6):         −log σ(beta·(mean log π(c) − mean log π(r)) − gamma)
 ORPO (Hong et al., 2024, equations 6 and 7):   −log σ(log odds(c) − log odds(r))
-KTO (Ethayarajh et al., 2024, equation 8), of single answers: weight·(1 − σ(±beta·(r − z)))
+KTO (Ethayarajh et al., 2024, equation 8), for single answers: weight·(1 − σ(±beta·(r − z)))
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from jax.typing import ArrayLike
 
 from optx_core import Scalar
 from optx_core.build import check_number
-from optx_losses._inputs import as_array, as_floats, as_mask, keep, same_shape
+from optx_losses._inputs import as_array, as_floats, as_mask, keep, matching, same_shape
 
 
 def dpo_loss(
@@ -38,21 +38,22 @@ def dpo_loss(
     """Direct preference optimization.
 
     Args:
-      chosen: log-probabilities of the preferred answers under the policy, of any shape (sums over
-        tokens).
-      rejected: those of the others, of the same shape.
-      reference_chosen: of the preferred answers under the reference, of the same shape.
-      reference_rejected: of the others under the reference, of the same shape.
-      beta: the strength of the tie to the reference, greater than 0.
-      label_smoothing: the probability that a preference is the wrong way round, in [0, 0.5).
-      where: which pairs count, boolean, of the same shape; the others give 0.
+      chosen: log-probabilities of the preferred answers under the policy, of any shape: sums over their
+        tokens (`answer_log_probs`).
+      rejected: log-probabilities of the other answers under the policy, of the same shape.
+      reference_chosen: log-probabilities of the preferred answers under the reference, of the same
+        shape.
+      reference_rejected: log-probabilities of the other answers under the reference, of the same shape.
+      beta: the strength of the regularization towards the reference, greater than 0.
+      label_smoothing: the probability that a preference label is flipped, in [0, 0.5).
+      where: boolean mask of the same shape; pairs that are False give 0.
 
     Returns:
-      The loss of each pair, of the same shape, float32 or wider, at least 0.
+      The loss of each pair, of the same shape, at least float32, at least 0.
 
     Raises:
-      TypeError: if an argument is no array of real numbers.
-      ValueError: if the shapes differ, or a number is out of its range.
+      TypeError: if an argument is not an array of real numbers.
+      ValueError: if the shapes differ, or a number is out of range.
 
     Example:
       >>> import jax.numpy as jnp
@@ -79,21 +80,22 @@ def ipo_loss(
     beta: Scalar = 0.1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    """Identity preference optimization: the margin is drawn to 1 / (2·beta), not to infinity.
+    """Identity preference optimization: the margin is driven to 1 / (2·beta), not to infinity.
 
     Args:
       chosen: log-probabilities of the preferred answers under the policy, of any shape.
-      rejected: those of the others, of the same shape.
-      reference_chosen: of the preferred answers under the reference, of the same shape.
-      reference_rejected: of the others under the reference, of the same shape.
-      beta: the strength of the tie to the reference, greater than 0.
-      where: which pairs count, boolean, of the same shape; the others give 0.
+      rejected: log-probabilities of the other answers under the policy, of the same shape.
+      reference_chosen: log-probabilities of the preferred answers under the reference, of the same
+        shape.
+      reference_rejected: log-probabilities of the other answers under the reference, of the same shape.
+      beta: the strength of the regularization towards the reference, greater than 0.
+      where: boolean mask of the same shape; pairs that are False give 0.
 
     Returns:
-      The loss of each pair, of the same shape, float32 or wider, at least 0.
+      The loss of each pair, of the same shape, at least float32, at least 0.
 
     Raises:
-      TypeError: if an argument is no array of real numbers.
+      TypeError: if an argument is not an array of real numbers.
       ValueError: if the shapes differ, or `beta` is not greater than 0.
 
     Example:
@@ -121,17 +123,18 @@ def slic_loss(
 
     Args:
       chosen: log-probabilities of the preferred answers under the policy, of any shape.
-      rejected: those of the others, of the same shape.
-      reference_chosen: of the preferred answers under the reference, of the same shape.
-      reference_rejected: of the others under the reference, of the same shape.
-      beta: what the margin is multiplied by, greater than 0.
-      where: which pairs count, boolean, of the same shape; the others give 0.
+      rejected: log-probabilities of the other answers under the policy, of the same shape.
+      reference_chosen: log-probabilities of the preferred answers under the reference, of the same
+        shape.
+      reference_rejected: log-probabilities of the other answers under the reference, of the same shape.
+      beta: the factor of the margin, greater than 0.
+      where: boolean mask of the same shape; pairs that are False give 0.
 
     Returns:
-      The loss of each pair, of the same shape, float32 or wider, at least 0.
+      The loss of each pair, of the same shape, at least float32, at least 0.
 
     Raises:
-      TypeError: if an argument is no array of real numbers.
+      TypeError: if an argument is not an array of real numbers.
       ValueError: if the shapes differ, or `beta` is not greater than 0.
 
     Example:
@@ -154,21 +157,22 @@ def simpo_loss(
     gamma: Scalar = 1.0,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    """Simple preference optimization: no reference, and a margin to reach.
+    """Simple preference optimization: without a reference, with a target margin.
 
     Args:
-      chosen: mean log-probability of a token of the preferred answers, of any shape.
-      rejected: that of the others, of the same shape.
-      beta: what the difference is multiplied by, greater than 0.
-      gamma: the margin, at least 0.
-      where: which pairs count, boolean, of the same shape; the others give 0.
+      chosen: mean log-probabilities per token of the preferred answers, of any shape
+        (`answer_log_probs` with reduction "mean").
+      rejected: mean log-probabilities per token of the other answers, of the same shape.
+      beta: the factor of the difference, greater than 0.
+      gamma: the target margin, at least 0.
+      where: boolean mask of the same shape; pairs that are False give 0.
 
     Returns:
-      The loss of each pair, of the same shape, float32 or wider, at least 0.
+      The loss of each pair, of the same shape, at least float32, at least 0.
 
     Raises:
-      TypeError: if an argument is no array of real numbers.
-      ValueError: if the shapes differ, or a number is out of its range.
+      TypeError: if an argument is not an array of real numbers.
+      ValueError: if the shapes differ, or a number is out of range.
 
     Example:
       >>> import jax.numpy as jnp
@@ -187,19 +191,21 @@ def simpo_loss(
 def orpo_loss(
     chosen: ArrayLike, rejected: ArrayLike, *, where: ArrayLike | None = None
 ) -> jax.Array:
-    """The odds-ratio term of ORPO, to be added, weighted, to the likelihood of the chosen answers.
+    """The odds-ratio term of ORPO, which is added with a weight to the likelihood of the chosen answers.
 
     Args:
-      chosen: mean log-probability of a token of the preferred answers, less than 0, of any shape.
-      rejected: that of the others, less than 0, of the same shape.
-      where: which pairs count, boolean, of the same shape; the others give 0.
+      chosen: mean log-probabilities per token of the preferred answers, less than 0, of any shape
+        (`answer_log_probs` with reduction "mean").
+      rejected: mean log-probabilities per token of the other answers, less than 0, of the same shape.
+      where: boolean mask of the same shape; pairs that are False give 0.
 
     Returns:
-      The loss of each pair, of the same shape, float32 or wider, at least 0. A log-probability of 0,
-      whose odds are infinite, is taken as the next number below.
+      The loss of each pair, of the same shape, at least float32, at least 0. A rejected answer with
+      log-probability 0, whose odds are infinite, is treated as that of the next smaller probability,
+      and its pair has no gradient.
 
     Raises:
-      TypeError: if an argument is no array of real numbers.
+      TypeError: if an argument is not an array of real numbers.
       ValueError: if the shapes differ.
 
     Example:
@@ -209,13 +215,34 @@ def orpo_loss(
       Array([0.6931472], dtype=float32)
     """
     c, r, mask = _pair("orpo_loss", chosen, rejected, where)
+    return keep(mask, _odds_ratio_loss(*keep(mask, c, r, fill=-1)))
 
-    def log_odds(log_p: jax.Array) -> jax.Array:
-        log_p = jnp.minimum(log_p, -jnp.finfo(log_p.dtype).eps)
-        return log_p - jnp.log(-jnp.expm1(log_p))
 
-    c, r = keep(mask, c, r, fill=-1)
-    return keep(mask, jax.nn.softplus(log_odds(r) - log_odds(c)))
+@jax.custom_jvp
+def _odds_ratio_loss(c: jax.Array, r: jax.Array) -> jax.Array:
+    """−log σ(log odds(c) − log odds(r)) of log-probabilities."""
+    least = -jnp.finfo(c.dtype).tiny
+    c, r = jnp.minimum(c, least), jnp.minimum(r, least)
+    log_odds_c = c - jnp.log(-jnp.expm1(c))
+    log_odds_r = r - jnp.log(-jnp.expm1(r))
+    return jax.nn.softplus(log_odds_r - log_odds_c)
+
+
+@_odds_ratio_loss.defjvp
+def _odds_ratio_loss_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    # With p = exp c, q = exp r and D = p·(1 − q) + q·(1 − p):
+    # dloss/dc = −q / D,   dloss/dr = q·(1 − p) / ((1 − q)·D),   without a pole at p = 1.
+    c, r = primals
+    dc, dr = tangents
+    possible = r < 0
+    r_inner = jnp.where(possible, r, -1)
+    top = lax.stop_gradient(jnp.maximum(c, r_inner))
+    top = jnp.where(jnp.isfinite(top), top, 0)
+    p, q = jnp.exp(c - top), jnp.exp(r_inner - top)
+    not_p, not_q = -jnp.expm1(c), -jnp.expm1(r_inner)
+    ratio = q / (p * not_q + q * not_p)
+    tangent = ratio * (not_p / not_q * dr - dc)
+    return _odds_ratio_loss(c, r), jnp.where(possible, tangent, 0)
 
 
 def kto_loss(
@@ -229,25 +256,25 @@ def kto_loss(
     undesirable_weight: Scalar = 1.0,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    """Kahneman-Tversky optimization: of single answers, each good or bad.
+    """Kahneman-Tversky optimization of single answers, each desirable or undesirable.
 
     Args:
       policy: log-probabilities of the answers under the policy, of any shape.
-      reference: under the reference, of the same shape.
-      desirable: which answers are good, boolean, of the same shape.
-      kl: an estimate of the divergence of the policy from the reference, a scalar; it has no gradient
-        and counts as 0 where it is negative.
-      beta: the strength of the tie to the reference, greater than 0.
-      desirable_weight: the weight of good answers, at least 0.
-      undesirable_weight: the weight of bad ones, at least 0.
-      where: which answers count, boolean, of the same shape; the others give 0.
+      reference: log-probabilities of the answers under the reference, of the same shape.
+      desirable: boolean, which answers are desirable, of the same shape.
+      kl: an estimate of the divergence of the policy from the reference, a scalar; it has no gradient,
+        and a negative estimate is treated as 0.
+      beta: the strength of the regularization towards the reference, greater than 0.
+      desirable_weight: the weight of desirable answers, at least 0.
+      undesirable_weight: the weight of undesirable answers, at least 0.
+      where: boolean mask of the same shape; answers that are False give 0.
 
     Returns:
-      The loss of each answer, of the same shape, float32 or wider, at least 0.
+      The loss of each answer, of the same shape, at least float32, at least 0.
 
     Raises:
-      TypeError: if an argument is no array of real numbers, or `desirable` not boolean.
-      ValueError: if the shapes differ, or a number is out of its range.
+      TypeError: if an argument is not an array of real numbers, or `desirable` is not boolean.
+      ValueError: if the shapes differ, or a number is out of range.
 
     Example:
       >>> import jax.numpy as jnp
@@ -261,18 +288,18 @@ def kto_loss(
         name, low=0, desirable_weight=desirable_weight, undesirable_weight=undesirable_weight
     )
     p, r, z = as_floats(name, policy=policy, reference=reference, kl=kl)
-    good = as_array(name, "desirable", desirable)
-    if good.dtype != jnp.bool_:
-        raise TypeError(f"{name}: desirable must be boolean, not {good.dtype}")
+    desired = as_array(name, "desirable", desirable)
+    if desired.dtype != jnp.bool_:
+        raise TypeError(f"{name}: desirable must be boolean, not {desired.dtype}")
     if z.ndim:
         raise ValueError(f"{name}: kl is {z.shape}; it must be a scalar")
-    same_shape(name, policy=p, reference=r, desirable=good)
+    same_shape(name, policy=p, reference=r, desirable=desired)
     mask = as_mask(name, where, p, "the log-probabilities")
     p, r = keep(mask, p, r)
     z = jnp.maximum(lax.stop_gradient(z), 0)
     gain = jnp.asarray(beta, p.dtype) * (p - r - z)
-    weight = jnp.where(good, _as(desirable_weight, p), _as(undesirable_weight, p))
-    return keep(mask, weight * jax.nn.sigmoid(jnp.where(good, -gain, gain)))
+    weight = jnp.where(desired, _as(desirable_weight, p), _as(undesirable_weight, p))
+    return keep(mask, weight * jax.nn.sigmoid(jnp.where(desired, -gain, gain)))
 
 
 def _as(x: Any, like: jax.Array) -> jax.Array:
@@ -282,10 +309,7 @@ def _as(x: Any, like: jax.Array) -> jax.Array:
 def _pair(
     name: str, chosen: ArrayLike, rejected: ArrayLike, where: ArrayLike | None
 ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
-    c, r = as_floats(name, chosen=chosen, rejected=rejected)
-    same_shape(name, chosen=c, rejected=r)
-    mask = as_mask(name, where, c, "the log-probabilities")
-    c, r = keep(mask, c, r)
+    (c, r), mask, _ = matching(name, where, chosen=chosen, rejected=rejected)
     return c, r, mask
 
 
@@ -297,14 +321,12 @@ def _margin(
     reference_rejected: ArrayLike,
     where: ArrayLike | None,
 ) -> tuple[jax.Array, jax.Array | None]:
-    c, r, ref_c, ref_r = as_floats(
+    (c, r, ref_c, ref_r), mask, _ = matching(
         name,
+        where,
         chosen=chosen,
         rejected=rejected,
         reference_chosen=reference_chosen,
         reference_rejected=reference_rejected,
     )
-    same_shape(name, chosen=c, rejected=r, reference_chosen=ref_c, reference_rejected=ref_r)
-    mask = as_mask(name, where, c, "the log-probabilities")
-    c, r, ref_c, ref_r = keep(mask, c, r, ref_c, ref_r)
     return (c - r) - (ref_c - ref_r), mask

@@ -21,19 +21,19 @@ def quantile_loss(
     *,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    """The pinball loss, least in the mean when the predictions are the targets' quantile.
+    """The pinball loss, whose mean is minimized by the quantile of the targets.
 
     Args:
       predictions: p, of any shape.
       targets: t, of the same shape.
       quantile: q, in [0, 1]; 0.5 is half the absolute error.
-      where: which entries count, boolean, of the same shape; the others give 0.
+      where: boolean mask of the same shape; entries that are False give 0.
 
     Returns:
-      The loss of each entry, of the predictions' shape, float32 or wider, at least 0.
+      The loss of each entry, of the predictions' shape, at least float32, at least 0.
 
     Raises:
-      TypeError: if an argument is no array of real numbers.
+      TypeError: if an argument is not an array of real numbers.
       ValueError: if the shapes differ, or the quantile is out of range.
 
     Example:
@@ -43,6 +43,6 @@ def quantile_loss(
       Array([0.75, 0.25], dtype=float32)
     """
     check_number("quantile_loss", low=0, high=1, quantile=quantile)
-    over, _ = difference("quantile_loss", predictions, targets, where)
+    over = difference("quantile_loss", predictions, targets, where)
     q = jnp.asarray(quantile, over.dtype)
     return jnp.where(over > 0, (1 - q) * over, 0 - q * over)

@@ -1,10 +1,10 @@
-"""Losses on lists of items with scores s and relevances y.
+"""Ranking losses on lists of items with scores s and relevances y.
 
 softmax:  −Σ_i y_i·log softmax(s)_i (Cao et al., "ListNet", 2007)
 ListMLE:  Σ_i log Σ_{j≥i} exp s_j − s_i, items in descending order of relevance
           (Xia et al., "Listwise Approach to Learning to Rank", 2008, equation 6)
 RankNet:  Σ_{y_i > y_j} log(1 + exp(−sigma·(s_i − s_j))) (Burges et al., 2005)
-LambdaRank: the same with weights |ΔNDCG_ij| = |2^y_i − 2^y_j|·|1 / D_i − 1 / D_j| / maxDCG, where
+LambdaRank: RankNet with weights |ΔNDCG_ij| = |2^y_i − 2^y_j|·|1 / D_i − 1 / D_j| / maxDCG, where
           D = log2(1 + rank by score) (Burges, "From RankNet to LambdaRank to LambdaMART", 2010)
 """
 
@@ -20,7 +20,7 @@ from jax.typing import ArrayLike
 
 from optx_core import Scalar
 from optx_core.build import check_number
-from optx_losses._inputs import Axis, as_floats, as_mask, axes_of, class_last, keep, same_shape
+from optx_losses._inputs import Axis, class_last, keep, matching
 from optx_losses._log_softmax import log_softmax, times_log
 
 
@@ -33,21 +33,25 @@ def ranking_softmax_loss(
     weights: ArrayLike | None = None,
     reduce_fn: Callable[..., Any] | None = None,
 ) -> jax.Array:
-    """Cross entropy of the softmax over a list with the items' relevances.
+    """Cross entropy of the softmax over the scores of a list with the relevances of its items.
+
+    One value per list, as for all losses here; optax's function returns the mean of these values by
+    default (`reduce_fn=jnp.mean`).
 
     Args:
       logits: s, scores, shape [..., items].
       labels: y, relevances, at least 0, of the same shape.
-      axis: the axis of the items; several are counted as one.
-      where: which items there are, boolean, of the same shape; the others are as if left out.
-      weights: factors on the relevances, of the same shape.
-      reduce_fn: applied to the losses of all lists, such as `jax.numpy.mean`; None for none.
+      axis: the axis of the items; several axes are flattened into one.
+      where: boolean mask of the same shape (size 1 along `axis` selects lists); items that are False
+        are excluded.
+      weights: factors of the relevances, of the same shape.
+      reduce_fn: a function of the losses of all lists, such as `jax.numpy.mean`; None for no reduction.
 
     Returns:
-      The loss of each list, of the logits' shape without `axis`, float32 or wider, at least 0.
+      The loss of each list, of the logits' shape without `axis`, at least float32, at least 0.
 
     Raises:
-      TypeError: if an argument is no array of real numbers.
+      TypeError: if an argument is not an array of real numbers.
       ValueError: if the shapes differ.
 
     Example:
@@ -72,19 +76,20 @@ def list_mle_loss(
     axis: Axis = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    """The negative log-likelihood of the right order under Plackett and Luce's model.
+    """The negative log-likelihood of the order by relevance under the Plackett-Luce model.
 
     Args:
       logits: s, scores, shape [..., items].
-      labels: y, relevances, of the same shape; equal ones keep the order they are given in.
-      axis: the axis of the items; several are counted as one.
-      where: which items there are, boolean, of the same shape; the others are as if left out.
+      labels: y, relevances, of the same shape; items of equal relevance keep their order.
+      axis: the axis of the items; several axes are flattened into one.
+      where: boolean mask of the same shape (size 1 along `axis` selects lists); items that are False
+        are excluded.
 
     Returns:
-      The loss of each list, of the logits' shape without `axis`, float32 or wider, at least 0.
+      The loss of each list, of the logits' shape without `axis`, at least float32, at least 0.
 
     Raises:
-      TypeError: if an argument is no array of real numbers.
+      TypeError: if an argument is not an array of real numbers.
       ValueError: if the shapes differ.
 
     Example:
@@ -94,15 +99,15 @@ def list_mle_loss(
       Array([0.6931472], dtype=float32)
     """
     s, y, mask = _lists("list_mle_loss", logits, labels, axis, where)
-    there = s > -jnp.inf
+    present = s > -jnp.inf
     if mask is not None:
-        there = there & mask
-    order = jnp.argsort(jnp.where(there, -y, jnp.inf), axis=-1, stable=True)
-    s = jnp.take_along_axis(jnp.where(there, s, 0), order, axis=-1)
-    there = jnp.take_along_axis(there, order, axis=-1)
-    lowest = jnp.asarray(jnp.finfo(s.dtype).min / 4, s.dtype)  # no item is left: cut off below
-    rest = lax.cumlogsumexp(jnp.where(there, s, lowest), axis=s.ndim - 1, reverse=True)
-    return jnp.sum(jnp.where(there, jnp.maximum(rest - s, 0), 0), axis=-1)
+        present = present & mask
+    order = jnp.argsort(jnp.where(present, -y, jnp.inf), axis=-1, stable=True)
+    s = jnp.take_along_axis(jnp.where(present, s, 0), order, axis=-1)
+    present = jnp.take_along_axis(present, order, axis=-1)
+    lowest = jnp.asarray(jnp.finfo(s.dtype).min / 4, s.dtype)  # stands for log 0, and is finite
+    rest = lax.cumlogsumexp(jnp.where(present, s, lowest), axis=s.ndim - 1, reverse=True)
+    return jnp.sum(jnp.where(present, jnp.maximum(rest - s, 0), 0), axis=-1)
 
 
 def pairwise_logistic_loss(
@@ -113,21 +118,22 @@ def pairwise_logistic_loss(
     axis: Axis = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    """The logistic loss of every pair of items of different relevance (RankNet).
+    """The logistic loss of all pairs of items with different relevance (RankNet).
 
     Args:
       logits: s, scores, shape [..., items].
       labels: y, relevances, of the same shape.
-      sigma: the steepness, greater than 0.
-      axis: the axis of the items; several are counted as one.
-      where: which items there are, boolean, of the same shape; the others are as if left out.
+      sigma: the slope of the logistic function, greater than 0.
+      axis: the axis of the items; several axes are flattened into one.
+      where: boolean mask of the same shape (size 1 along `axis` selects lists); items that are False
+        are excluded.
 
     Returns:
-      The sum over pairs for each list, of the logits' shape without `axis`, float32 or wider, at
-      least 0. Takes memory in the square of the number of items.
+      The sum over the pairs of each list, of the logits' shape without `axis`, at least float32, at
+      least 0. Memory grows with the square of the number of items.
 
     Raises:
-      TypeError: if an argument is no array of real numbers.
+      TypeError: if an argument is not an array of real numbers.
       ValueError: if the shapes differ, or `sigma` is not greater than 0.
 
     Example:
@@ -149,21 +155,22 @@ def lambda_rank_loss(
     axis: Axis = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    """The logistic loss of every pair, weighted by what swapping it would change in the NDCG.
+    """The logistic loss of all pairs, weighted by the change in NDCG if the pair were swapped.
 
     Args:
       logits: s, scores, shape [..., items].
       labels: y, relevances, at least 0, of the same shape; gains are 2^y − 1.
-      sigma: the steepness, greater than 0.
-      axis: the axis of the items; several are counted as one.
-      where: which items there are, boolean, of the same shape; the others are as if left out.
+      sigma: the slope of the logistic function, greater than 0.
+      axis: the axis of the items; several axes are flattened into one.
+      where: boolean mask of the same shape (size 1 along `axis` selects lists); items that are False
+        are excluded.
 
     Returns:
-      The sum over pairs for each list, of the logits' shape without `axis`, float32 or wider, at
-      least 0. The weights have no gradient. Takes memory in the square of the number of items.
+      The sum over the pairs of each list, of the logits' shape without `axis`, at least float32, at
+      least 0. The weights have no gradient. Memory grows with the square of the number of items.
 
     Raises:
-      TypeError: if an argument is no array of real numbers.
+      TypeError: if an argument is not an array of real numbers.
       ValueError: if the shapes differ, or `sigma` is not greater than 0.
 
     Example:
@@ -180,31 +187,26 @@ def lambda_rank_loss(
 def _lists(
     name: str, logits: Any, labels: Any, axis: Axis, where: Any, label: str = "logits"
 ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
-    s, y = as_floats(name, **{label: logits, "labels": labels})
-    same_shape(name, **{label: s, "labels": y})
-    axes = axes_of(name, axis, s.ndim)
-    mask = as_mask(name, where, s, f"the {label}")
-    s, y = class_last(s, axes), class_last(y, axes)
+    (s, y), mask, axes = matching(name, where, axis, **{label: logits, "labels": labels})
     if mask is not None:
         mask = class_last(mask, axes)
-    s, y = keep(mask, s, y)
-    return s, y, mask
+    return class_last(s, axes), class_last(y, axes), mask
 
 
 def _pairwise(
     s: jax.Array, y: jax.Array, mask: jax.Array | None, sigma: Scalar, weights: jax.Array | None
 ) -> jax.Array:
-    there = s > -jnp.inf
+    present = s > -jnp.inf
     if mask is not None:
-        there = there & mask
-    s = jnp.where(there, s, 0)
-    counts = y[..., :, None] > y[..., None, :]
-    counts = counts & there[..., :, None] & there[..., None, :]
+        present = present & mask
+    s = jnp.where(present, s, 0)
+    ordered = y[..., :, None] > y[..., None, :]
+    ordered = ordered & present[..., :, None] & present[..., None, :]
     gap = jnp.asarray(sigma, s.dtype) * (s[..., :, None] - s[..., None, :])
     terms = jax.nn.softplus(-gap)
     if weights is not None:
         terms = terms * weights
-    return jnp.sum(jnp.where(counts, terms, 0), axis=(-2, -1))
+    return jnp.sum(jnp.where(ordered, terms, 0), axis=(-2, -1))
 
 
 def _ndcg_changes(s: jax.Array, y: jax.Array, mask: jax.Array | None) -> jax.Array:

@@ -1,13 +1,13 @@
-"""Self-supervised losses without negatives, on two views a and b of the same batch.
+"""Self-supervised losses without negatives, on two views a and b of one batch.
 
-Barlow Twins (Zbontar et al., 2021, equation 1): C the correlation of a's columns with b's;
+Barlow Twins (Zbontar et al., 2021, equation 1): C the correlations of the columns of a and b;
     Σ_i (1 − C_ii)² + off_diagonal·Σ_{i≠j} C_ij²
-VICReg (Bardes, Ponce, LeCun, 2022, equations 1 to 6), of n rows and d columns:
+VICReg (Bardes, Ponce, LeCun, 2022, equations 1 to 6), with n rows and d columns:
     invariance·mean‖a − b‖² / d + variance·(v(a) + v(b)) / 2 + covariance·(c(a) + c(b))
     v(z) = mean over columns of max(0, target − √(Var z + epsilon))
     c(z) = Σ_{i≠j} Cov(z)_ij² / d
 
-Both are properties of a batch: one value for all of it.
+Both are properties of a batch and return a scalar.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ def barlow_twins_loss(
     epsilon: Scalar = 1e-5,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    """How far the correlation matrix of two views is from the identity.
+    """The deviation of the cross-correlation matrix of two views from the identity.
 
     Args:
-      first: a, embeddings of one view, shape [batch, features].
-      second: b, of the other view, of the same shape.
-      off_diagonal: the weight of the entries off the diagonal, at least 0.
-      epsilon: added to each variance, greater than 0.
-      where: which rows count, boolean, shape [batch].
+      first: a, embeddings of the first view, shape [batch, features].
+      second: b, embeddings of the second view, of the same shape.
+      off_diagonal: the weight of the off-diagonal entries, at least 0.
+      epsilon: a constant added to each variance, greater than 0.
+      where: boolean mask, shape [batch]; rows that are False are excluded.
 
     Returns:
-      A scalar, float32 or wider, at least 0.
+      A scalar, at least float32, at least 0.
 
     Raises:
-      TypeError: if an argument is no array of real numbers.
-      ValueError: if the shapes differ or have no two axes, the batch is empty, or a number is out of
-        its range.
+      TypeError: if an argument is not an array of real numbers.
+      ValueError: if the shapes differ or do not have two axes, the batch is empty, or a number is out of
+        range.
 
     Example:
       >>> import jax.numpy as jnp
@@ -80,25 +80,25 @@ def vicreg_loss(
     epsilon: Scalar = 1e-4,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    """Agreement of two views, with variance kept up and covariance kept down.
+    """The distance of two views, with penalties on low variance and on covariance.
 
     Args:
-      first: a, embeddings of one view, shape [batch, features], two rows at least.
-      second: b, of the other view, of the same shape.
+      first: a, embeddings of the first view, shape [batch, features], at least two rows.
+      second: b, embeddings of the second view, of the same shape.
       invariance: the weight of the mean squared difference, at least 0.
-      variance: the weight of the lack of variance, at least 0.
+      variance: the weight of the penalty on low variance, at least 0.
       covariance: the weight of the covariances, at least 0.
-      target: the standard deviation to keep up.
-      epsilon: added to each variance, greater than 0.
-      where: which rows count, boolean, shape [batch].
+      target: the standard deviation below which columns are penalized, greater than 0.
+      epsilon: a constant added to each variance, greater than 0.
+      where: boolean mask, shape [batch]; rows that are False are excluded.
 
     Returns:
-      A scalar, float32 or wider, at least 0.
+      A scalar, at least float32, at least 0.
 
     Raises:
-      TypeError: if an argument is no array of real numbers.
-      ValueError: if the shapes differ or have no two axes, the batch has fewer than two rows, or a
-        number is out of its range.
+      TypeError: if an argument is not an array of real numbers.
+      ValueError: if the shapes differ or do not have two axes, the batch has fewer than two rows, or a
+        number is out of range.
 
     Example:
       >>> import jax.numpy as jnp
@@ -113,7 +113,7 @@ def vicreg_loss(
     a, b, mask, n = _views(name, first, second, where)
     d = a.shape[1]
     if a.shape[0] < 2:
-        raise ValueError(f"{name}: a variance needs two rows at least, first is {a.shape}")
+        raise ValueError(f"{name}: a variance needs at least two rows, first is {a.shape}")
     freedom = jnp.maximum(n - 1, 1)
 
     def number(x: Scalar) -> jax.Array:
@@ -123,8 +123,8 @@ def vicreg_loss(
         z = _centered(z, mask, n)
         cov = jnp.matmul(z.T, z, precision="highest") / freedom
         deviation = jnp.sqrt(jnp.sum(z**2, axis=0) / freedom + number(epsilon))
-        lack = jnp.mean(jnp.maximum(0, number(target) - deviation))
-        return lack, jnp.sum(jnp.where(jnp.eye(d, dtype=bool), 0, cov**2)) / d
+        shortfall = jnp.mean(jnp.maximum(0, number(target) - deviation))
+        return shortfall, jnp.sum(jnp.where(jnp.eye(d, dtype=bool), 0, cov**2)) / d
 
     (v_a, c_a), (v_b, c_b) = parts(a), parts(b)
     return (
@@ -137,12 +137,12 @@ def vicreg_loss(
 def _views(
     name: str, first: ArrayLike, second: ArrayLike, where: ArrayLike | None
 ) -> tuple[jax.Array, jax.Array, jax.Array | None, jax.Array]:
-    """The views with 0 in rows that do not count, which do, and how many (1 at least)."""
+    """The views with excluded rows set to 0, the mask, and the number of rows (at least 1)."""
     a, b = as_floats(name, first=first, second=second)
     same_shape(name, first=a, second=b)
     if a.ndim != 2 or not a.size:
         raise ValueError(
-            f"{name}: first is {a.shape}; it must be [batch, features], with at least one of each"
+            f"{name}: first is {a.shape}; it must be [batch, features], with at least one row and one column"
         )
     mask = as_mask(name, where, a[:, 0], "the rows")
     if mask is None:

@@ -1,4 +1,4 @@
-"""Values that rounding must not carry below zero, powers that are finite at zero."""
+"""Values that rounding must not make negative, and powers that are finite at zero."""
 
 from __future__ import annotations
 
@@ -10,13 +10,25 @@ from jax import lax
 
 
 def not_negative(x: jax.Array, bound: Any = jnp.inf) -> jax.Array:
-    """x, lifted to 0 where it lies in (−bound, 0); the derivative is left as it is."""
+    """x, with values in (−bound, 0) raised to 0; the derivative is unchanged."""
     return x + lax.stop_gradient(jnp.where((x < 0) & (x > -bound), -x, 0))
 
 
 def power(x: jax.Array, exponent: Any) -> jax.Array:
-    """X to a power at least 0, for x at least 0; at x = 0 its derivative is 0."""
+    """x to a non-negative power, for x at least 0.
+
+    The derivatives are 0 where x is so small that 1 / x² would overflow, unless the exponent is 1.
+    """
     exponent = jnp.asarray(exponent, x.dtype)
-    positive = x > 0
-    at_zero = jnp.where(exponent == 0, 1, 0).astype(x.dtype)
-    return jnp.where(positive, jnp.where(positive, x, 1) ** exponent, at_zero)
+    large = x > 10 * float(jnp.finfo(x.dtype).tiny) ** 0.5
+    held = lax.stop_gradient(x)
+    small = jnp.where(held > 0, held, 1) ** lax.stop_gradient(exponent)
+    small = jnp.where(held > 0, small, jnp.where(exponent == 0, 1, 0))
+    result = jnp.where(large, jnp.where(large, x, 1) ** exponent, small)
+    return jnp.where(exponent == 1, x, result)
+
+
+def divide(a: jax.Array, b: jax.Array) -> jax.Array:
+    """a / b, and 0 where b is 0."""
+    zero = b == 0
+    return jnp.where(zero, 0, a / jnp.where(zero, 1, b))

@@ -1,9 +1,9 @@
-"""The cross entropy of rows of logits x with the numbers y of their classes.
+"""The cross entropy of rows of logits x with integer labels y.
 
 L = log Σ_c exp x_c,   loss = (1 − ε)·(L − x_y) + ε·(L − mean_c x_c) + z_loss·L²
 dloss/dx_c = exp(x_c − L)·(1 + 2·z_loss·L) − (1 − ε)·[c = y] − ε / K
 
-The derivative is given, from L, so that going back no sum over the classes is taken.
+The derivative is a rule of its own: given L, the backward pass needs no reduction over the classes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jax.custom_derivatives import SymbolicZero
 
-from optx_losses._log_softmax import centred
+from optx_losses._log_softmax import centred, times_infinite
 from optx_losses._rows import is_split
 
 LOG_NORMALIZER = "optx_losses.log_normalizer"
@@ -25,38 +25,38 @@ LOG_NORMALIZER = "optx_losses.log_normalizer"
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def row_losses(
-    smooth: bool, x: jax.Array, right: jax.Array, share: jax.Array, z: jax.Array
+    smooth: bool, x: jax.Array, target: jax.Array, share: jax.Array, z: jax.Array
 ) -> jax.Array:
     """The losses of rows of logits."""
-    return losses_of(log_normalizer(x), at(x, right), mean(x) if smooth else None, share, z)
+    return losses_of(log_normalizer(x), at(x, target), mean(x) if smooth else None, share, z)
 
 
 def losses_of(
-    log_z: jax.Array, x_right: jax.Array, x_mean: jax.Array | None, share: jax.Array, z: jax.Array
+    log_z: jax.Array, x_target: jax.Array, x_mean: jax.Array | None, share: jax.Array, z: jax.Array
 ) -> jax.Array:
-    """The losses, given L, x_y and, if labels are smoothed, the mean of the logits."""
-    loss = log_z - x_right
+    """The losses, given L, x_y and, with smoothing, the mean of the logits."""
+    loss = log_z - x_target
     if x_mean is not None:
-        loss = (1 - share) * loss + share * (log_z - x_mean)
+        loss = times_infinite(1 - share, loss) + share * (log_z - x_mean)
     return loss + z * log_z**2
 
 
 def _row_losses_jvp(smooth: bool, primals: Any, tangents: Any) -> tuple[jax.Array, Any]:
-    x, right, share, z = primals
+    x, target, share, z = primals
     dx, _, dshare, dz = tangents
     log_z = checkpoint_name(log_normalizer(x), LOG_NORMALIZER)
-    x_right, x_mean = at(x, right), mean(x) if smooth else None
-    loss = losses_of(log_z, x_right, x_mean, share, z)
+    x_target, x_mean = at(x, target), mean(x) if smooth else None
+    loss = losses_of(log_z, x_target, x_mean, share, z)
     tangent = jnp.zeros_like(loss)
     if x_mean is not None and not isinstance(dshare, SymbolicZero):
-        tangent = tangent + (x_right - x_mean) * dshare
+        tangent = tangent + (x_target - x_mean) * dshare
     if not isinstance(dz, SymbolicZero):
         tangent = tangent + log_z**2 * dz
     if isinstance(dx, SymbolicZero):
         return loss, tangent
-    even = even_shares(x, share, there_count(x)) if smooth else None
+    even = even_shares(x, share, class_count(x)) if smooth else None
     p = jnp.exp(x - log_z[:, None])
-    slope = row_slopes(p, log_z, is_class(_numbers(x), right), share, z, even)
+    slope = row_slopes(p, log_z, is_class(_numbers(x), target), share, z, even)
     return loss, tangent + jnp.sum(slope * dx, axis=1)
 
 
@@ -66,28 +66,28 @@ row_losses.defjvp(_row_losses_jvp, symbolic_zeros=True)
 def row_slopes(
     p: jax.Array,
     log_z: jax.Array,
-    is_right: jax.Array,
+    is_target: jax.Array,
     share: jax.Array,
     z: jax.Array,
     even: jax.Array | None,
 ) -> jax.Array:
-    """dloss/dx of rows of logits, or of some of their classes, given p = exp(x − L), L and [c = y].
+    """dloss/dx for rows of logits, or a block of their classes, given p = exp(x − L), L and [c = y].
 
-    `even` is ε / K, None if nothing is smoothed.
+    `even` is ε / K, None without smoothing.
     """
     slope = p * (1 + 2 * z * log_z)[:, None]
     if even is None:
-        return slope - is_right.astype(p.dtype)
-    return slope - jnp.where(is_right, 1 - share, 0) - even
+        return slope - is_target.astype(p.dtype)
+    return slope - jnp.where(is_target, 1 - share, 0) - even
 
 
 def even_shares(x: jax.Array, share: jax.Array, count: jax.Array) -> jax.Array:
-    """ε / K of each logit, 0 where a class is not there."""
+    """ε / K for each logit, 0 for excluded classes."""
     return jnp.where(x > -jnp.inf, (share / count)[:, None], 0)
 
 
-def there_count(x: jax.Array) -> jax.Array:
-    """K, the number of classes that are there, at least 1."""
+def class_count(x: jax.Array) -> jax.Array:
+    """K, the number of classes that are not excluded, at least 1."""
     return jnp.maximum(jnp.sum(x > -jnp.inf, axis=1), 1).astype(x.dtype)
 
 
@@ -97,16 +97,16 @@ def log_normalizer(x: jax.Array) -> jax.Array:
     return (log_sum + m)[:, 0]
 
 
-def at(x: jax.Array, right: jax.Array) -> jax.Array:
-    """The logits of the right classes."""
-    if is_split(x, 1):  # no gather across devices
-        return jnp.sum(jnp.where(is_class(_numbers(x), right), x, 0), axis=1)
-    return jnp.take_along_axis(x, right[:, None], axis=1, mode="promise_in_bounds")[:, 0]
+def at(x: jax.Array, target: jax.Array) -> jax.Array:
+    """The logits of the labels."""
+    if is_split(x, 1):  # avoids a gather across devices
+        return jnp.sum(jnp.where(is_class(_numbers(x), target), x, 0), axis=1)
+    return jnp.take_along_axis(x, target[:, None], axis=1, mode="promise_in_bounds")[:, 0]
 
 
-def is_class(numbers: jax.Array, right: jax.Array) -> jax.Array:
-    """[c = y] of each row, for the classes of these numbers."""
-    return numbers[None, :] == right[:, None]
+def is_class(numbers: jax.Array, target: jax.Array) -> jax.Array:
+    """[c = y] for each row and each class c of `numbers`."""
+    return numbers[None, :] == target[:, None]
 
 
 def _numbers(x: jax.Array) -> jax.Array:
@@ -114,5 +114,5 @@ def _numbers(x: jax.Array) -> jax.Array:
 
 
 def mean(x: jax.Array) -> jax.Array:
-    """The mean of the logits that are there."""
-    return jnp.sum(jnp.where(x > -jnp.inf, x, 0), axis=1) / there_count(x)
+    """The mean of the logits that are not excluded."""
+    return jnp.sum(jnp.where(x > -jnp.inf, x, 0), axis=1) / class_count(x)

@@ -1,4 +1,4 @@
-"""The logits of rows x = f·W + b, soft_cap·tanh(x / soft_cap), and the rows in chunks."""
+"""The logits of rows, x = f·W + b or soft_cap·tanh(x / soft_cap), and the division into chunks."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import jax.numpy as jnp
 
 
 class Plan(NamedTuple):
-    """What is decided before tracing.
+    """Decisions made before tracing.
 
     Attributes:
-      size: rows in a chunk.
+      size: the number of rows of a chunk.
       smooth: whether labels are smoothed.
       precision: of the matrix products.
     """
@@ -28,16 +28,16 @@ def logits(plan: Plan, f: jax.Array, w: jax.Array, b: Any, cap: Any) -> jax.Arra
     if b is not None:
         x = x + b[None, :]
     if cap is not None:
-        there = x > -jnp.inf
-        x = jnp.where(there, cap * jnp.tanh(jnp.where(there, x, 0) / cap), -jnp.inf)
+        present = x > -jnp.inf
+        x = jnp.where(present, cap * jnp.tanh(jnp.where(present, x, 0) / cap), -jnp.inf)
     return x
 
 
-def split(size: int, f: jax.Array, right: jax.Array, counts: jax.Array) -> Any:
-    """The rows in chunks of `size` or a few less, the last filled up; None for a single chunk.
+def split(size: int, f: jax.Array, target: jax.Array, included: jax.Array) -> Any:
+    """The rows in chunks of at most `size` rows, the last one padded; None for a single chunk.
 
-    Where the type says that rows are split over devices, chunk i of k takes the rows i, i + k, ...:
-    some of each device's. Neighbouring rows are faster on a single one.
+    If the type says that the rows are split over devices, chunk i of k holds the rows i, i + k, ...,
+    some of each device. On a single device contiguous rows are faster.
     """
     rows = f.shape[0]
     chunks = -(-rows // size)
@@ -45,20 +45,20 @@ def split(size: int, f: jax.Array, right: jax.Array, counts: jax.Array) -> Any:
         return None
     size = -(-rows // chunks)
     spare = chunks * size - rows
-    apart = any(is_split(x, 0) for x in (f, right, counts))
+    strided = any(is_split(x, 0) for x in (f, target, included))
 
     def cut(x: jax.Array) -> jax.Array:
         if spare:
             x = jnp.pad(x, ((0, spare), *[(0, 0)] * (x.ndim - 1)))
-        if apart:
+        if strided:
             return x.reshape(size, chunks, *x.shape[1:]).swapaxes(0, 1)
         return x.reshape(chunks, size, *x.shape[1:])
 
-    return cut(f), cut(right), cut(counts)
+    return cut(f), cut(target), cut(included)
 
 
 def joined(x: jax.Array, rows: int) -> jax.Array:
-    """The chunks' results, one for each row."""
+    """The results of the chunks, concatenated to one for each row."""
     x = (x.swapaxes(0, 1) if is_split(x, 1) else x).reshape(-1, *x.shape[2:])
     return x if len(x) == rows else x[:rows]
 

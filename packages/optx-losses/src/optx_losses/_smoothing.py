@@ -8,28 +8,29 @@ from jax.typing import ArrayLike
 
 from optx_core import Scalar
 from optx_core.build import check_number
-from optx_losses._inputs import Axis, as_floats, as_mask, axes_of
+from optx_losses._inputs import Axis, matching
 
 
 def smooth_labels(
     labels: ArrayLike, alpha: Scalar, *, axis: Axis = -1, where: ArrayLike | None = None
 ) -> jax.Array:
-    """Moves a share of each label to all classes alike.
+    """Spreads a share of each label evenly over all classes.
 
-    For integer labels no distribution is needed: `softmax_cross_entropy_with_integer_labels` and
-    `linear_softmax_cross_entropy` take `label_smoothing`.
+    Integer labels need no distribution: pass `label_smoothing` to
+    `softmax_cross_entropy_with_integer_labels` or `linear_softmax_cross_entropy`.
 
     Args:
-      labels: y, shares of the classes, shape [..., classes].
-      alpha: the share to move, in [0, 1].
+      labels: y, probabilities of the classes, shape [..., classes].
+      alpha: the share to spread, in [0, 1].
       axis: the axis, or axes, of the classes; None for all.
-      where: which classes there are, boolean, of the same shape; the others get 0.
+      where: boolean mask of the same shape (size 1 along `axis` selects examples); classes that are
+        False get 0.
 
     Returns:
-      The smoothed labels, of the labels' shape, float32 or wider.
+      The smoothed labels, of the labels' shape, at least float32.
 
     Raises:
-      TypeError: if an argument is no array of real numbers.
+      TypeError: if an argument is not an array of real numbers.
       ValueError: if alpha or the axis is out of range.
 
     Example:
@@ -40,9 +41,7 @@ def smooth_labels(
     """
     name = "smooth_labels"
     check_number(name, low=0, high=1, alpha=alpha)
-    (y,) = as_floats(name, labels=labels)
-    axes = axes_of(name, axis, y.ndim)
-    mask = as_mask(name, where, y, "the labels")
+    (y,), mask, axes = matching(name, where, axis, labels=labels)
     share = jnp.asarray(alpha, y.dtype)
     ones = jnp.ones_like(y) if mask is None else mask.astype(y.dtype)
     count = jnp.maximum(jnp.sum(ones, axis=axes, keepdims=True), 1)

@@ -3,8 +3,8 @@
 p = argmin ‖p − s‖² over distributions = max(s − τ, 0)
 loss = ⟨p, s − s_y⟩ − ‖p‖² / 2 + 1/2,   dloss/ds = p − e_y
 
-Two classes: with z = −x for a positive label and x for a negative one,
-loss = 0 for z ≤ −1, (z + 1)² / 4 between, z for z ≥ 1.
+Two classes: with z = −x for a positive label and z = x for a negative one,
+loss = 0 for z ≤ −1,   (z + 1)² / 4 for −1 < z < 1,   z for z ≥ 1.
 
 References: Martins, Astudillo, "From Softmax to Sparsemax", 2016, section 3; Blondel, Martins,
 Niculae, "Learning with Fenchel-Young Losses", 2020.
@@ -17,26 +17,26 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from optx_losses._inputs import Axis, as_floats, as_mask, keep, same_shape
-from optx_losses._integer_labels import integer_inputs, label_rules
+from optx_losses._inputs import Axis, keep, matching
+from optx_losses._integer_labels import integer_inputs
 from optx_losses._rounding import not_negative
 
 
 def sparsemax_loss(
     logits: ArrayLike, labels: ArrayLike, *, where: ArrayLike | None = None
 ) -> jax.Array:
-    """The sparsemax loss of two classes: 0 once the score is beyond ±1 on the right side.
+    """The sparsemax loss for two classes: 0 for scores beyond ±1 with the sign of the label.
 
     Args:
       logits: x, scores of the positive class, of any shape.
       labels: 0 or 1 (or booleans), of the same shape.
-      where: which entries count, boolean, of the same shape; the others give 0.
+      where: boolean mask of the same shape; entries that are False give 0.
 
     Returns:
-      The loss of each entry, of the logits' shape, float32 or wider, at least 0.
+      The loss of each entry, of the logits' shape, at least float32, at least 0.
 
     Raises:
-      TypeError: if an argument is no array of real numbers.
+      TypeError: if an argument is not an array of real numbers.
       ValueError: if the shapes differ.
 
     Example:
@@ -46,10 +46,7 @@ def sparsemax_loss(
       Array([0.  , 0.25, 3.  ], dtype=float32)
     """
     name = "sparsemax_loss"
-    x, y = as_floats(name, logits=logits, labels=labels)
-    same_shape(name, logits=x, labels=y)
-    mask = as_mask(name, where, x, "the logits")
-    x = keep(mask, x)
+    (x, y), mask, _ = matching(name, where, logits=logits, labels=labels)
     z = jnp.where(y != 0, -x, x)
     inner = jnp.clip(z, -1, 1)
     loss = jnp.where(z >= 1, z, 0.25 * (jnp.where(jnp.abs(z) < 1, z, inner) + 1) ** 2)
@@ -59,20 +56,21 @@ def sparsemax_loss(
 def multiclass_sparsemax_loss(
     scores: ArrayLike, labels: ArrayLike, *, axis: Axis = -1, where: ArrayLike | None = None
 ) -> jax.Array:
-    """The sparsemax loss: 0 once the right class leads all others by 1.
+    """The sparsemax loss: 0 if the label leads all other classes by at least 1.
 
     Args:
-      scores: s, shape [..., classes]; −inf rules a class out.
+      scores: s, shape [..., classes]; −inf excludes a class.
       labels: y, integers in [0, classes), of the scores' shape without `axis`; others give NaN.
-      axis: the axis of the classes; several are counted as one, the last fastest.
-      where: which classes there are, boolean, of the scores' shape; the others are as if left out.
+      axis: the axis of the classes; several axes are flattened into one, the last fastest.
+      where: boolean mask of the scores' shape (size 1 along `axis` selects examples); classes that
+        are False are excluded.
 
     Returns:
-      The loss of each example, of the labels' shape, float32 or wider, at least 0.
+      The loss of each example, of the labels' shape, at least float32, at least 0.
 
     Raises:
-      TypeError: if the labels are no integers, or the scores no real numbers.
-      ValueError: if the shapes do not fit.
+      TypeError: if the labels are not integers, or the scores not real numbers.
+      ValueError: if the shapes do not match.
 
     Example:
       >>> import jax.numpy as jnp
@@ -81,30 +79,26 @@ def multiclass_sparsemax_loss(
       Array([0.  , 0.25], dtype=float32)
     """
     name = "multiclass_sparsemax_loss"
-    s, y, mask, _ = integer_inputs(name, scores, labels, axis, where, 0.0, None)
-    s = keep(mask, s, fill=-jnp.inf)
+    s, labelled = integer_inputs(name, scores, labels, axis, where)
+    s = keep(labelled.mask, s, fill=-jnp.inf)
     top = lax.stop_gradient(jnp.max(s, axis=-1, keepdims=True, initial=-jnp.inf))
     s = s - jnp.where(jnp.isfinite(top), top, 0)
     p, support = _sparsemax(s)
-    known = (y >= 0) & (y < s.shape[-1])
-    right = jnp.where(known, y, 0)[..., None]
-    s_right = jnp.take_along_axis(s, right, axis=-1, mode="clip")
-    gap = jnp.where(support, s, 0) - jnp.where(support, s_right, 0)
+    s_label = labelled.at_label(s)[..., None]
+    gap = jnp.where(support, s, 0) - jnp.where(support, s_label, 0)
     loss = jnp.sum(p * gap, axis=-1) + 0.5 - 0.5 * jnp.sum(p**2, axis=-1)
-    if mask is not None:
-        loss = jnp.where(jnp.any(mask, axis=-1), loss, 0)
-    return label_rules(not_negative(loss), y, known, None)
+    return labelled.rules(not_negative(loss))
 
 
 def _sparsemax(s: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The projection on the distributions, along the last axis, and where it is not 0."""
+    """The projection onto the simplex along the last axis, and a mask of its support."""
     held = lax.stop_gradient(s)
     ranked = -jnp.sort(-held, axis=-1)
     rank = jnp.arange(1, s.shape[-1] + 1).astype(s.dtype)
     rank = jnp.broadcast_to(rank, s.shape)
-    there = ranked > -jnp.inf
-    ranked = jnp.where(there, ranked, 0)
-    inside = there & (1 + rank * ranked > jnp.cumsum(ranked, axis=-1))
+    present = ranked > -jnp.inf
+    ranked = jnp.where(present, ranked, 0)
+    inside = present & (1 + rank * ranked > jnp.cumsum(ranked, axis=-1))
     size = jnp.sum(inside, axis=-1, keepdims=True)
     last = jnp.maximum(size - 1, 0)
     total = jnp.take_along_axis(jnp.cumsum(ranked, axis=-1), last, axis=-1, mode="clip")

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 
 from optx_core import Scalar
 from optx_core.build import check_number
-from optx_losses._inputs import Axis, as_floats, as_mask, axes_of, keep, same_shape
+from optx_losses._inputs import Axis, matching
 from optx_losses._rounding import power
 
 
@@ -26,7 +26,7 @@ def triplet_margin_loss(
     *,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    """By how much an anchor fails to be nearer to its positive than to its negative.
+    """The shortfall of the negative's distance over the positive's from a margin.
 
     Args:
       anchors: a, shape [..., features].
@@ -34,16 +34,17 @@ def triplet_margin_loss(
       negatives: n, of the same shape.
       axis: the axis, or axes, of the features; None for all.
       norm_degree: k, at least 1.
-      margin: by how much nearer it should be, at least 0.
-      eps: added under the root, greater than 0 for a finite gradient at distance 0.
-      where: which features count, boolean, of the same shape.
+      margin: the required difference of the distances, at least 0.
+      eps: a constant added under the root, greater than 0, for a finite gradient at distance 0.
+      where: boolean mask of the same shape (size 1 along `axis` selects triplets); features that are
+        False are excluded.
 
     Returns:
-      The loss of each triplet, of the shape without `axis`, float32 or wider, at least 0.
+      The loss of each triplet, of the shape without `axis`, at least float32, at least 0.
 
     Raises:
-      TypeError: if an argument is no array of real numbers.
-      ValueError: if the shapes differ, or a number is out of its range.
+      TypeError: if an argument is not an array of real numbers.
+      ValueError: if the shapes differ, or a number is out of range.
 
     Example:
       >>> import jax.numpy as jnp
@@ -56,10 +57,9 @@ def triplet_margin_loss(
     check_number(name, low=1, norm_degree=norm_degree)
     check_number(name, low=0, margin=margin)
     check_number(name, above=0, eps=eps)
-    a, p, n = as_floats(name, anchors=anchors, positives=positives, negatives=negatives)
-    same_shape(name, anchors=a, positives=p, negatives=n)
-    axes = axes_of(name, axis, a.ndim)
-    a, p, n = keep(as_mask(name, where, a, "the anchors"), a, p, n)
+    (a, p, n), _, axes = matching(
+        name, where, axis, anchors=anchors, positives=positives, negatives=negatives
+    )
     k = jnp.asarray(norm_degree, a.dtype)
     plus = jnp.asarray(eps, a.dtype)
 

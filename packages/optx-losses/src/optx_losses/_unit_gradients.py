@@ -1,11 +1,11 @@
-"""The losses of rows f·W + b and the gradients of their sum, made while the logits are there.
+"""The losses of rows f·W + b and the gradients of their sum, computed in one pass over the logits.
 
 df_i = Σ_c slope_ic·W_cᵀ,   dW = Σ_i f_iᵀ·slope_i,   db = Σ_i slope_i,   slope = dloss/dx
 
-Of one chunk of rows, x takes a buffer of rows × classes; e = exp(x − max x) takes its place, and
-p = e / Σ e is made from that for a block of classes at a time, so that the slopes are never all
-there. An accelerator adds a product to a sum in place and takes all classes in one block. The CPU
-writes the product first, and a block of it stays in its caches.
+For one chunk of rows, x fills a buffer of rows × classes, e = exp(x − max x) replaces it, and
+p = e / Σ e is computed from e for one block of classes at a time: the slopes never exist all at once.
+An accelerator adds a product to a sum in place and treats all classes as one block. A CPU writes the
+product first, and a block of it stays in the caches.
 """
 
 from __future__ import annotations
@@ -20,39 +20,39 @@ from jax import lax
 from optx_losses._log_softmax import finite_max
 from optx_losses._row_losses import (
     at,
+    class_count,
     even_shares,
     is_class,
     losses_of,
     mean,
     row_slopes,
-    there_count,
 )
 from optx_losses._rows import Plan, joined, logits, split
 
 _CPU_BLOCKS = 8
-_LEAST_CLASSES = 1024  # in a block
+_LEAST_CLASSES = 1024  # of a block
 
 
 class _Rows(NamedTuple):
-    """What the slopes of a chunk of rows are made of, apart from numbers of the call.
+    """The arrays that determine the slopes of a chunk of rows.
 
     Attributes:
       f: the features.
-      right: the right classes.
-      counts: whether a row counts.
-      held: e, or x where the slopes need it: with smoothing or a bound on x.
+      target: the labels.
+      included: boolean, which rows have a loss.
+      held: e, or x if the slopes need it (with smoothing or a bound on x).
       log_z: L.
-      total: Σ e, None where x is held.
-      there: how many classes are there, None without smoothing.
+      total: Σ e, None if `held` is x.
+      classes: the number of classes that are not excluded, None without smoothing.
     """
 
     f: jax.Array
-    right: jax.Array
-    counts: jax.Array
+    target: jax.Array
+    included: jax.Array
     held: jax.Array
     log_z: jax.Array
     total: jax.Array | None
-    there: jax.Array | None
+    classes: jax.Array | None
 
 
 def unit_gradients(
@@ -62,14 +62,14 @@ def unit_gradients(
     w: Any,
     b: Any,
     numbers: Any,
-    right: jax.Array,
-    counts: jax.Array,
+    target: jax.Array,
+    included: jax.Array,
 ) -> tuple[jax.Array, tuple[Any, ...]]:
-    """The losses, and the gradients of their sum by those of f, W, b that move."""
+    """The losses, and the gradients of their sum with respect to those of f, W and b in `moving`."""
     of_f, of_w, of_b = moving
 
     def chunk(sums: Any, now: Any) -> tuple[Any, Any]:
-        # Tied to the logits, the slices of W are not all made ahead of the loop over the chunks.
+        # Tied to the logits, so that the slices of W are not all copied ahead of the loop over chunks.
         x, w_here = lax.optimization_barrier((logits(plan, now[0], w, b, numbers[2]), w))
         loss, rows = _hold(plan, x, numbers, *now)
         zero = jnp.zeros_like(rows.f) if of_f else None
@@ -82,9 +82,9 @@ def unit_gradients(
         return tuple(sums), (loss, df)
 
     zeros = (jnp.zeros_like(w) if of_w else None, jnp.zeros_like(b) if of_b else None)
-    chunks = split(plan.size, f, right, counts)
+    chunks = split(plan.size, f, target, included)
     if chunks is None:
-        (dw, db), (loss, df) = chunk(zeros, (f, right, counts))
+        (dw, db), (loss, df) = chunk(zeros, (f, target, included))
     else:
         (dw, db), (loss, df) = lax.scan(chunk, zeros, chunks)
         loss = joined(loss, f.shape[0])
@@ -93,27 +93,27 @@ def unit_gradients(
 
 
 def _hold(
-    plan: Plan, x: jax.Array, numbers: Any, f: jax.Array, right: jax.Array, counts: jax.Array
+    plan: Plan, x: jax.Array, numbers: Any, f: jax.Array, target: jax.Array, included: jax.Array
 ) -> tuple[jax.Array, _Rows]:
     share, z, cap = numbers
-    x_right = at(x, right)
+    x_target = at(x, target)
     m = finite_max(x, (1,))[:, 0]
-    # After x_right has been read, so that e can be written over x. (NaN is the row's value anyway.)
-    m = jnp.where(jnp.isnan(x_right), lax.stop_gradient(x_right), m)
+    # Reads x_target first, so that e can overwrite x. (A NaN is the value of its row anyway.)
+    m = jnp.where(jnp.isnan(x_target), lax.stop_gradient(x_target), m)
     e = jnp.exp(x - m[:, None])
     total = jnp.sum(e, axis=1)
     total = jnp.where(total == 0, 1, total)
     log_z = jnp.log(total) + m
-    loss = losses_of(log_z, x_right, mean(x) if plan.smooth else None, share, z)
-    there = there_count(x) if plan.smooth else None
-    loss = jnp.where(counts, loss, 0)
-    if there is None and cap is None:
-        return loss, _Rows(f, right, counts, e, log_z, total, there)
-    return loss, _Rows(f, right, counts, x, log_z, None, there)
+    loss = losses_of(log_z, x_target, mean(x) if plan.smooth else None, share, z)
+    count = class_count(x) if plan.smooth else None
+    loss = jnp.where(included, loss, 0)
+    if count is None and cap is None:
+        return loss, _Rows(f, target, included, e, log_z, total, count)
+    return loss, _Rows(f, target, included, x, log_z, None, count)
 
 
 def _add(plan: Plan, numbers: Any, rows: _Rows, w: jax.Array, blocks: int, sums: Any) -> Any:
-    """Adds the gradients of a chunk of rows to df, dW and db, a block of classes after another."""
+    """Adds the gradients of a chunk of rows to df, dW and db, one block of classes at a time."""
     classes = w.shape[1]
     blocks = max(1, min(blocks, classes // _LEAST_CLASSES))
     size = -(-classes // blocks)
@@ -124,7 +124,7 @@ def _add(plan: Plan, numbers: Any, rows: _Rows, w: jax.Array, blocks: int, sums:
         first = jnp.minimum(i * size, classes - size)
         numbered = first + jnp.arange(size, dtype=jnp.int32)
         slope = _slopes(plan, numbers, rows, first, numbered)
-        if classes % size:  # the last block begins among the classes of the one before
+        if classes % size:  # the last block overlaps the one before it
             slope = jnp.where(numbered[None, :] >= i * size, slope, 0)
         if df is not None:
             df = df + product(slope, lax.dynamic_slice_in_dim(w, first, size, axis=1).T)
@@ -140,22 +140,22 @@ def _add(plan: Plan, numbers: Any, rows: _Rows, w: jax.Array, blocks: int, sums:
 
 
 def _slopes(plan: Plan, numbers: Any, rows: _Rows, first: Any, numbered: jax.Array) -> jax.Array:
-    """Dloss/dx for the classes `numbered`, which begin with `first`."""
+    """dloss/dx for the classes `numbered`, which start at `first`."""
     share, z, cap = numbers
     some = lax.dynamic_slice_in_dim(rows.held, first, numbered.size, axis=1)
     if rows.total is None:
         p = jnp.exp(some - rows.log_z[:, None])
     else:
         p = some * (1 / rows.total)[:, None]
-    even = None if rows.there is None else even_shares(some, share, rows.there)
-    slope = row_slopes(p, rows.log_z, is_class(numbered, rows.right), share, z, even)
+    even = None if rows.classes is None else even_shares(some, share, rows.classes)
+    slope = row_slopes(p, rows.log_z, is_class(numbered, rows.target), share, z, even)
     if cap is not None:
-        there = some > -jnp.inf
-        slope = slope * jnp.where(there, 1 - (jnp.where(there, some, 0) / cap) ** 2, 0)
-    return jnp.where(rows.counts[:, None], slope, 0)
+        present = some > -jnp.inf
+        slope = slope * jnp.where(present, 1 - (jnp.where(present, some, 0) / cap) ** 2, 0)
+    return jnp.where(rows.included[:, None], slope, 0)
 
 
 def _add_at(first: Any, sums: jax.Array, more: jax.Array) -> jax.Array:
-    """Adds to the classes from `first`; they are the last axis."""
+    """Adds `more` to the classes from `first` on, along the last axis."""
     old = lax.dynamic_slice_in_dim(sums, first, more.shape[-1], axis=-1)
     return lax.dynamic_update_slice_in_dim(sums, old + more, first, axis=-1)

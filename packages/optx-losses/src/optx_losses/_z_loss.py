@@ -1,4 +1,4 @@
-"""z-loss: (log Σ exp(x))², which keeps logits from drifting.
+"""z-loss: (log Σ exp(x))², a penalty that keeps logits from drifting.
 
 References: Chowdhery et al., "PaLM", 2022, section 5; Zoph et al., "ST-MoE", 2022, section 3.1.
 """
@@ -9,26 +9,27 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from optx_losses._inputs import Axis, as_floats, as_mask, axes_of
+from optx_losses._inputs import Axis, matching
 from optx_losses._log_softmax import log_sum_exp
 
 
 def z_loss(logits: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -> jax.Array:
     """The squared log-normalizer of each example.
 
-    Multiply it by a small number (1e-4, say) and add it to a cross entropy; the cross entropies with
-    integer labels take that number as `z_loss`.
+    Added to a cross entropy with a small weight, such as 1e-4. The cross entropies with integer labels
+    take that weight as `z_loss`.
 
     Args:
-      logits: x, shape [..., classes]; −inf rules a class out.
+      logits: x, shape [..., classes]; −inf excludes a class.
       axis: the axis, or axes, of the classes; None for all.
-      where: which classes there are, boolean, of the same shape; the others are as if left out.
+      where: boolean mask of the same shape (size 1 along `axis` selects examples); classes that are
+        False are excluded.
 
     Returns:
-      The loss of each example, of the shape without `axis`, float32 or wider; 0 without a class.
+      The loss of each example, of the shape without `axis`, at least float32; 0 if all classes are excluded.
 
     Raises:
-      TypeError: if the logits are no real numbers.
+      TypeError: if the logits are not real numbers.
       ValueError: if the axis is out of range.
 
     Example:
@@ -37,7 +38,6 @@ def z_loss(logits: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -
       >>> z_loss(jnp.array([[-1e4, 3.0], [0.0, -jnp.inf]]))
       Array([9., 0.], dtype=float32)
     """
-    (x,) = as_floats("z_loss", logits=logits)
-    axes = axes_of("z_loss", axis, x.ndim)
-    log_z = log_sum_exp(x, axes, as_mask("z_loss", where, x, "the logits"))
+    (x,), mask, axes = matching("z_loss", where, axis, logits=logits)
+    log_z = log_sum_exp(x, axes, mask)
     return jnp.where(log_z == -jnp.inf, 0, log_z) ** 2

@@ -1,12 +1,12 @@
-"""ACProp: gradients divided by a centered second moment that is one step old.
+"""ACProp: gradients divided by a centered second moment from the step before.
 
-u = g / (√ŝ + eps),   ŝ = s / (1 − b2ᵗ⁻¹), with s of the steps before; ŝ = 1 at the first step
-s ← b2·s + (1 − b2)·(g − m)² + eps_root,   m of the steps before
+u = g / (√v̂ + eps),   v̂ = v / (1 − b2ᵗ⁻¹) with the old v; v̂ = 1 at the first step
+v ← b2·v + (1 − b2)·|g − m|² + eps_root with the old m
 m ← b1·m + (1 − b1)·g
 
-The denominator does not know this step's gradient (it is asynchronous), and measures how far
-gradients are from their mean (it is centered). The paper centers at the new m, this at the old one, as
-optax does: g − m′ = b1·(g − m), so that the two s differ by the constant factor b1².
+The denominator is independent of this step's gradient (asynchronous), and measures how far gradients are
+from their mean (centered). The paper, which calls v s, centers at the new m; this centers at the old one, as
+optax does. Since g − m′ = b1·(g − m), the two v differ by the constant factor b1².
 
 Reference: Zhuang, Ding, Tang, Dvornek, Tatikonda, Duncan, "Momentum Centering and Asynchronous Update
 for Adaptive Gradient Methods", 2021, algorithm 1.
@@ -14,78 +14,30 @@ for Adaptive Gradient Methods", 2021, algorithm 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import jax
 import jax.numpy as jnp
+from jax import Array
 
-from optx_aliases._elementwise.adabelief import ScaleByBeliefState
+from optx_aliases._transforms.belief import ScaleByBeliefState
 from optx_aliases._transforms.weight_decay import decayed
-from optx_core import (
-    GradientTransformationExtraArgs,
-    Params,
-    PyTree,
-    Scalar,
-    ScalarOrSchedule,
-    chain,
-    safe_increment,
-    scale_by_learning_rate,
-    tree,
-)
-from optx_core.build import (
-    Decay,
-    Flow,
-    LeafStep,
-    bias_correction,
-    check_number,
-    decay_of,
-    leafwise,
-    recorded,
-    schedulable,
-    zero_count,
-)
+from optx_core import ScalarOrSchedule, build, chain, scale_by_learning_rate
 
 
-def _leaf(
-    g: jax.Array,
-    mu: jax.Array,
-    nu: jax.Array,
-    *,
-    b1: Decay,
-    b2: Decay,
-    eps: Scalar,
-    eps_root: Scalar,
-    count: jax.Array,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    first = count == 0
-    correction = bias_correction(b2, jnp.maximum(count, 1))
-    nu_hat = jnp.where(first, 1, nu / correction)
-    error = g - mu
-    mu = b1.value * mu + b1.complement * g
-    nu = b2.value * nu + b2.complement * tree.abs_squared(error) + eps_root
-    return g / (jnp.sqrt(nu_hat) + eps), mu, nu
-
-
-@recorded
-@schedulable("b1", "b2", "eps", "eps_root")
+@build.rule(ScaleByBeliefState)
 def scale_by_acprop(
-    b1: ScalarOrSchedule = 0.9,
-    b2: ScalarOrSchedule = 0.999,
-    eps: ScalarOrSchedule = 1e-16,
-    eps_root: ScalarOrSchedule = 1e-16,
-    mu_dtype: Any = None,
-    nu_dtype: Any = None,
-) -> GradientTransformationExtraArgs:
-    """Divides the gradients by the root of their variance as it was a step ago.
+    g: Array,
+    s: ScaleByBeliefState,
+    /,
+    b1: build.Rate = 0.9,
+    b2: build.Rate = 0.999,
+    eps: build.Nonnegative = 1e-16,
+    eps_root: build.Nonnegative = 1e-16,
+    mu_dtype: build.DType = None,
+    nu_dtype: build.DType = None,
+) -> tuple[Array, ScaleByBeliefState]:
+    """Divides the gradients by the root of the variance up to the step before.
 
     Args:
-      b1: decay of the mean, in [0, 1), or a schedule.
-      b2: decay of the variance, in [0, 1), or a schedule.
-      eps: added to the root, against division by zero.
-      eps_root: added to the variance at each step.
-      mu_dtype: dtype of `mu`; by default the parameters', at least float32.
-      nu_dtype: dtype of `nu`; by default the parameters', at least float32.
+      b1, b2, eps, eps_root, mu_dtype, nu_dtype: as for `acprop`.
 
     Returns:
       A transformation with a `ScaleByBeliefState`.
@@ -101,35 +53,14 @@ def scale_by_acprop(
       >>> round(float(updates[0]), 5)
       4.0
     """
-    check_number("scale_by_acprop", low=0, below=1, b1=b1, b2=b2)
-    check_number("scale_by_acprop", low=0, eps=eps, eps_root=eps_root)
-
-    def init(params: Params) -> ScaleByBeliefState:
-        return ScaleByBeliefState(
-            zero_count(),
-            mu=tree.slots_like(params, mu_dtype),
-            nu=tree.slots_like(params, nu_dtype, real=True),
-        )
-
-    def step(flow: Flow, state: ScaleByBeliefState, params: Params = None, **_: Any) -> LeafStep:
-        del flow, params
-        return LeafStep(
-            _leaf,
-            slots=(state.mu, state.nu),
-            close=lambda mu, nu: ScaleByBeliefState(safe_increment(state.count), mu, nu),
-            operands={
-                "b1": decay_of(b1),
-                "b2": decay_of(b2),
-                "eps": eps,
-                "eps_root": eps_root,
-                "count": state.count,
-            },
-        )
-
-    return leafwise(step, init)
+    t = s.count
+    v_hat = jnp.where(t == 1, 1, s.nu / (1 - b2 ** jnp.maximum(t - 1, 1)))
+    v = b2 * s.nu + (1 - b2) * build.abs_squared(g - s.mu) + eps_root
+    m = b1 * s.mu + (1 - b1) * g
+    return g / (jnp.sqrt(v_hat) + eps), s._replace(mu=m, nu=v)
 
 
-@recorded
+@build.recorded
 def acprop(
     learning_rate: ScalarOrSchedule,
     b1: ScalarOrSchedule = 0.9,
@@ -137,22 +68,22 @@ def acprop(
     eps: ScalarOrSchedule = 1e-16,
     eps_root: ScalarOrSchedule = 1e-16,
     weight_decay: ScalarOrSchedule = 0.0,
-    mask: PyTree | Callable[[Params], PyTree] | None = None,
-    mu_dtype: Any = None,
-    nu_dtype: Any = None,
-) -> GradientTransformationExtraArgs:
+    mask: build.Mask = None,
+    mu_dtype: build.DType = None,
+    nu_dtype: build.DType = None,
+) -> build.Transformation:
     """ACProp (Zhuang et al., 2021).
 
     Args:
       learning_rate: a scalar, or a schedule.
-      b1: decay of the mean, in [0, 1), or a schedule.
-      b2: decay of the variance, in [0, 1), or a schedule.
-      eps: added to the root, against division by zero.
-      eps_root: added to the variance at each step.
+      b1: decay rate of the mean gradient, in [0, 1), or a schedule.
+      b2: decay rate of the variance, in [0, 1), or a schedule.
+      eps: added to the root, to avoid division by zero.
+      eps_root: added to the variance at every step.
       weight_decay: decoupled weight decay, a scalar at least 0, or a schedule.
       mask: which leaves decay, as for `optx_core.masked`; all by default.
-      mu_dtype: dtype of `mu`; by default the parameters', at least float32.
-      nu_dtype: dtype of `nu`; by default the parameters', at least float32.
+      mu_dtype: dtype of the mean; by default the parameters', at least float32.
+      nu_dtype: dtype of the variance; by default the parameters', at least float32.
 
     Returns:
       A transformation; with weight decay `update` needs the parameters.

@@ -1,10 +1,10 @@
-"""AdaDelta: each entry moves by about as much as it has moved before.
+"""AdaDelta: the size of past updates, divided by that of past gradients, scales each entry.
 
 E[g²] ← rho·E[g²] + (1 − rho)·|g|²
 u = g·√(E[x²] + eps) / √(E[g²] + eps)
 E[x²] ← rho·E[x²] + (1 − rho)·|u|²
 
-Here u is computed from the new E[x²], so that the old one need not be kept beside it:
+The code computes u from the new E[x²], so that the old one need not be kept in memory:
 u = g·√(E[x²] + rho·eps) / √(rho·(E[g²] + eps) + (1 − rho)·|g|²), with both means new.
 
 Reference: Zeiler, "ADADELTA: An Adaptive Learning Rate Method", 2012, algorithm 1.
@@ -12,33 +12,13 @@ Reference: Zeiler, "ADADELTA: An Adaptive Learning Rate Method", 2012, algorithm
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
+from jax import Array
 
 from optx_aliases._transforms.weight_decay import decayed
-from optx_core import (
-    GradientTransformationExtraArgs,
-    Params,
-    PyTree,
-    Scalar,
-    ScalarOrSchedule,
-    chain,
-    scale_by_learning_rate,
-    tree,
-)
-from optx_core.build import (
-    Decay,
-    Flow,
-    LeafStep,
-    check_number,
-    decay_of,
-    leafwise,
-    recorded,
-    schedulable,
-)
+from optx_core import ScalarOrSchedule, build, chain, scale_by_learning_rate
 
 
 class ScaleByAdaDeltaState(NamedTuple):
@@ -49,35 +29,18 @@ class ScaleByAdaDeltaState(NamedTuple):
       e_x: E[x²], likewise.
     """
 
-    e_g: PyTree
-    e_x: PyTree
+    e_g: build.SecondMoment
+    e_x: build.SecondMoment
 
 
-def _leaf(
-    g: jax.Array, e_g: jax.Array, e_x: jax.Array, *, rho: Decay, eps: Scalar
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    square = tree.abs_squared(g)
-    e_g = rho.value * e_g + rho.complement * square
-    size = e_g + eps
-    # A size of 0: no gradient was ever other than zero, and eps is zero.
-    e_x = rho.value * e_x + rho.complement * square * (e_x + eps) / jnp.where(size == 0, 1, size)
-    size = rho.value * size + rho.complement * square
-    past = e_x + rho.value * eps
-    moved = (past > 0) & (size > 0)
-    root = jnp.sqrt(jnp.where(moved, past, 1) / jnp.where(moved, size, 1))
-    return g * jnp.where(moved, root, 0), e_g, e_x
-
-
-@recorded
-@schedulable("rho", "eps")
+@build.rule(ScaleByAdaDeltaState)
 def scale_by_adadelta(
-    rho: ScalarOrSchedule = 0.9, eps: ScalarOrSchedule = 1e-6
-) -> GradientTransformationExtraArgs:
-    """Multiplies the gradients by the ratio of past updates' size to past gradients' size.
+    g: Array, s: ScaleByAdaDeltaState, /, rho: build.Rate = 0.9, eps: build.Nonnegative = 1e-6
+) -> tuple[Array, ScaleByAdaDeltaState]:
+    """Multiplies the gradients by the ratio of the size of past updates to that of past gradients.
 
     Args:
-      rho: decay of both mean squares, in [0, 1), or a schedule.
-      eps: added under both roots, a scalar, or a schedule. The first steps are of about √eps.
+      rho, eps: as for `adadelta`.
 
     Returns:
       A transformation with a `ScaleByAdaDeltaState`.
@@ -93,47 +56,39 @@ def scale_by_adadelta(
       >>> round(float(updates[0]), 6)
       0.002
     """
-    check_number("scale_by_adadelta", low=0, below=1, rho=rho)
-    check_number("scale_by_adadelta", low=0, eps=eps)
-
-    def init(params: Params) -> ScaleByAdaDeltaState:
-        return ScaleByAdaDeltaState(
-            tree.slots_like(params, real=True), tree.slots_like(params, real=True)
-        )
-
-    def step(flow: Flow, state: ScaleByAdaDeltaState, params: Params = None, **_: Any) -> LeafStep:
-        del flow, params
-        return LeafStep(
-            _leaf,
-            slots=(state.e_g, state.e_x),
-            close=ScaleByAdaDeltaState,
-            operands={"rho": decay_of(rho), "eps": eps},
-        )
-
-    return leafwise(step, init)
+    square = build.abs_squared(g)
+    e_g = rho * s.e_g + (1 - rho) * square
+    size = e_g + eps
+    # A size of 0: all gradients so far were zero, and so is eps.
+    e_x = rho * s.e_x + (1 - rho) * square * (s.e_x + eps) / jnp.where(size == 0, 1, size)
+    size = rho * size + (1 - rho) * square
+    past = e_x + rho * eps
+    moved = (past > 0) & (size > 0)
+    root = jnp.sqrt(jnp.where(moved, past, 1) / jnp.where(moved, size, 1))
+    return g * jnp.where(moved, root, 0), s._replace(e_g=e_g, e_x=e_x)
 
 
-@recorded
+@build.recorded
 def adadelta(
     learning_rate: ScalarOrSchedule | None = None,
     rho: ScalarOrSchedule = 0.9,
     eps: ScalarOrSchedule = 1e-6,
     weight_decay: ScalarOrSchedule = 0.0,
-    weight_decay_mask: PyTree | Callable[[Params], PyTree] | None = None,
-) -> GradientTransformationExtraArgs:
+    weight_decay_mask: build.Mask = None,
+) -> build.Transformation:
     """AdaDelta (Zeiler, 2012).
 
     The decay is added to the gradients before they are scaled.
 
     Args:
       learning_rate: a scalar, or a schedule; None for 1, as in the paper.
-      rho: decay of both mean squares, in [0, 1), or a schedule.
-      eps: added under both roots, a scalar, or a schedule.
+      rho: decay rate of both mean squares, in [0, 1), or a schedule.
+      eps: added under both roots, a scalar, or a schedule. The first steps are about √eps long.
       weight_decay: λ, a scalar at least 0, or a schedule.
       weight_decay_mask: which leaves decay, as for `optx_core.masked`; all by default.
 
     Returns:
-      A transformation; `update` needs the parameters where they decay.
+      A transformation; with weight decay `update` needs the parameters.
 
     Example:
       >>> from optx_aliases import adadelta

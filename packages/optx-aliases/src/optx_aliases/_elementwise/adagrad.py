@@ -1,7 +1,9 @@
 """Adagrad: the gradient divided by the root of the sum of all its squares.
 
-s ← s + |g|²
-u = g / √(s + eps)
+v ← v + |g|²
+u = g / √(v + eps)
+
+v is called `sum_of_squares` in the state.
 
 Reference: Duchi, Hazan, Singer, "Adaptive Subgradient Methods for Online Learning and Stochastic
 Optimization", 2011, section 1.1 (the diagonal version).
@@ -9,51 +11,41 @@ Optimization", 2011, section 1.1 (the diagonal version).
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
+from jax import Array
+from jax.lax import rsqrt
 
-from optx_core import (
-    GradientTransformationExtraArgs,
-    Params,
-    PyTree,
-    Scalar,
-    ScalarOrSchedule,
-    chain,
-    scale_by_learning_rate,
-    tree,
-)
-from optx_core.build import Flow, LeafStep, check_number, leafwise, recorded, schedulable
+from optx_core import PyTree, Scalar, ScalarOrSchedule, build, chain, scale_by_learning_rate
+
+
+def _start(initial_accumulator_value: Scalar, **_: Any) -> Scalar:
+    return initial_accumulator_value
 
 
 class ScaleByRssState(NamedTuple):
     """State of `scale_by_rss`.
 
     Attributes:
-      sum_of_squares: s, a tree of the parameters' structure and shapes; real where they are complex.
+      sum_of_squares: v, a tree of the parameters' structure and shapes; real where they are complex.
     """
 
-    sum_of_squares: PyTree
+    sum_of_squares: Annotated[PyTree, build.slot(nonnegative=True, fill=_start)]
 
 
-def _leaf(g: jax.Array, sum_of_squares: jax.Array, *, eps: Scalar) -> tuple[jax.Array, jax.Array]:
-    sum_of_squares = sum_of_squares + tree.abs_squared(g)
-    some = sum_of_squares > 0
-    size = jnp.where(some, sum_of_squares + eps, 1)
-    return g * jnp.where(some, jax.lax.rsqrt(size), 0), sum_of_squares
-
-
-@recorded
-@schedulable("eps")
+@build.rule(ScaleByRssState)
 def scale_by_rss(
-    initial_accumulator_value: Scalar = 0.1, eps: ScalarOrSchedule = 1e-7
-) -> GradientTransformationExtraArgs:
+    g: Array,
+    s: ScaleByRssState,
+    /,
+    initial_accumulator_value: Annotated[Any, build.Number(low=0, schedule=False)] = 0.1,
+    eps: build.Nonnegative = 1e-7,
+) -> tuple[Array, ScaleByRssState]:
     """Divides the gradients by the root of the sum of all squares so far.
 
     Args:
-      initial_accumulator_value: where the sums start, a scalar at least 0.
-      eps: added under the root, a scalar at least 0, or a schedule.
+      initial_accumulator_value, eps: as for `adagrad`.
 
     Returns:
       A transformation with a `ScaleByRssState`. While a sum is 0, so is the update.
@@ -68,35 +60,23 @@ def scale_by_rss(
       >>> tx.update(jnp.array([4.0]), tx.init(jnp.zeros(1)))[0]
       Array([0.8], dtype=float32)
     """
-    check_number(
-        "scale_by_rss", low=0, initial_accumulator_value=initial_accumulator_value, eps=eps
-    )
-
-    def init(params: Params) -> ScaleByRssState:
-        return ScaleByRssState(
-            tree.slots_like(params, real=True, fill_value=initial_accumulator_value)
-        )
-
-    def step(flow: Flow, state: ScaleByRssState, params: Params = None, **_: Any) -> LeafStep:
-        del flow, params
-        return LeafStep(
-            _leaf, slots=(state.sum_of_squares,), close=ScaleByRssState, operands={"eps": eps}
-        )
-
-    return leafwise(step, init)
+    v = s.sum_of_squares + build.abs_squared(g)
+    positive = v > 0
+    u = g * jnp.where(positive, rsqrt(jnp.where(positive, v + eps, 1)), 0)
+    return u, s._replace(sum_of_squares=v)
 
 
-@recorded
+@build.recorded
 def adagrad(
     learning_rate: ScalarOrSchedule,
     initial_accumulator_value: Scalar = 0.1,
     eps: ScalarOrSchedule = 1e-7,
-) -> GradientTransformationExtraArgs:
+) -> build.Transformation:
     """Adagrad (Duchi, Hazan, Singer, 2011).
 
     Args:
       learning_rate: a scalar, or a schedule.
-      initial_accumulator_value: where the sums of squares start, a scalar at least 0.
+      initial_accumulator_value: the initial value of the sums of squares, a scalar at least 0.
       eps: added under the root, a scalar at least 0, or a schedule.
 
     Returns:

@@ -28,9 +28,9 @@ def adam(
 
     Args:
       learning_rate: a scalar, or a schedule.
-      b1: decay of the mean, in [0, 1), or a schedule.
-      b2: decay of the mean square, in [0, 1), or a schedule.
-      eps: added to the root, against division by zero.
+      b1: decay rate of the mean, in [0, 1), or a schedule.
+      b2: decay rate of the mean square, in [0, 1), or a schedule.
+      eps: added to the root, to avoid division by zero.
       eps_root: added under the root; needed (1e-8, say) to differentiate through the update.
       mu_dtype: dtype of the mean; by default the parameters', at least float32.
       nu_dtype: dtype of the mean square; by default the parameters', at least float32.

@@ -6,7 +6,7 @@ v ← b2·v + (1 − b2)·d
 n ← b3·n + (1 − b3)·|g + look_ahead·d|²
 u = (m̂ + look_ahead·v̂) / (√(n̂ + eps_root) + eps),   each hat divided by 1 − bᵗ
 
-The paper's β are 1 − b here, so that look_ahead = b2 in the paper and in its authors' code.
+The paper's β are 1 − b here; hence look_ahead = b2 in the paper and in its authors' code.
 
 Reference: Xie, Zhou, Li, Lin, Yan, "Adan: Adaptive Nesterov Momentum Algorithm for Faster Optimizing
 Deep Models", 2022, algorithm 1.
@@ -14,36 +14,13 @@ Deep Models", 2022, algorithm 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
+from jax import Array
 
 from optx_aliases._transforms.weight_decay import decayed
-from optx_core import (
-    GradientTransformationExtraArgs,
-    Params,
-    PyTree,
-    Scalar,
-    ScalarOrSchedule,
-    chain,
-    safe_increment,
-    scale_by_learning_rate,
-    tree,
-)
-from optx_core.build import (
-    Decay,
-    Flow,
-    LeafStep,
-    bias_correction,
-    check_number,
-    decay_of,
-    leafwise,
-    recorded,
-    schedulable,
-    zero_count,
-)
+from optx_core import ScalarOrSchedule, build, chain, scale_by_learning_rate
 
 
 class ScaleByAdanState(NamedTuple):
@@ -57,57 +34,30 @@ class ScaleByAdanState(NamedTuple):
       t: int32 scalar, the number of updates so far.
     """
 
-    m: PyTree
-    v: PyTree
-    n: PyTree
-    g: PyTree
-    t: jax.Array
+    m: build.Moment
+    v: build.Moment
+    n: build.SecondMoment
+    g: build.Moment
+    t: build.Count
 
 
-def _leaf(
-    g: jax.Array,
-    m: jax.Array,
-    v: jax.Array,
-    n: jax.Array,
-    last: jax.Array,
-    *,
-    b1: Decay,
-    b2: Decay,
-    b3: Decay,
-    look_ahead: Scalar,
-    eps: Scalar,
-    eps_root: Scalar,
-    t: jax.Array,
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]:
-    d = jnp.where(t == 1, 0, g - last)
-    m = b1.value * m + b1.complement * g
-    v = b2.value * v + b2.complement * d
-    n = b3.value * n + b3.complement * tree.abs_squared(g + look_ahead * d)
-    ahead = m / bias_correction(b1, t) + look_ahead * v / bias_correction(b2, t)
-    size = jnp.sqrt(n / bias_correction(b3, t) + eps_root) + eps
-    return ahead / size, m, v, n, g
-
-
-@recorded
-@schedulable("b1", "b2", "b3", "eps", "eps_root", "look_ahead")
+@build.rule(ScaleByAdanState)
 def scale_by_adan(
-    b1: ScalarOrSchedule = 0.98,
-    b2: ScalarOrSchedule = 0.92,
-    b3: ScalarOrSchedule = 0.99,
-    eps: ScalarOrSchedule = 1e-8,
-    eps_root: ScalarOrSchedule = 0.0,
+    g: Array,
+    s: ScaleByAdanState,
+    /,
+    b1: build.Rate = 0.98,
+    b2: build.Rate = 0.92,
+    b3: build.Rate = 0.99,
+    eps: build.Nonnegative = 1e-8,
+    eps_root: build.Nonnegative = 0.0,
     *,
-    look_ahead: ScalarOrSchedule | None = None,
-) -> GradientTransformationExtraArgs:
+    look_ahead: build.Nonnegative | None = None,
+) -> tuple[Array, ScaleByAdanState]:
     """Rescales gradients by Adan.
 
     Args:
-      b1: decay of the mean gradient, in [0, 1), or a schedule.
-      b2: decay of the mean difference, in [0, 1), or a schedule.
-      b3: decay of the mean square, in [0, 1), or a schedule.
-      eps: added to the root, against division by zero.
-      eps_root: added under the root.
-      look_ahead: the weight of the difference; b2 by default. (optax takes 1 − b2.)
+      b1, b2, b3, eps, eps_root, look_ahead: as for `adan`.
 
     Returns:
       A transformation with a `ScaleByAdanState`.
@@ -123,40 +73,17 @@ def scale_by_adan(
       >>> [round(float(u), 5) for u in updates]
       [1.0, -1.0]
     """
-    check_number("scale_by_adan", low=0, below=1, b1=b1, b2=b2, b3=b3)
-    check_number("scale_by_adan", low=0, eps=eps, eps_root=eps_root, look_ahead=look_ahead)
-
-    def init(params: Params) -> ScaleByAdanState:
-        return ScaleByAdanState(
-            m=tree.slots_like(params),
-            v=tree.slots_like(params),
-            n=tree.slots_like(params, real=True),
-            g=tree.slots_like(params),
-            t=zero_count(),
-        )
-
-    def step(flow: Flow, state: ScaleByAdanState, params: Params = None, **_: Any) -> LeafStep:
-        del flow, params
-        t = safe_increment(state.t)
-        return LeafStep(
-            _leaf,
-            slots=(state.m, state.v, state.n, state.g),
-            close=lambda m, v, n, g: ScaleByAdanState(m, v, n, g, t),
-            operands={
-                "b1": decay_of(b1),
-                "b2": decay_of(b2),
-                "b3": decay_of(b3),
-                "look_ahead": b2 if look_ahead is None else look_ahead,
-                "eps": eps,
-                "eps_root": eps_root,
-                "t": t,
-            },
-        )
-
-    return leafwise(step, init)
+    t, ahead = s.t, b2 if look_ahead is None else look_ahead
+    d = jnp.where(t == 1, 0, g - s.g)
+    m = b1 * s.m + (1 - b1) * g
+    v = b2 * s.v + (1 - b2) * d
+    n = b3 * s.n + (1 - b3) * build.abs_squared(g + ahead * d)
+    m_ahead = m / (1 - b1**t) + ahead * v / (1 - b2**t)
+    u = m_ahead / (jnp.sqrt(n / (1 - b3**t) + eps_root) + eps)
+    return u, s._replace(m=m, v=v, n=n, g=g)
 
 
-@recorded
+@build.recorded
 def adan(
     learning_rate: ScalarOrSchedule,
     b1: ScalarOrSchedule = 0.98,
@@ -165,27 +92,28 @@ def adan(
     eps: ScalarOrSchedule = 1e-8,
     eps_root: ScalarOrSchedule = 1e-8,
     weight_decay: ScalarOrSchedule = 0.0,
-    mask: PyTree | Callable[[Params], PyTree] | None = None,
+    mask: build.Mask = None,
     *,
     look_ahead: ScalarOrSchedule | None = None,
-) -> GradientTransformationExtraArgs:
-    """Adan (Xie et al., 2022), its decay as in AdamW: p ← p − lr·(u + weight_decay·p).
+) -> build.Transformation:
+    """Adan (Xie et al., 2022), with AdamW's decay: p ← p − lr·(u + weight_decay·p).
 
     (The paper divides by 1 + lr·weight_decay instead; the two agree to first order.)
 
     Args:
       learning_rate: a scalar, or a schedule.
-      b1: decay of the mean gradient, in [0, 1), or a schedule.
-      b2: decay of the mean difference, in [0, 1), or a schedule.
-      b3: decay of the mean square, in [0, 1), or a schedule.
-      eps: added to the root, against division by zero.
+      b1: decay rate of the mean gradient, in [0, 1), or a schedule.
+      b2: decay rate of the mean difference, in [0, 1), or a schedule.
+      b3: decay rate of the mean square, in [0, 1), or a schedule.
+      eps: added to the root, to avoid division by zero.
       eps_root: added under the root.
       weight_decay: λ, a scalar at least 0, or a schedule.
       mask: which leaves decay, as for `optx_core.masked`; all by default.
-      look_ahead: the weight of the difference; b2 by default. (optax takes 1 − b2.)
+      look_ahead: the weight of the difference, a scalar at least 0, or a schedule; b2 by default. (optax
+        takes 1 − b2.)
 
     Returns:
-      A transformation; `update` needs the parameters where they decay.
+      A transformation; with weight decay `update` needs the parameters.
 
     Example:
       >>> from optx_aliases import adan

@@ -8,7 +8,7 @@ u = (m̂1 + alpha·m2) / (√(v̂ + eps_root) + eps),   m̂1 = m1 / (1 − b1ᵗ
 The paper warms alpha and b3 up over T steps, at step t counted from 1:
 
 alphaₜ = alpha·min(t / T, 1)
-1 / ln b3ₜ = (1 − t/T) / ln b_start + (t/T) / ln b3       (so that the mean's half-life grows evenly)
+1 / ln b3ₜ = (1 − t/T) / ln b_start + (t/T) / ln b3       (a linear growth of the mean's half-life)
 
 Reference: Pagliardini, Ablin, Grangier, "The AdEMAMix Optimizer: Better, Faster, Older", 2024,
 algorithm 1 and section 3 (schedulers).
@@ -17,37 +17,13 @@ algorithm 1 and section 3 (schedulers).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
+from jax import Array
 
 from optx_aliases._transforms.weight_decay import decayed
-from optx_aliases._transforms.whole_tree import value_at
-from optx_core import (
-    GradientTransformationExtraArgs,
-    Params,
-    PyTree,
-    Scalar,
-    ScalarOrSchedule,
-    chain,
-    safe_increment,
-    scale_by_learning_rate,
-    tree,
-)
-from optx_core.build import (
-    Decay,
-    Flow,
-    LeafStep,
-    Recorded,
-    bias_correction,
-    check_number,
-    decay_of,
-    leafwise,
-    recorded,
-    schedulable,
-    zero_count,
-)
+from optx_core import PyTree, ScalarOrSchedule, build, chain, scale_by_learning_rate
 
 
 class ScaleByAdemamixState(NamedTuple):
@@ -61,33 +37,32 @@ class ScaleByAdemamixState(NamedTuple):
       nu: v, likewise; real where the parameters are complex.
     """
 
-    count: jax.Array  # type: ignore[assignment]  # a field, though tuples have count()
-    count_m2: jax.Array
-    m1: PyTree
-    m2: PyTree
-    nu: PyTree
+    count: build.Count
+    count_m2: build.Count
+    m1: Annotated[PyTree, build.slot(dtype="mu_dtype")]
+    m2: Annotated[PyTree, build.slot(dtype="mu_dtype")]
+    nu: build.SecondMoment
 
 
-class _Warmup(Recorded):
+class _Warmup(build.Recorded):
     """A schedule that prints and compares as the call that made it."""
 
-    def __init__(self, at: Callable[[jax.Array], jax.Array], steps: int) -> None:
-        self.at = at
+    def __init__(self, value: Callable[[Array], Array], steps: int) -> None:
+        self.value = value
         self.steps = steps
 
-    def __call__(self, count: Any) -> jax.Array:
-        # From 0 to 1 by the step that is about to be taken, counted from 1.
-        done = jnp.minimum(jnp.asarray(count).astype(float) + 1, self.steps)
-        return self.at(done / self.steps)
+    def __call__(self, count: Any) -> Array:
+        t = jnp.asarray(count).astype(float) + 1
+        return self.value(jnp.minimum(t, self.steps) / self.steps)
 
 
-@recorded
+@build.recorded
 def ademamix_alpha_schedule(alpha: float, warmup_steps: int) -> _Warmup:
-    """AdEMAMix's schedule of `alpha`: it grows linearly from 0, then stays.
+    """AdEMAMix's schedule of `alpha`: a linear warmup from 0, then constant.
 
     Args:
       alpha: the final value.
-      warmup_steps: the number of steps to reach it, at least 1.
+      warmup_steps: the number of warmup steps, at least 1.
 
     Returns:
       A function of the number of updates so far.
@@ -97,18 +72,18 @@ def ademamix_alpha_schedule(alpha: float, warmup_steps: int) -> _Warmup:
       >>> [float(ademamix_alpha_schedule(8.0, 4)(count)) for count in (0, 1, 3, 9)]
       [2.0, 4.0, 8.0, 8.0]
     """
-    check_number("ademamix_alpha_schedule", low=1, warmup_steps=warmup_steps)
-    return _Warmup(lambda part: alpha * part, warmup_steps)
+    build.check_number("ademamix_alpha_schedule", low=1, warmup_steps=warmup_steps)
+    return _Warmup(lambda fraction: alpha * fraction, warmup_steps)
 
 
-@recorded
+@build.recorded
 def ademamix_b3_schedule(b3: float, warmup_steps: int, b_start: float = 0.9) -> _Warmup:
-    """AdEMAMix's schedule of `b3`: the half-life of the slow mean grows evenly, then stays.
+    """AdEMAMix's schedule of `b3`: the slow mean's half-life grows linearly, then stays constant.
 
     Args:
       b3: the final value, in (0, 1).
-      warmup_steps: the number of steps to reach it, at least 1.
-      b_start: the value it starts from, in (0, 1); the paper takes `b1`.
+      warmup_steps: the number of warmup steps, at least 1.
+      b_start: the initial value, in (0, 1); the paper uses `b1`.
 
     Returns:
       A function of the number of updates so far.
@@ -118,61 +93,34 @@ def ademamix_b3_schedule(b3: float, warmup_steps: int, b_start: float = 0.9) -> 
       >>> [round(float(ademamix_b3_schedule(0.99, 2, 0.9)(count)), 4) for count in (0, 1, 9)]
       [0.9818, 0.99, 0.99]
     """
-    check_number("ademamix_b3_schedule", low=1, warmup_steps=warmup_steps)
-    check_number("ademamix_b3_schedule", above=0, below=1, b3=b3, b_start=b_start)
+    build.check_number("ademamix_b3_schedule", low=1, warmup_steps=warmup_steps)
+    build.check_number("ademamix_b3_schedule", above=0, below=1, b3=b3, b_start=b_start)
 
-    def at(part: jax.Array) -> jax.Array:
-        slow, fast = jnp.log(jnp.asarray(b3, part.dtype)), jnp.log(jnp.asarray(b_start, part.dtype))
-        return jnp.exp(1 / ((1 - part) / fast + part / slow))
+    def value(fraction: Array) -> Array:
+        slow, fast = (jnp.log(jnp.asarray(b, fraction.dtype)) for b in (b3, b_start))
+        return jnp.exp(1 / ((1 - fraction) / fast + fraction / slow))
 
-    return _Warmup(at, warmup_steps)
-
-
-def _leaf(
-    g: jax.Array,
-    m1: jax.Array,
-    m2: jax.Array,
-    nu: jax.Array,
-    *,
-    b1: Decay,
-    b2: Decay,
-    b3: Decay,
-    alpha: Scalar,
-    eps: Scalar,
-    eps_root: Scalar,
-    count: jax.Array,
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    m1 = b1.value * m1 + b1.complement * g
-    m2 = b3.value * m2 + b3.complement * g
-    nu = b2.value * nu + b2.complement * tree.abs_squared(g)
-    mixed = m1 / bias_correction(b1, count) + alpha * m2
-    nu_hat = nu / bias_correction(b2, count)
-    return mixed / (jnp.sqrt(nu_hat + eps_root) + eps), m1, m2, nu
+    return _Warmup(value, warmup_steps)
 
 
-@recorded
-@schedulable("b1", "b2", "eps", "eps_root")
+@build.rule(ScaleByAdemamixState)
 def scale_by_ademamix(
-    b1: ScalarOrSchedule = 0.9,
-    b2: ScalarOrSchedule = 0.999,
-    b3: ScalarOrSchedule = 0.9999,
-    alpha: ScalarOrSchedule = 6.0,
-    eps: ScalarOrSchedule = 1e-8,
-    eps_root: ScalarOrSchedule = 0.0,
-    mu_dtype: Any = None,
-    nu_dtype: Any = None,
-) -> GradientTransformationExtraArgs:
-    """Divides a mixture of a fast and a slow mean of the gradients by the root of their mean square.
+    g: Array,
+    s: ScaleByAdemamixState,
+    /,
+    b1: build.Rate = 0.9,
+    b2: build.Rate = 0.999,
+    b3: Annotated[Any, build.Number(low=0, below=1, rate=True, own_count="count_m2")] = 0.9999,
+    alpha: Annotated[Any, build.Number(low=0, own_count="count_m2")] = 6.0,
+    eps: build.Nonnegative = 1e-8,
+    eps_root: build.Nonnegative = 0.0,
+    mu_dtype: build.DType = None,
+    nu_dtype: build.DType = None,
+) -> tuple[Array, ScaleByAdemamixState]:
+    """Divides a mixture of a fast and a slow mean gradient by the root mean square.
 
     Args:
-      b1: decay of the fast mean, in [0, 1), or a schedule.
-      b2: decay of the mean square, in [0, 1), or a schedule.
-      b3: decay of the slow mean, in [0, 1), or a schedule, such as `ademamix_b3_schedule`.
-      alpha: weight of the slow mean, or a schedule, such as `ademamix_alpha_schedule`.
-      eps: added to the root, against division by zero.
-      eps_root: added under the root.
-      mu_dtype: dtype of `m1` and `m2`; by default the parameters', at least float32.
-      nu_dtype: dtype of `nu`; by default the parameters', at least float32.
+      b1, b2, b3, alpha, eps, eps_root, mu_dtype, nu_dtype: as for `ademamix`.
 
     Returns:
       A transformation with a `ScaleByAdemamixState`. The slow mean is not debiased, as in the paper.
@@ -188,40 +136,16 @@ def scale_by_ademamix(
       >>> round(float(updates[0]), 5)
       2.0
     """
-    check_number("scale_by_ademamix", low=0, below=1, b1=b1, b2=b2, b3=b3)
-    check_number("scale_by_ademamix", low=0, alpha=alpha, eps=eps, eps_root=eps_root)
-
-    def init(params: Params) -> ScaleByAdemamixState:
-        return ScaleByAdemamixState(
-            zero_count(),
-            zero_count(),
-            m1=tree.slots_like(params, mu_dtype),
-            m2=tree.slots_like(params, mu_dtype),
-            nu=tree.slots_like(params, nu_dtype, real=True),
-        )
-
-    def step(flow: Flow, state: ScaleByAdemamixState, params: Params = None, **_: Any) -> LeafStep:
-        del flow, params
-        counts = safe_increment(state.count), safe_increment(state.count_m2)
-        return LeafStep(
-            _leaf,
-            slots=(state.m1, state.m2, state.nu),
-            close=lambda m1, m2, nu: ScaleByAdemamixState(*counts, m1, m2, nu),
-            operands={
-                "b1": decay_of(b1),
-                "b2": decay_of(b2),
-                "b3": decay_of(value_at(b3, state.count_m2)),
-                "alpha": value_at(alpha, state.count_m2),
-                "eps": eps,
-                "eps_root": eps_root,
-                "count": counts[0],
-            },
-        )
-
-    return leafwise(step, init)
+    t = s.count
+    m1 = b1 * s.m1 + (1 - b1) * g
+    m2 = b3 * s.m2 + (1 - b3) * g
+    v = b2 * s.nu + (1 - b2) * build.abs_squared(g)
+    mixed = m1 / (1 - b1**t) + alpha * m2
+    u = mixed / (jnp.sqrt(v / (1 - b2**t) + eps_root) + eps)
+    return u, s._replace(m1=m1, m2=m2, nu=v)
 
 
-@recorded
+@build.recorded
 def ademamix(
     learning_rate: ScalarOrSchedule,
     b1: ScalarOrSchedule = 0.9,
@@ -230,27 +154,27 @@ def ademamix(
     alpha: ScalarOrSchedule = 5.0,
     eps: ScalarOrSchedule = 1e-8,
     eps_root: ScalarOrSchedule = 0.0,
-    mu_dtype: Any = None,
+    mu_dtype: build.DType = None,
     weight_decay: ScalarOrSchedule = 0.0,
-    mask: PyTree | Callable[[Params], PyTree] | None = None,
-    nu_dtype: Any = None,
-) -> GradientTransformationExtraArgs:
+    mask: build.Mask = None,
+    nu_dtype: build.DType = None,
+) -> build.Transformation:
     """AdEMAMix (Pagliardini, Ablin and Grangier, 2024).
 
     Args:
       learning_rate: a scalar, or a schedule.
-      b1: decay of the fast mean, in [0, 1), or a schedule.
-      b2: decay of the mean square, in [0, 1), or a schedule.
-      b3: decay of the slow mean, in [0, 1), or a schedule: `ademamix_b3_schedule(0.9999, steps)` is
+      b1: decay rate of the fast mean, in [0, 1), or a schedule.
+      b2: decay rate of the mean square, in [0, 1), or a schedule.
+      b3: decay rate of the slow mean, in [0, 1), or a schedule: `ademamix_b3_schedule(0.9999, steps)` is
         the paper's.
-      alpha: weight of the slow mean, or a schedule: `ademamix_alpha_schedule(5.0, steps)` is the
-        paper's.
-      eps: added to the root, against division by zero.
+      alpha: weight of the slow mean, at least 0, or a schedule: `ademamix_alpha_schedule(5.0, steps)` is
+        the paper's.
+      eps: added to the root, to avoid division by zero.
       eps_root: added under the root.
-      mu_dtype: dtype of `m1` and `m2`; by default the parameters', at least float32.
+      mu_dtype: dtype of both means; by default the parameters', at least float32.
       weight_decay: decoupled weight decay, a scalar at least 0, or a schedule.
       mask: which leaves decay, as for `optx_core.masked`; all by default.
-      nu_dtype: dtype of `nu`; by default the parameters', at least float32.
+      nu_dtype: dtype of the mean square; by default the parameters', at least float32.
 
     Returns:
       A transformation; with weight decay `update` needs the parameters.

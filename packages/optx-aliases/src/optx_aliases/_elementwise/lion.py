@@ -1,48 +1,26 @@
-"""Lion: the sign of a mean of the gradients, one mean to step by and another to remember.
+"""Lion: the sign of a mean of the gradients, with separate means for the step and for the state.
 
 c = b1·m + (1 − b1)·g
 u = sign(c)
 m ← b2·m + (1 − b2)·g
 
-Here c is computed from the new m, as b2·c = b1·m + (b2 − b1)·g, so that the old one need not be kept
-beside it. Smooth: u = tanh(smooth_beta·c). Refined: u = c where |c| ≤ 1, else sign(c).
+The code computes c from the new m, as b2·c = b1·m + (b2 − b1)·g, so that the old one need not be kept
+in memory. Smooth: u = tanh(smooth_beta·c). Refined: u = c where |c| ≤ 1, else sign(c).
 
 Reference: Chen et al., "Symbolic Discovery of Optimization Algorithms", 2023, program 2.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
-import jax
 import jax.numpy as jnp
+from jax import Array
 
 from optx_aliases._transforms.weight_decay import decayed
-from optx_core import (
-    GradientTransformationExtraArgs,
-    Params,
-    PyTree,
-    Scalar,
-    ScalarOrSchedule,
-    chain,
-    safe_increment,
-    scale_by_learning_rate,
-    tree,
-)
-from optx_core.build import (
-    Decay,
-    Flow,
-    LeafStep,
-    check_number,
-    decay_of,
-    leafwise,
-    recorded,
-    schedulable,
-    zero_count,
-)
+from optx_core import ScalarOrSchedule, build, chain, scale_by_learning_rate
 
-_MODES = ("hard", "smooth", "refined")
+_Mode: TypeAlias = Literal["hard", "smooth", "refined"]
 
 
 class ScaleByLionState(NamedTuple):
@@ -53,58 +31,56 @@ class ScaleByLionState(NamedTuple):
       mu: m, a tree of the parameters' structure and shapes.
     """
 
-    count: jax.Array  # type: ignore[assignment]  # a field, though tuples have count()
-    mu: PyTree
+    count: build.Count
+    mu: build.Moment
 
 
-def _leaf(
-    g: jax.Array,
-    mu: jax.Array,
-    *,
-    b1: Decay,
-    b2: Decay,
-    smooth_beta: Scalar,
-    mode: str,
+@build.rule(ScaleByLionState)
+def _scale_by_lion(
+    g: Array,
+    s: ScaleByLionState,
+    /,
+    b1: build.Rate,
+    b2: build.Rate,
+    mode: _Mode,
+    smooth_beta: build.Real,
     from_new: bool,
-) -> tuple[jax.Array, jax.Array]:
-    old, mu = mu, b2.value * mu + b2.complement * g
+    mu_dtype: build.DType = None,
+) -> tuple[Array, ScaleByLionState]:
+    m = b2 * s.mu + (1 - b2) * g
     if from_new:
-        c = b1.value * mu + (b2.value - b1.value) * g
-        c = c if mode == "hard" else c / b2.value
+        c = b1 * m + (b2 - b1) * g
+        c = c if mode == "hard" else c / b2
     else:
-        c = b1.value * old + b1.complement * g
-    if mode == "hard":
-        return jnp.sign(c), mu
-    if mode == "smooth":
-        return jnp.tanh(smooth_beta * c), mu
-    return jnp.where(jnp.abs(c) > 1, jnp.sign(c), c), mu
+        c = b1 * s.mu + (1 - b1) * g
+    u = jnp.tanh(smooth_beta * c) if mode == "smooth" else jnp.sign(c)
+    if mode == "refined":
+        u = jnp.where(jnp.abs(c) > 1, u, c)
+    return u, s._replace(mu=m)
 
 
-@recorded
-@schedulable("b1", "b2", "smooth_beta")
+@build.recorded
 def scale_by_lion(
     b1: ScalarOrSchedule = 0.9,
     b2: ScalarOrSchedule = 0.99,
-    mu_dtype: Any = None,
+    mu_dtype: build.DType = None,
     *,
-    mode: str = "hard",
+    mode: _Mode = "hard",
     smooth_beta: ScalarOrSchedule = 1.0,
-) -> GradientTransformationExtraArgs:
+) -> build.Transformation:
     """Takes the sign of a mean of the gradients.
 
     Args:
-      b1: decay of the mean to step by, in [0, 1), or a schedule.
-      b2: decay of the mean that is kept, in [0, 1), or a schedule.
-      mu_dtype: dtype of `mu`; by default the parameters', at least float32.
+      b1, b2, mu_dtype: as for `lion`.
       mode: "hard" for the sign, "smooth" for a hyperbolic tangent, "refined" for the mean itself
-        where it is less than 1.
-      smooth_beta: factor of the mean under the hyperbolic tangent.
+        where its absolute value is at most 1, else the sign.
+      smooth_beta: factor of the mean in the hyperbolic tangent, a scalar, or a schedule.
 
     Returns:
-      A transformation with a `ScaleByLionState`. The sign of a complex number is of absolute value 1.
+      A transformation with a `ScaleByLionState`. The sign of a complex number has absolute value 1.
 
     Raises:
-      ValueError: if a number is out of its range, or there is no such mode.
+      ValueError: if a number is out of its range, or `mode` is unknown.
 
     Example:
       >>> import jax.numpy as jnp
@@ -113,59 +89,35 @@ def scale_by_lion(
       >>> tx.update(jnp.array([4.0, -0.1]), tx.init(jnp.zeros(2)))[0]
       Array([ 1., -1.], dtype=float32)
     """
-    check_number("scale_by_lion", low=0, below=1, b1=b1, b2=b2)
-    check_number("scale_by_lion", smooth_beta=smooth_beta)
-    if mode not in _MODES:
-        raise ValueError(f"scale_by_lion: mode must be one of {', '.join(_MODES)}, not {mode!r}")
-    # Going back from the new mean divides by b2, which a traced number does not let one see.
+    # c from the new mean divides by b2, which must be known not to be small.
     from_new = isinstance(b2, int | float) and b2 >= 0.5
-
-    def init(params: Params) -> ScaleByLionState:
-        return ScaleByLionState(zero_count(), tree.slots_like(params, mu_dtype))
-
-    def step(flow: Flow, state: ScaleByLionState, params: Params = None, **_: Any) -> LeafStep:
-        del flow, params
-        count = safe_increment(state.count)
-        return LeafStep(
-            _leaf,
-            slots=(state.mu,),
-            close=lambda mu: ScaleByLionState(count, mu),
-            operands={
-                "b1": decay_of(b1),
-                "b2": decay_of(b2),
-                "smooth_beta": smooth_beta,
-                "mode": mode,
-                "from_new": from_new,
-            },
-        )
-
-    return leafwise(step, init)
+    return _scale_by_lion(b1, b2, mode, smooth_beta, from_new, mu_dtype)
 
 
-@recorded
+@build.recorded
 def lion(
     learning_rate: ScalarOrSchedule,
     b1: ScalarOrSchedule = 0.9,
     b2: ScalarOrSchedule = 0.99,
-    mu_dtype: Any = None,
+    mu_dtype: build.DType = None,
     weight_decay: ScalarOrSchedule = 1e-3,
-    mask: PyTree | Callable[[Params], PyTree] | None = None,
-) -> GradientTransformationExtraArgs:
+    mask: build.Mask = None,
+) -> build.Transformation:
     """Lion (Chen et al., 2023), with decoupled weight decay: p ← p − lr·(u + weight_decay·p).
 
-    Its steps are longer than Adam's: a learning rate 3 to 10 times smaller, and a weight decay as
-    much larger, is the authors' advice.
+    Its steps are longer than Adam's: the authors advise a learning rate 3 to 10 times smaller, and a weight
+    decay larger by the same factor.
 
     Args:
       learning_rate: a scalar, or a schedule.
-      b1: decay of the mean to step by, in [0, 1), or a schedule.
-      b2: decay of the mean that is kept, in [0, 1), or a schedule.
-      mu_dtype: dtype of `mu`; by default the parameters', at least float32.
+      b1: decay rate of the mean for the step, in [0, 1), or a schedule.
+      b2: decay rate of the mean in the state, in [0, 1), or a schedule.
+      mu_dtype: dtype of the mean; by default the parameters', at least float32.
       weight_decay: λ, a scalar at least 0, or a schedule.
       mask: which leaves decay, as for `optx_core.masked`; all by default.
 
     Returns:
-      A transformation; `update` needs the parameters where they decay.
+      A transformation; with weight decay `update` needs the parameters.
 
     Example:
       >>> from optx_aliases import lion

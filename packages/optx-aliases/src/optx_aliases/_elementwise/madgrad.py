@@ -6,8 +6,8 @@ s ← s + λ·g
 z = x₀ − s / (∛v + eps)
 p ← momentum·p + (1 − momentum)·z
 
-As in the authors' code eps is added to the learning rate and to the root; the paper has neither in
-its algorithm 1, whose first v is not zero.
+As in the authors' code, eps is added to the learning rate and to the root; algorithm 1 of the paper has
+neither, and its initial v is not zero.
 
 Reference: Defazio, Jelassi, "Adaptivity without Compromise: A Momentumized, Adaptive, Dual Averaged
 Gradient Method for Stochastic Optimization", 2021, algorithm 1.
@@ -50,14 +50,14 @@ def scale_by_madgrad(
     momentum: build.Rate = 0.9,
     eps: build.Positive = 1e-6,
 ) -> tuple[Array, MadgradState]:
-    """Turns gradients into MADGRAD's steps, which include the learning rate.
+    """Turns gradients into MADGRAD's steps, learning rate included.
 
     Args:
       learning_rate, momentum, eps: as for `madgrad`.
 
     Returns:
-      A transformation with a `MadgradState`; `update` needs the parameters. Its updates are to be
-      added, with no sign flipped.
+      A transformation with a `MadgradState`; `update` needs the parameters. Its updates are added to the
+      parameters as they are, without a change of sign.
 
     Raises:
       ValueError: if a number is out of its range.
@@ -88,13 +88,13 @@ def madgrad(
     """MADGRAD (Defazio and Jelassi, 2021).
 
     Args:
-      learning_rate: lr, a scalar at least 0, or a schedule. It weighs this step's gradient in the sums:
-        a rate that falls to zero stops what is added, not the parameters.
-      momentum: in [0, 1), or a schedule.
-      weight_decay: λ in g + λ·p, a scalar at least 0, or a schedule. The paper advises less than for
+      learning_rate: lr, a scalar at least 0, or a schedule. It is the weight of this step's gradient in the
+        sums: a rate that falls to zero freezes the sums, not the parameters.
+      momentum: the weight of p in the average of iterates, in [0, 1), or a schedule.
+      weight_decay: λ in g + λ·p, a scalar at least 0, or a schedule. The paper recommends less than for
         SGD, often 0.
-      eps: added to the learning rate and to the cube root; greater than 0, or entries whose gradients have
-        all been zero become NaN.
+      eps: added to the learning rate and to the cube root; greater than 0, since entries whose gradients
+        have all been zero would otherwise become NaN.
       mask: which leaves decay, as for `optx_core.masked`; all by default.
 
     Returns:

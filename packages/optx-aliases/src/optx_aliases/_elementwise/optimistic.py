@@ -1,8 +1,8 @@
-"""Optimistic gradients: the last change of the gradient is expected to repeat itself.
+"""Optimistic gradients: the last change of the gradient is expected to repeat.
 
 u = (alpha + beta)·g − beta·gₗₐₛₜ        (gₗₐₛₜ = g at the first step)
 
-In two-player games this converges where plain descent circles.
+In two-player games this converges where plain gradient descent cycles.
 
 References: Mokhtari, Ozdaglar, Pattathil, "A Unified Analysis of Extra-gradient and Optimistic
 Gradient Methods for Saddle Point Problems", 2020, section 3.2 (the generalized method);
@@ -13,51 +13,38 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
+from jax import Array
 
 from optx_aliases._transforms.adam import scale_by_adam
-from optx_core import (
-    GradientTransformationExtraArgs,
-    Params,
-    PyTree,
-    Scalar,
-    ScalarOrSchedule,
-    chain,
-    scale_by_learning_rate,
-    tree,
-)
-from optx_core.build import Flow, LeafStep, check_number, leafwise, recorded, schedulable
+from optx_core import ScalarOrSchedule, build, chain, scale_by_learning_rate, tree
 
 
 class ScaleByOptimisticGradientState(NamedTuple):
     """State of `scale_by_optimistic_gradient`.
 
     Attributes:
-      is_initial_step: boolean scalar, whether no gradient was seen yet.
+      is_initial_step: boolean scalar, True before the first update.
       previous_gradient: the last gradient, a tree of the parameters' structure and shapes.
     """
 
-    is_initial_step: jax.Array
-    previous_gradient: PyTree
+    is_initial_step: Array
+    previous_gradient: build.Moment
 
 
-def _leaf(
-    g: jax.Array, last: jax.Array, *, alpha: Scalar, beta: Scalar, first: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def _leaf(g: Array, last: Array, *, alpha: Array, beta: Array, first: Array) -> tuple[Array, Array]:
     return alpha * g + jnp.where(first, 0, beta * (g - last)), g
 
 
-@recorded
-@schedulable("alpha", "beta")
+@build.recorded
+@build.schedulable("alpha", "beta")
 def scale_by_optimistic_gradient(
     alpha: ScalarOrSchedule = 1.0, beta: ScalarOrSchedule = 1.0
-) -> GradientTransformationExtraArgs:
+) -> build.Transformation:
     """Adds to the gradients their last change.
 
     Args:
-      alpha: factor of the gradient, a scalar, or a schedule.
-      beta: factor of its change, a scalar, or a schedule.
+      alpha, beta: as for `optimistic_gradient_descent`.
 
     Returns:
       A transformation with a `ScaleByOptimisticGradientState`.
@@ -72,37 +59,35 @@ def scale_by_optimistic_gradient(
       >>> updates
       Array([7.], dtype=float32)
     """
-    check_number("scale_by_optimistic_gradient", alpha=alpha, beta=beta)
+    build.check_number("scale_by_optimistic_gradient", alpha=alpha, beta=beta)
 
-    def init(params: Params) -> ScaleByOptimisticGradientState:
+    def init(params: Any) -> ScaleByOptimisticGradientState:
         return ScaleByOptimisticGradientState(jnp.asarray(True), tree.slots_like(params))
 
     def step(
-        flow: Flow, state: ScaleByOptimisticGradientState, params: Params = None, **_: Any
-    ) -> LeafStep:
-        del flow, params
-        return LeafStep(
+        _flow: build.Flow, state: ScaleByOptimisticGradientState, *_: Any, **__: Any
+    ) -> build.LeafStep:
+        first = state.is_initial_step
+        return build.LeafStep(
             _leaf,
             slots=(state.previous_gradient,),
-            close=lambda last: ScaleByOptimisticGradientState(
-                jnp.zeros_like(state.is_initial_step), last
-            ),
-            operands={"alpha": alpha, "beta": beta, "first": state.is_initial_step},
+            close=lambda last: ScaleByOptimisticGradientState(jnp.zeros_like(first), last),
+            operands={"alpha": alpha, "beta": beta, "first": first},
         )
 
-    return leafwise(step, init)
+    return build.leafwise(step, init)
 
 
-@recorded
+@build.recorded
 def optimistic_gradient_descent(
     learning_rate: ScalarOrSchedule, alpha: ScalarOrSchedule = 1.0, beta: ScalarOrSchedule = 1.0
-) -> GradientTransformationExtraArgs:
+) -> build.Transformation:
     """Optimistic gradient descent (Mokhtari, Ozdaglar, Pattathil, 2020).
 
     Args:
       learning_rate: a scalar, or a schedule.
       alpha: factor of the gradient, a scalar, or a schedule.
-      beta: factor of its change, a scalar, or a schedule.
+      beta: factor of the gradient's change, a scalar, or a schedule.
 
     Returns:
       A transformation.
@@ -114,7 +99,7 @@ def optimistic_gradient_descent(
     return chain(scale_by_optimistic_gradient(alpha, beta), scale_by_learning_rate(learning_rate))
 
 
-@recorded
+@build.recorded
 def optimistic_adam(
     learning_rate: ScalarOrSchedule,
     optimism: ScalarOrSchedule | None = None,
@@ -122,20 +107,20 @@ def optimistic_adam(
     b2: ScalarOrSchedule = 0.999,
     eps: ScalarOrSchedule = 1e-8,
     eps_root: ScalarOrSchedule = 0.0,
-    mu_dtype: Any = None,
+    mu_dtype: build.DType = None,
     *,
     nesterov: bool = True,
-) -> GradientTransformationExtraArgs:
+) -> build.Transformation:
     """Adam with optimism (Daskalakis et al., 2018): p ← p − lr·u − optimism·(u − uₗₐₛₜ).
 
     Args:
       learning_rate: a scalar, or a schedule.
       optimism: factor of the change of Adam's update; the learning rate by default.
-      b1: decay of the mean, in [0, 1), or a schedule.
-      b2: decay of the mean square, in [0, 1), or a schedule.
-      eps: added to the root, against division by zero.
+      b1: decay rate of the mean, in [0, 1), or a schedule.
+      b2: decay rate of the mean square, in [0, 1), or a schedule.
+      eps: added to the root, to avoid division by zero.
       eps_root: added under the root.
-      mu_dtype: dtype of `mu`; by default the parameters', at least float32.
+      mu_dtype: dtype of the mean; by default the parameters', at least float32.
       nesterov: whether to use Nesterov's momentum.
 
     Returns:
@@ -154,7 +139,7 @@ def optimistic_adam(
     )
 
 
-@recorded
+@build.recorded
 def optimistic_adam_v2(
     learning_rate: ScalarOrSchedule,
     *,
@@ -164,21 +149,15 @@ def optimistic_adam_v2(
     b2: ScalarOrSchedule = 0.999,
     eps: ScalarOrSchedule = 1e-8,
     eps_root: ScalarOrSchedule = 0.0,
-    mu_dtype: Any = None,
+    mu_dtype: build.DType = None,
     nesterov: bool = True,
-) -> GradientTransformationExtraArgs:
+) -> build.Transformation:
     """Adam with optimism relative to the learning rate: p ← p − lr·(alpha·u + beta·(u − uₗₐₛₜ)).
 
     Args:
-      learning_rate: a scalar, or a schedule.
+      learning_rate, b1, b2, eps, eps_root, mu_dtype, nesterov: as for `optimistic_adam`.
       alpha: factor of Adam's update, a scalar, or a schedule.
-      beta: factor of its change, a scalar, or a schedule.
-      b1: decay of the mean, in [0, 1), or a schedule.
-      b2: decay of the mean square, in [0, 1), or a schedule.
-      eps: added to the root, against division by zero.
-      eps_root: added under the root.
-      mu_dtype: dtype of `mu`; by default the parameters', at least float32.
-      nesterov: whether to use Nesterov's momentum.
+      beta: factor of the update's change, a scalar, or a schedule.
 
     Returns:
       A transformation.

@@ -12,18 +12,17 @@ from __future__ import annotations
 from optx_aliases._transforms.rms import scale_by_rms
 from optx_aliases._transforms.stddev import scale_by_stddev
 from optx_core import (
-    GradientTransformationExtraArgs,
     Scalar,
     ScalarOrSchedule,
+    build,
     chain,
     identity,
     scale_by_learning_rate,
     trace,
 )
-from optx_core.build import recorded
 
 
-@recorded
+@build.recorded
 def rmsprop(
     learning_rate: ScalarOrSchedule,
     decay: ScalarOrSchedule = 0.9,
@@ -34,21 +33,21 @@ def rmsprop(
     momentum: ScalarOrSchedule | None = None,
     nesterov: bool = False,
     bias_correction: bool = False,
-) -> GradientTransformationExtraArgs:
-    """RMSProp (Tieleman and Hinton, 2012), centered and with momentum on request (Graves, 2013).
+) -> build.Transformation:
+    """RMSProp (Tieleman and Hinton, 2012), optionally centered and with momentum (Graves, 2013).
 
     torch's RMSprop adds eps outside the root: `eps_in_sqrt=False`.
 
     Args:
       learning_rate: a scalar, or a schedule.
-      decay: decay of the mean square, in [0, 1), or a schedule.
-      eps: added against division by zero, or a schedule.
-      initial_scale: the first value of the mean square.
+      decay: decay rate of the mean square, in [0, 1), or a schedule.
+      eps: added to avoid division by zero, a scalar at least 0, or a schedule.
+      initial_scale: the initial value of the mean square, a scalar at least 0.
       eps_in_sqrt: whether `eps` is added under the root.
       centered: whether to divide by the standard deviation instead.
-      momentum: decay of a sum of the updates, or a schedule; None for none.
+      momentum: decay rate of a sum of the updates, or a schedule; None for none.
       nesterov: whether that momentum is Nesterov's.
-      bias_correction: whether to correct the means for their first values.
+      bias_correction: whether to correct the bias of the means.
 
     Returns:
       A transformation.

@@ -1,10 +1,10 @@
-"""Rprop: each entry has a step size of its own, which grows while the gradient keeps its sign.
+"""Rprop: a step size for each entry, which grows while the gradient keeps its sign.
 
 s ← min(eta_plus·s, max_step_size) where g·uₗₐₛₜ > 0, max(eta_minus·s, min_step_size) where < 0
 u = 0 where g·uₗₐₛₜ < 0, else s·sign(g)
 
-Only signs of gradients count: it is for full batches. uₗₐₛₜ, of the last gradient's sign, is called
-`prev_updates` in the state.
+Only the signs of gradients are used, which is meant for full batches. uₗₐₛₜ, which has the last gradient's
+sign, is called `prev_updates` in the state.
 
 References: Riedmiller, Braun, "A Direct Adaptive Method for Faster Backpropagation Learning: The RPROP
 Algorithm", 1993; Igel, Hüsken, "Improving the Rprop Learning Algorithm", 2000 (the variant
@@ -22,7 +22,7 @@ from optx_core import PyTree, Scalar, ScalarOrSchedule, build, chain, scale
 
 
 def _first_size(learning_rate: Any, **_: Any) -> Scalar:
-    """The step size at the start: the learning rate, or the first value of its schedule."""
+    """The initial step size: the learning rate, or the first value of its schedule."""
     return build.evaluate(learning_rate, build.zero_count())
 
 
@@ -31,7 +31,7 @@ class ScaleByRpropState(NamedTuple):
 
     Attributes:
       step_sizes: s, a tree of the parameters' structure and shapes.
-      prev_updates: the last update, likewise; 0 where the sign had changed.
+      prev_updates: the last update, likewise; 0 where the sign changed.
     """
 
     step_sizes: Annotated[PyTree, build.slot(nonnegative=True, fill=_first_size, exact=True)]
@@ -49,7 +49,7 @@ def scale_by_rprop(
     min_step_size: build.Nonnegative = 1e-6,
     max_step_size: build.Nonnegative = 50.0,
 ) -> tuple[Array, ScaleByRpropState]:
-    """Replaces each gradient by a step of its sign, and of a size that adapts.
+    """Replaces each gradient by a step of the same sign and of an adaptive size.
 
     Args:
       learning_rate, eta_minus, eta_plus, min_step_size, max_step_size: as for `rprop`.
@@ -72,8 +72,10 @@ def scale_by_rprop(
       Array([ 0.6, -0.6], dtype=float32)
     """
     if jnp.iscomplexobj(g):
-        raise TypeError("scale_by_rprop: complex gradients have no sign; split them into two reals")
-    # Signs are multiplied, not numbers: a product of small ones would vanish.
+        raise TypeError(
+            "scale_by_rprop: complex gradients have no sign; wrap it in split_real_and_imaginary"
+        )
+    # A product of signs, since one of small numbers would underflow.
     agreement = jnp.sign(g) * jnp.sign(s.prev_updates)
     longer = jnp.minimum(eta_plus * s.step_sizes, max_step_size)
     shorter = jnp.maximum(eta_minus * s.step_sizes, min_step_size)
@@ -93,12 +95,12 @@ def rprop(
     """Rprop (Riedmiller and Braun, 1993; the variant iRprop⁻).
 
     Args:
-      learning_rate: the first step size, a scalar above 0, or a schedule, whose first value counts:
-        the sizes then adapt by themselves.
-      eta_minus: factor of a step size where the sign has changed, in (0, 1).
-      eta_plus: factor of a step size where it has not, above 1.
-      min_step_size: the least step size.
-      max_step_size: the largest step size.
+      learning_rate: the initial step size, a scalar greater than 0, or a schedule, of which only the first
+        value is used.
+      eta_minus: factor of a step size where the sign has changed, in (0, 1), or a schedule.
+      eta_plus: factor of a step size where it has not, greater than 1, or a schedule.
+      min_step_size: the smallest step size, a scalar at least 0, or a schedule.
+      max_step_size: the largest step size, likewise.
 
     Returns:
       A transformation.

@@ -8,32 +8,22 @@ Hinton, "On the importance of initialization and momentum in deep learning", 201
 
 from __future__ import annotations
 
-from typing import Any
-
-from optx_core import (
-    GradientTransformationExtraArgs,
-    ScalarOrSchedule,
-    chain,
-    identity,
-    scale_by_learning_rate,
-    trace,
-)
-from optx_core.build import recorded
+from optx_core import ScalarOrSchedule, build, chain, identity, scale_by_learning_rate, trace
 
 
-@recorded
+@build.recorded
 def sgd(
     learning_rate: ScalarOrSchedule,
     momentum: ScalarOrSchedule | None = None,
     nesterov: bool = False,
-    accumulator_dtype: Any = None,
-) -> GradientTransformationExtraArgs:
+    accumulator_dtype: build.DType = None,
+) -> build.Transformation:
     """Stochastic gradient descent.
 
     Args:
       learning_rate: a scalar, or a schedule.
-      momentum: the factor by which the sum of past gradients shrinks at each step, in [0, 1), or a
-        schedule; None for no momentum, and no state for it.
+      momentum: decay rate of the sum of past gradients, in [0, 1), or a schedule; None for no momentum,
+        and no state for it.
       nesterov: whether to use Nesterov's momentum.
       accumulator_dtype: dtype of the sum; by default the parameters', at least float32.
 
@@ -41,7 +31,7 @@ def sgd(
       A transformation; its state is that of `chain(trace(...), scale_by_learning_rate(...))`.
 
     Raises:
-      ValueError: if Nesterov's momentum is asked for without a momentum, or a number is out of range.
+      ValueError: if Nesterov's momentum is requested without a momentum, or a number is out of range.
 
     Example:
       >>> import jax.numpy as jnp

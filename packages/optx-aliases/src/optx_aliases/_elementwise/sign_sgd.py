@@ -9,33 +9,18 @@ Non-Convex Problems", 2018, algorithms 1 and 2.
 
 from __future__ import annotations
 
-from typing import Any
-
-import jax
 import jax.numpy as jnp
+from jax import Array
 
-from optx_core import (
-    GradientTransformationExtraArgs,
-    OptState,
-    Params,
-    ScalarOrSchedule,
-    chain,
-    ema,
-    scale_by_learning_rate,
-)
-from optx_core.build import Flow, LeafStep, leafwise, recorded
+from optx_core import ScalarOrSchedule, build, chain, ema, scale_by_learning_rate
 
 
-def _leaf(g: jax.Array) -> jax.Array:
-    return jnp.sign(g)
-
-
-@recorded
-def scale_by_sign() -> GradientTransformationExtraArgs:
+@build.rule()
+def scale_by_sign(g: Array, /) -> Array:
     """Takes the sign of every entry.
 
     Returns:
-      A transformation with an `EmptyState`. The sign of 0 is 0, that of a complex number has the
+      A transformation with an `EmptyState`. The sign of 0 is 0, that of a complex number has
       absolute value 1.
 
     Example:
@@ -45,16 +30,11 @@ def scale_by_sign() -> GradientTransformationExtraArgs:
       >>> tx.update(jnp.array([4.0, 0.0, -0.1]), tx.init(None))[0]
       Array([ 1.,  0., -1.], dtype=float32)
     """
-
-    def step(flow: Flow, state: OptState, params: Params = None, **_: Any) -> LeafStep:
-        del flow, params
-        return LeafStep(_leaf, close=lambda: state)
-
-    return leafwise(step)
+    return jnp.sign(g)
 
 
-@recorded
-def sign_sgd(learning_rate: ScalarOrSchedule) -> GradientTransformationExtraArgs:
+@build.recorded
+def sign_sgd(learning_rate: ScalarOrSchedule) -> build.Transformation:
     """SignSGD (Bernstein et al., 2018): every entry moves by the learning rate.
 
     Args:
@@ -73,17 +53,17 @@ def sign_sgd(learning_rate: ScalarOrSchedule) -> GradientTransformationExtraArgs
     return chain(scale_by_sign(), scale_by_learning_rate(learning_rate))
 
 
-@recorded
+@build.recorded
 def signum(
     learning_rate: ScalarOrSchedule,
     beta: ScalarOrSchedule = 0.9,
-    accumulator_dtype: Any = None,
-) -> GradientTransformationExtraArgs:
+    accumulator_dtype: build.DType = None,
+) -> build.Transformation:
     """Signum (Bernstein et al., 2018): the sign of the mean gradient.
 
     Args:
       learning_rate: a scalar, or a schedule.
-      beta: decay of the mean, in [0, 1), or a schedule.
+      beta: decay rate of the mean, in [0, 1), or a schedule.
       accumulator_dtype: dtype of the mean; by default the parameters', at least float32.
 
     Returns:
@@ -93,7 +73,7 @@ def signum(
       >>> from optx_aliases import signum
       >>> tx = signum(1e-3, beta=0.95)
     """
-    # The sign does not see the factor by which a mean is debiased.
+    # The bias correction is a positive factor, which does not change the sign.
     return chain(
         ema(beta, debias=False, accumulator_dtype=accumulator_dtype),
         scale_by_sign(),

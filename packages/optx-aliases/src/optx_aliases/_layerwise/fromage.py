@@ -1,4 +1,4 @@
-"""Fromage: steps relative to the norm of each array, then a little shrinking.
+"""Fromage: steps relative to the norm of each array, then a slight shrinkage.
 
 p ← (p − lr·g·‖p‖ / ‖g‖) / √(1 + lr²)
 
@@ -10,57 +10,27 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
+from jax import Array
 
 from optx_aliases._transforms.trust_ratio import scale_by_trust_ratio
-from optx_core import (
-    GradientTransformationExtraArgs,
-    OptState,
-    Params,
-    Scalar,
-    ScalarOrSchedule,
-    chain,
-    scale,
-)
-from optx_core.build import (
-    Flow,
-    LeafStep,
-    check_number,
-    leafwise,
-    need_params,
-    recorded,
-    schedulable,
-)
+from optx_core import ScalarOrSchedule, build, chain, scale
 
 
-def _shrink_leaf(g: jax.Array, p: jax.Array, *, factor: Scalar) -> jax.Array:
+@build.rule(params=True)
+def _shrink(g: Array, p: Array, /, factor: build.Real) -> Array:
     return g + factor * p
 
 
-def _shrink(factor: Any) -> GradientTransformationExtraArgs:
-    """U = g + factor·p, for a factor that is below zero."""
-
-    def step(flow: Flow, state: OptState, params: Params = None, **_: Any) -> LeafStep:
-        return LeafStep(
-            _shrink_leaf,
-            reads=(need_params(flow.trail, params),),
-            close=lambda: state,
-            operands={"factor": factor},
-        )
-
-    return leafwise(step)
-
-
-@recorded
-@schedulable("learning_rate")
+@build.recorded
+@build.schedulable("learning_rate")
 def fromage(
     learning_rate: ScalarOrSchedule, min_norm: ScalarOrSchedule = 1e-6
-) -> GradientTransformationExtraArgs:
+) -> build.Transformation:
     """Fromage (Bernstein et al., 2020).
 
     Args:
-      learning_rate: the step relative to the norm of each array, a scalar, or a schedule.
-      min_norm: the least norm that parameters and gradients count for.
+      learning_rate: the step relative to the norm of each array, a scalar at least 0, or a schedule.
+      min_norm: a lower bound of the norms of parameters and gradients, a scalar at least 0, or a schedule.
 
     Returns:
       A transformation; `update` needs the parameters.
@@ -72,10 +42,9 @@ def fromage(
       >>> from optx_aliases import fromage
       >>> tx = fromage(1e-2)
     """
-    check_number("fromage", low=0, learning_rate=learning_rate)
-    rate: Any = learning_rate
-    inverse = 1.0 + rate * rate
-    shrink = inverse**-0.5
-    # shrink − 1 without cancellation: −lr²/(√(1 + lr²)·(1 + √(1 + lr²)))
-    less = -rate * rate * shrink / (1.0 + 1.0 / shrink)
-    return chain(scale_by_trust_ratio(min_norm), scale(-rate * shrink), _shrink(less))
+    build.check_number("fromage", low=0, learning_rate=learning_rate)
+    lr: Any = learning_rate
+    shrinkage = (1.0 + lr * lr) ** -0.5
+    # shrinkage − 1 without cancellation: −lr²/(√(1 + lr²)·(1 + √(1 + lr²)))
+    less = -lr * lr * shrinkage / (1.0 + 1.0 / shrinkage)
+    return chain(scale_by_trust_ratio(min_norm), scale(-lr * shrinkage), _shrink(less))

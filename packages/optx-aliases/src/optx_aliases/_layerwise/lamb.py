@@ -3,31 +3,21 @@
 u = m̂ / (√(v̂ + eps_root) + eps) + weight_decay·p        (m̂, v̂ as in Adam)
 p ← p − lr·u·‖p‖ / ‖u‖
 
-Nothing is written out between: ‖u‖ is one number, and u is computed again where it is applied.
+No intermediate array is written to memory: ‖u‖ is one number, and u is recomputed where it is applied.
 
 Reference: You et al., "Large Batch Optimization for Deep Learning: Training BERT in 76 minutes",
-2020, algorithm 2, φ the identity.
+2020, algorithm 2, with φ the identity.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from optx_aliases._transforms.adam import scale_by_adam
 from optx_aliases._transforms.trust_ratio import scale_by_trust_ratio
 from optx_aliases._transforms.weight_decay import decayed
-from optx_core import (
-    GradientTransformationExtraArgs,
-    Params,
-    PyTree,
-    ScalarOrSchedule,
-    chain,
-    scale_by_learning_rate,
-)
-from optx_core.build import recorded
+from optx_core import ScalarOrSchedule, build, chain, scale_by_learning_rate
 
 
-@recorded
+@build.recorded
 def lamb(
     learning_rate: ScalarOrSchedule,
     b1: ScalarOrSchedule = 0.9,
@@ -35,15 +25,15 @@ def lamb(
     eps: ScalarOrSchedule = 1e-6,
     eps_root: ScalarOrSchedule = 0.0,
     weight_decay: ScalarOrSchedule = 0.0,
-    mask: PyTree | Callable[[Params], PyTree] | None = None,
-) -> GradientTransformationExtraArgs:
+    mask: build.Mask = None,
+) -> build.Transformation:
     """LAMB (You et al., 2020).
 
     Args:
       learning_rate: a scalar, or a schedule.
-      b1: decay of the mean, in [0, 1), or a schedule.
-      b2: decay of the mean square, in [0, 1), or a schedule.
-      eps: added to the root, against division by zero.
+      b1: decay rate of the mean, in [0, 1), or a schedule.
+      b2: decay rate of the mean square, in [0, 1), or a schedule.
+      eps: added to the root, to avoid division by zero.
       eps_root: added under the root.
       weight_decay: λ, a scalar at least 0, or a schedule.
       mask: which leaves decay, as for `optx_core.masked`; all by default.

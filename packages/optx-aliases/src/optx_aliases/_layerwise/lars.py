@@ -5,51 +5,39 @@ t ← momentum·t + lr·trust_coefficient·u·‖p‖ / (‖u‖ + eps)
 p ← p − t
 
 Reference: You, Gitman, Ginsburg, "Large Batch Training of Convolutional Networks", 2017, algorithm 1
-(there ‖g‖ + weight_decay·‖p‖ stands for ‖u‖).
+(with ‖g‖ + weight_decay·‖p‖ in place of ‖u‖).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from optx_aliases._transforms.trust_ratio import scale_by_trust_ratio
 from optx_aliases._transforms.weight_decay import decayed
-from optx_core import (
-    GradientTransformationExtraArgs,
-    Params,
-    PyTree,
-    ScalarOrSchedule,
-    chain,
-    masked,
-    scale_by_learning_rate,
-    trace,
-)
-from optx_core.build import recorded
+from optx_core import ScalarOrSchedule, build, chain, masked, scale_by_learning_rate, trace
 
 
-@recorded
+@build.recorded
 def lars(
     learning_rate: ScalarOrSchedule,
     weight_decay: ScalarOrSchedule = 0.0,
-    weight_decay_mask: PyTree | Callable[[Params], PyTree] = True,
+    weight_decay_mask: build.Mask = True,
     trust_coefficient: ScalarOrSchedule = 0.001,
     eps: ScalarOrSchedule = 0.0,
-    trust_ratio_mask: PyTree | Callable[[Params], PyTree] = True,
+    trust_ratio_mask: build.Mask = True,
     momentum: ScalarOrSchedule = 0.9,
     nesterov: bool = False,
-) -> GradientTransformationExtraArgs:
+) -> build.Transformation:
     """LARS (You, Gitman, Ginsburg, 2017).
 
     Args:
       learning_rate: a scalar, or a schedule.
       weight_decay: λ, a scalar at least 0, or a schedule.
       weight_decay_mask: which leaves decay, as for `optx_core.masked`; all by default.
-      trust_coefficient: the part of a parameter's norm that a step may have, a scalar, or a
+      trust_coefficient: the ratio of the step's norm to the parameter's, a scalar at least 0, or a
         schedule.
-      eps: added to the norm of the updates.
+      eps: added to the norm of the updates, a scalar at least 0, or a schedule.
       trust_ratio_mask: which leaves are scaled to their norm, as for `optx_core.masked`; all by
         default. Biases and the scales of normalizations usually are not.
-      momentum: the factor by which the sum of past updates shrinks, in [0, 1), or a schedule.
+      momentum: decay rate of the sum of past updates, in [0, 1), or a schedule.
       nesterov: whether to use Nesterov's momentum.
 
     Returns:

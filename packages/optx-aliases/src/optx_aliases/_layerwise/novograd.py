@@ -1,4 +1,4 @@
-"""NovoGrad: momentum on gradients that are divided by a mean norm of their array.
+"""NovoGrad: momentum on gradients that are divided by the root mean square norm of their array.
 
 v ← b2·v + (1 − b2)·‖g‖²        (v = ‖g‖² at the first step; one number for each array)
 m ← b1·m + g / (√(v + eps_root) + eps) + weight_decay·p
@@ -10,35 +10,25 @@ of Deep Networks", 2019, algorithm 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
+from jax import Array
 
 from optx_aliases._transforms.weight_decay import decayed
 from optx_core import (
-    GradientTransformationExtraArgs,
-    Params,
     PyTree,
-    Scalar,
     ScalarOrSchedule,
+    build,
     chain,
     safe_increment,
     scale_by_learning_rate,
     tree,
 )
-from optx_core.build import (
-    Decay,
-    Flow,
-    LeafStep,
-    check_number,
-    decay_of,
-    leafwise,
-    recorded,
-    schedulable,
-    zero_count,
-)
+
+
+def _zero(p: Array, **_: Any) -> Array:
+    return jnp.sum(jnp.zeros_like(p, tree.slot_dtype(p, real=True)))
 
 
 class ScaleByNovogradState(NamedTuple):
@@ -50,49 +40,44 @@ class ScaleByNovogradState(NamedTuple):
       nu: v, a tree of the parameters' structure, one real scalar for each array.
     """
 
-    count: jax.Array  # type: ignore[assignment]  # a field, though tuples have count()
-    mu: PyTree
-    nu: PyTree
+    count: build.Count
+    mu: build.Moment
+    nu: Annotated[PyTree, build.slot(nonnegative=True, init=_zero)]
 
 
 def _normalize(
-    g: jax.Array, nu: jax.Array, *, b2: Decay, eps: Scalar, eps_root: Scalar, first: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    square = jnp.sum(tree.abs_squared(g))
-    nu = jnp.where(first, square, b2.value * nu + b2.complement * square)
-    size = jnp.sqrt(nu + eps_root) + eps
-    return g * jnp.where(size > 0, 1 / jnp.where(size > 0, size, 1), 0), nu
+    g: Array, v: Array, *, b2: build.DecayRate, eps: Array, eps_root: Array, first: Array
+) -> tuple[Array, Array]:
+    square = jnp.sum(build.abs_squared(g))
+    v = jnp.where(first, square, b2 * v + (1 - b2) * square)
+    size = jnp.sqrt(v + eps_root) + eps
+    return g * jnp.where(size > 0, 1 / jnp.where(size > 0, size, 1), 0), v
 
 
-def _momentum(g: jax.Array, mu: jax.Array, *, b1: Scalar) -> tuple[jax.Array, jax.Array]:
-    mu = b1 * mu + g
-    return mu, mu
+def _add_momentum(g: Array, m: Array, *, b1: Array) -> tuple[Array, Array]:
+    m = b1 * m + g
+    return m, m
 
 
-@recorded
-@schedulable("b1", "b2", "eps", "eps_root", "weight_decay")
+@build.recorded
+@build.schedulable("b1", "b2", "eps", "eps_root", "weight_decay")
 def scale_by_novograd(
     b1: ScalarOrSchedule = 0.9,
     b2: ScalarOrSchedule = 0.25,
     eps: ScalarOrSchedule = 1e-8,
     eps_root: ScalarOrSchedule = 0.0,
     weight_decay: ScalarOrSchedule = 0.0,
-    mu_dtype: Any = None,
-    mask: PyTree | Callable[[Params], PyTree] | None = None,
-) -> GradientTransformationExtraArgs:
+    mu_dtype: build.DType = None,
+    mask: build.Mask = None,
+) -> build.Transformation:
     """Rescales gradients by NovoGrad.
 
     Args:
-      b1: the factor by which the momentum shrinks at each step, in [0, 1), or a schedule.
-      b2: decay of the mean square norm, in [0, 1), or a schedule.
-      eps: added to the root, against division by zero.
-      eps_root: added under the root.
-      weight_decay: λ, a scalar at least 0, or a schedule; the decay goes through the momentum.
+      b1, b2, eps, eps_root, weight_decay, mask: as for `novograd`.
       mu_dtype: dtype of `mu`; by default the parameters', at least float32.
-      mask: which leaves decay, as for `optx_core.masked`; all by default.
 
     Returns:
-      A transformation with a `ScaleByNovogradState`; `update` needs the parameters where they decay.
+      A transformation with a `ScaleByNovogradState`; with weight decay `update` needs the parameters.
 
     Raises:
       ValueError: if a number is out of its range.
@@ -104,23 +89,23 @@ def scale_by_novograd(
       >>> tx.update(jnp.array([3.0, 4.0]), tx.init(jnp.zeros(2)))[0]
       Array([0.6, 0.8], dtype=float32)
     """
-    check_number("scale_by_novograd", low=0, below=1, b1=b1, b2=b2)
-    check_number("scale_by_novograd", low=0, eps=eps, eps_root=eps_root, weight_decay=weight_decay)
+    where = "scale_by_novograd"
+    build.check_number(where, low=0, below=1, b1=b1, b2=b2)
+    build.check_number(where, low=0, eps=eps, eps_root=eps_root, weight_decay=weight_decay)
 
-    def init(params: Params) -> ScaleByNovogradState:
-        return ScaleByNovogradState(
-            zero_count(),
-            mu=tree.slots_like(params, mu_dtype),
-            nu=jax.tree.map(jnp.sum, tree.slots_like(params, real=True)),
-        )
+    def init(params: Any) -> ScaleByNovogradState:
+        mu, nu = tree.slots_like(params, mu_dtype), build.map_slots(_zero, params)
+        return ScaleByNovogradState(build.zero_count(), mu, nu)
 
-    def step(flow: Flow, state: ScaleByNovogradState, params: Params = None, **_: Any) -> LeafStep:
-        normalize = LeafStep(
+    def step(
+        flow: build.Flow, state: ScaleByNovogradState, params: Any = None, **_: Any
+    ) -> build.LeafStep:
+        normalize = build.LeafStep(
             _normalize,
             reduced=(state.nu,),
             close=lambda nu: nu,
             operands={
-                "b2": decay_of(b2),
+                "b2": build.rate_of(b2),
                 "eps": eps,
                 "eps_root": eps_root,
                 "first": state.count == 0,
@@ -130,17 +115,17 @@ def scale_by_novograd(
         decay = decayed(weight_decay, mask)
         flow.through(decay, decay.init(params), params)
         count = safe_increment(state.count)
-        return LeafStep(
-            _momentum,
+        return build.LeafStep(
+            _add_momentum,
             slots=(state.mu,),
             close=lambda mu: ScaleByNovogradState(count, mu, new_nu()),
             operands={"b1": b1},
         )
 
-    return leafwise(step, init)
+    return build.leafwise(step, init)
 
 
-@recorded
+@build.recorded
 def novograd(
     learning_rate: ScalarOrSchedule,
     b1: ScalarOrSchedule = 0.9,
@@ -148,21 +133,21 @@ def novograd(
     eps: ScalarOrSchedule = 1e-6,
     eps_root: ScalarOrSchedule = 0.0,
     weight_decay: ScalarOrSchedule = 0.0,
-    mask: PyTree | Callable[[Params], PyTree] | None = None,
-) -> GradientTransformationExtraArgs:
+    mask: build.Mask = None,
+) -> build.Transformation:
     """NovoGrad (Ginsburg et al., 2019).
 
     Args:
       learning_rate: a scalar, or a schedule.
-      b1: the factor by which the momentum shrinks at each step, in [0, 1), or a schedule.
-      b2: decay of the mean square norm, in [0, 1), or a schedule.
-      eps: added to the root, against division by zero.
+      b1: decay rate of the momentum, in [0, 1), or a schedule.
+      b2: decay rate of the mean square norm, in [0, 1), or a schedule.
+      eps: added to the root, to avoid division by zero.
       eps_root: added under the root.
-      weight_decay: λ, a scalar at least 0, or a schedule; the decay goes through the momentum.
+      weight_decay: λ, a scalar at least 0, or a schedule; the decay is part of the momentum.
       mask: which leaves decay, as for `optx_core.masked`; all by default.
 
     Returns:
-      A transformation; `update` needs the parameters where they decay.
+      A transformation; with weight decay `update` needs the parameters.
 
     Example:
       >>> from optx_aliases import novograd

@@ -1,14 +1,14 @@
-"""L-BFGS: the gradient times an estimate of the inverse Hessian, made of the last m steps.
+"""L-BFGS: the gradient times an estimate of the inverse Hessian, built from the last m steps.
 
-s = p − p_previous,   y = g − g_previous,   ρ = 1 / ⟨s, y⟩        (one pair a step, the last m kept)
+s = p − p_previous,   y = g − g_previous,   ρ = 1 / ⟨s, y⟩        (one pair per step, the last m kept)
 
 u ← g;           newest to oldest:  a = ρ·⟨s, u⟩,   u ← u − a·y
 u ← γ·u,         γ = ⟨s, y⟩ / ⟨y, y⟩ of the newest pair; at the first step min(1, 1/‖g‖)
                  oldest to newest:  b = ρ·⟨y, u⟩,   u ← u + (a − b)·s
 
 ⟨x, y⟩ = Re Σ conj(x)·y. A pair whose curvature ⟨s, y⟩ is not positive beyond rounding, or not finite, is
-left out (its weight ρ is 0), so that u always descends; after a step that did not move the parameters,
-all pairs are forgotten.
+not used (its weight ρ is 0), so that u always descends; a step that does not move the parameters empties
+the memory.
 
 References: Nocedal, "Updating Quasi-Newton Matrices with Limited Storage", 1980; Liu, Nocedal, "On the
 limited memory BFGS method for large scale optimization", 1989; Nocedal, Wright, "Numerical
@@ -17,21 +17,22 @@ Optimization", 2006, algorithms 7.4 and 7.5.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 
+from optx_aliases import scale_by_zoom_linesearch
 from optx_aliases._line_search.line import compute, inner, pairs, total
-from optx_aliases._line_search.zoom_linesearch import scale_by_zoom_linesearch
-from optx_aliases._transforms.whole_tree import real_dtype_of
+from optx_aliases._transforms.scalars import scalar_dtype
+from optx_aliases._transforms.varying import varying_like
 from optx_core import (
-    GradientTransformationExtraArgs,
     Params,
     PyTree,
     ScalarOrSchedule,
     Updates,
+    build,
     chain,
     global_norm,
     identity,
@@ -41,9 +42,11 @@ from optx_core import (
     tree,
     with_extra_args_support,
 )
-from optx_core.build import need_params, recorded, wrapping, zero_count
 
 _ZOOM = scale_by_zoom_linesearch(max_linesearch_steps=20, initial_guess_strategy="one")
+
+
+_Exact: TypeAlias = Annotated[PyTree, build.slot(exact=True)]
 
 
 class ScaleByLBFGSState(NamedTuple):
@@ -52,40 +55,35 @@ class ScaleByLBFGSState(NamedTuple):
     Attributes:
       count: int32 scalar, the number of updates so far.
       params: the parameters at the last update.
-      updates: the updates (gradients) that came in then.
+      updates: the incoming updates (gradients) of the last update.
       diff_params_memory: s of the last m steps; arrays (m, *shape), step k in row k mod m.
       diff_updates_memory: y likewise.
-      weights_memory: ρ likewise, (m,); 0 for a pair that is not there, or not used.
+      weights_memory: ρ likewise, (m,); 0 for an empty or unused row.
     """
 
-    count: jax.Array  # type: ignore[assignment]  # a field, though tuples have count()
-    params: PyTree
-    updates: PyTree
-    diff_params_memory: PyTree
-    diff_updates_memory: PyTree
-    weights_memory: jax.Array
+    count: build.Count
+    params: _Exact
+    updates: _Exact
+    diff_params_memory: _Exact
+    diff_updates_memory: _Exact
+    weights_memory: Array
 
 
-@recorded
-def scale_by_lbfgs(
-    memory_size: int = 10, scale_init_precond: bool = True
-) -> GradientTransformationExtraArgs:
+@build.recorded
+def scale_by_lbfgs(memory_size: int = 10, scale_init_precond: bool = True) -> build.Transformation:
     """Multiplies the gradients by L-BFGS's estimate of the inverse Hessian.
 
-    The result is a direction of ascent: subtract it, by a step that a line search finds.
+    The result is a direction of ascent: subtract it, times a step that a line search finds.
 
     Args:
-      memory_size: m, how many steps are remembered, at least 1. The state holds 2·m + 2 arrays of each
-        parameter's shape.
-      scale_init_precond: whether the estimate starts from γ times the identity; otherwise from the
-        identity.
+      memory_size, scale_init_precond: as for `lbfgs`.
 
     Returns:
       A transformation with a `ScaleByLBFGSState`; `update` needs the parameters. For complex parameters
-      the updates are the conjugates of what `jax.grad` returns.
+      pass the conjugate of the result of `jax.grad`.
 
     Raises:
-      ValueError: if `memory_size` is no positive int.
+      ValueError: if `memory_size` is not a positive int.
 
     Reference: Nocedal, Wright, "Numerical Optimization", 2006, algorithm 7.4.
 
@@ -104,24 +102,24 @@ def scale_by_lbfgs(
         )
 
     def init(params: Params) -> ScaleByLBFGSState:
-        def memory(slot: jax.Array) -> jax.Array:
+        def memory(slot: Array) -> Array:
             return jnp.broadcast_to(slot, (memory_size, *slot.shape))
 
         slots = [tree.slots_like(params) for _ in range(4)]
         return ScaleByLBFGSState(
-            zero_count(),
+            build.zero_count(),
             slots[0],
             slots[1],
             jax.tree.map(memory, slots[2]),
             jax.tree.map(memory, slots[3]),
-            jnp.zeros(memory_size, real_dtype_of(params)),
+            jnp.zeros(memory_size, scalar_dtype(params)),
         )
 
     def update(
         updates: Updates, state: ScaleByLBFGSState, params: Params = None, **_: Any
     ) -> tuple[Updates, ScaleByLBFGSState]:
         where = "scale_by_lbfgs"
-        need_params(where, params)
+        build.need_params(where, params)
         real = state.weights_memory.dtype
         trees = (params, *state[1:5])
         names = ("params", *ScaleByLBFGSState._fields[1:5])
@@ -154,34 +152,39 @@ def scale_by_lbfgs(
         )
         return _put(updates, updates, u), new_state
 
-    return wrapping(init, update)
+    return build.wrapping(init, update)
 
 
-@recorded
+@build.recorded
 def lbfgs(
     learning_rate: ScalarOrSchedule | None = None,
     memory_size: int = 10,
     scale_init_precond: bool = True,
     linesearch: Any = _ZOOM,
-) -> GradientTransformationExtraArgs:
-    """L-BFGS (Liu and Nocedal, 1989), its step found by a line search.
+) -> build.Transformation:
+    """L-BFGS (Liu and Nocedal, 1989) with a line search.
 
     For losses without noise. `update` needs the value, the gradient and the function of the loss;
-    `value_and_grad_from_state` takes the first two from where the search left them, so that a step whose
-    first trial is accepted evaluates the loss once. `minimize` does the whole loop.
+    `value_and_grad_from_state` takes the first two from the state of the search, so that a step whose
+    first trial is accepted evaluates the loss once. `minimize` runs the whole loop.
+
+    For complex parameters pass the conjugate of the result of `jax.grad` as the updates; as `grad` either
+    serves.
 
     Args:
       learning_rate: a factor on the direction before the line search, a scalar or a schedule; None for 1.
-      memory_size: m, how many steps are remembered.
-      scale_init_precond: whether the estimate of the inverse Hessian starts from a scaled identity.
-      linesearch: what finds the step; by default `scale_by_zoom_linesearch` with at most 20 trials, the
-        first at 1. None for no search.
+      memory_size: m, the number of steps kept, at least 1. The state holds 2·m + 2 arrays of each
+        parameter's shape.
+      scale_init_precond: whether the estimate of the inverse Hessian starts from γ times the identity;
+        otherwise from the identity.
+      linesearch: the transformation that finds the step; by default `scale_by_zoom_linesearch` with at most
+        20 trials, the first at 1. None for no search.
 
     Returns:
       A transformation; its state is that of the chain of `scale_by_lbfgs`, the learning rate and the search.
 
     Raises:
-      ValueError: if `memory_size` is no positive int, and from `update` if an argument is missing.
+      ValueError: if `memory_size` is not a positive int, and from `update` if an argument is missing.
 
     Example:
       >>> import jax.numpy as jnp
@@ -203,24 +206,22 @@ def lbfgs(
     return chain(scale_by_lbfgs(memory_size, scale_init_precond), rate, search)
 
 
-def _dot(x: list[jax.Array], y: list[jax.Array], real: Any) -> jax.Array:
+def _dot(x: list[Array], y: list[Array], real: Any) -> Array:
     """⟨x, y⟩."""
     return total([inner(jnp.conj(a), b, real) for a, b in zip(x, y, strict=True)], real)
 
 
-def _weight(s: list[jax.Array], y: list[jax.Array], real: Any) -> tuple[jax.Array, jax.Array]:
-    """ρ, or 0 where the pair is of no use; and whether the parameters moved."""
+def _weight(s: list[Array], y: list[Array], real: Any) -> tuple[Array, Array]:
+    """ρ, 0 for an unusable pair; and whether the parameters moved."""
     sy, ss, yy = _dot(s, y, real), _dot(s, s, real), _dot(y, y, real)
-    # ⟨s, y⟩ itself is known to about this much of ‖s‖·‖y‖.
+    # ⟨s, y⟩ is accurate to about eps·‖s‖·‖y‖.
     floor = jnp.finfo(real).eps * jnp.sqrt(ss) * jnp.sqrt(yy)
     useful = (sy > floor) & (sy > jnp.finfo(real).tiny) & jnp.isfinite(sy) & jnp.isfinite(ss + yy)
     moved = (ss != 0) if s else jnp.ones((), bool)
     return jnp.where(useful, 1 / jnp.where(useful, sy, 1), 0), moved
 
 
-def _write(
-    memory: list[jax.Array], new: list[jax.Array], row: jax.Array, useful: jax.Array
-) -> list[jax.Array]:
+def _write(memory: list[Array], new: list[Array], row: Array, useful: Array) -> list[Array]:
     return [
         lax.dynamic_update_index_in_dim(
             rows, jnp.where(useful, x, jnp.zeros_like(x)).astype(rows.dtype), row, 0
@@ -230,41 +231,42 @@ def _write(
 
 
 def _two_loops(
-    g: list[jax.Array],
-    diff_params: list[jax.Array],
-    diff_updates: list[jax.Array],
-    weights: jax.Array,
-    newest: jax.Array,
+    g: list[Array],
+    diff_params: list[Array],
+    diff_updates: list[Array],
+    weights: Array,
+    last_row: Array,
     *,
     scale_init_precond: bool,
-) -> list[jax.Array]:
-    """The two-loop recursion; `newest` is the row of the last pair."""
+) -> list[Array]:
+    """The two-loop recursion; `last_row` is the row of the last pair."""
     m, real = weights.shape[0], weights.dtype
-    order = (newest - jnp.arange(m, dtype=newest.dtype)) % m
+    order = (last_row - jnp.arange(m, dtype=last_row.dtype)) % m
 
-    def pair(row: jax.Array) -> tuple[list[jax.Array], list[jax.Array]]:
+    def pair(row: Array) -> tuple[list[Array], list[Array]]:
         s = [lax.dynamic_index_in_dim(x, row, 0, keepdims=False) for x in diff_params]
         y = [lax.dynamic_index_in_dim(x, row, 0, keepdims=False) for x in diff_updates]
         return s, y
 
     def down(
-        carry: tuple[list[jax.Array], jax.Array], row: jax.Array
-    ) -> tuple[tuple[list[jax.Array], jax.Array], jax.Array]:
+        carry: tuple[list[Array], Array], row: Array
+    ) -> tuple[tuple[list[Array], Array], Array]:
         u, gamma = carry
         s, y = pair(row)
         rho = weights[row]
         a = rho * _dot(s, u, real)
-        # γ is that of the first pair met, the newest one of use.
-        found = (gamma == 0) & (rho > 0)
-        yy = jnp.where(found, rho * _dot(y, y, real), 1)
-        return (_add(u, -a, y), jnp.where(found, 1 / yy, gamma)), a
+        # γ belongs to the newest usable pair, the first in this order.
+        newest = (gamma == 0) & (rho > 0)
+        yy = jnp.where(newest, rho * _dot(y, y, real), 1)
+        return (_add(u, -a, y), jnp.where(newest, 1 / yy, gamma)), a
 
-    def up(u: list[jax.Array], step: tuple[jax.Array, jax.Array]) -> tuple[list[jax.Array], None]:
+    def up(u: list[Array], step: tuple[Array, Array]) -> tuple[list[Array], None]:
         row, a = step
         s, y = pair(row)
         return _add(u, a - weights[row] * _dot(y, u, real), s), None
 
-    (u, gamma), a = lax.scan(down, (g, jnp.zeros((), real)), order)
+    start = varying_like((g, jnp.zeros((), real)), g, weights, diff_params, diff_updates)
+    (u, gamma), a = lax.scan(down, start, order)
     if scale_init_precond:
         norm = global_norm(g).astype(real)
         capped = 1 / jnp.maximum(norm, 1)
@@ -274,16 +276,16 @@ def _two_loops(
     return u
 
 
-def _times(factor: jax.Array, x: jax.Array) -> jax.Array:
+def _times(factor: Array, x: Array) -> Array:
     return factor.astype(x.real.dtype).astype(x.dtype) * x
 
 
-def _add(u: list[jax.Array], factor: jax.Array, v: list[jax.Array]) -> list[jax.Array]:
+def _add(u: list[Array], factor: Array, v: list[Array]) -> list[Array]:
     return [a + _times(factor, b.astype(a.dtype)) for a, b in zip(u, v, strict=True)]
 
 
-def _put(updates: Updates, old: PyTree, new: list[jax.Array]) -> PyTree:
-    """The tree `old` with the arrays of `new` where updates are present, in old's dtypes."""
+def _put(updates: Updates, old: PyTree, new: list[Array]) -> PyTree:
+    """The tree `old` with the arrays of `new` where updates are present, in the dtypes of `old`."""
     us, structure = tree.flatten(updates)
     olds = structure.flatten_up_to(old)
     fresh = iter(new)

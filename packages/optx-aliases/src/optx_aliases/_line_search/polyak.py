@@ -1,4 +1,4 @@
-"""Polyak's step size: as long as the loss's distance to its least value says.
+"""Polyak's step size, from the distance of the loss to its least value.
 
 u = −scaling · min((f − f_min) / (‖g‖² + eps), max_learning_rate) · g         ("sps+": max(f − f_min, 0))
 
@@ -11,46 +11,33 @@ Garrigos et al., "Function Value Learning", 2023 (sps+).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
-import jax
 import jax.numpy as jnp
+from jax import Array
 
 from optx_aliases._line_search.line import scalar
-from optx_core import (
-    GradientTransformationExtraArgs,
-    OptState,
-    Params,
-    Scalar,
-    ScalarOrSchedule,
-    chain,
-    global_norm,
-    scale_by_learning_rate,
-)
-from optx_core.build import Flow, LeafStep, check_number, leafwise, recorded, schedulable
+from optx_core import OptState, ScalarOrSchedule, build, chain, global_norm, scale_by_learning_rate
 
 
-def _leaf(g: jax.Array, *, factor: jax.Array) -> jax.Array:
+def _leaf(g: Array, *, factor: Array) -> Array:
     return factor * g
 
 
-@recorded
-@schedulable("f_min", "max_learning_rate", "eps")
+@build.recorded
+@build.schedulable("f_min", "max_learning_rate", "eps")
 def scale_by_polyak(
     f_min: ScalarOrSchedule = 0.0,
     max_learning_rate: ScalarOrSchedule = 1.0,
     eps: ScalarOrSchedule = 0.0,
-    variant: str = "sps",
-) -> GradientTransformationExtraArgs:
+    variant: Literal["sps", "sps+"] = "sps",
+) -> build.Transformation:
     """Scales the gradients by Polyak's step size.
 
     `update` takes `value`, the loss at the parameters. Zero gradients stay zero.
 
     Args:
-      f_min: a lower bound of the loss, or a schedule.
-      max_learning_rate: the longest step size, above 0, or a schedule.
-      eps: added to the squared norm, at least 0, or a schedule.
-      variant: "sps", or "sps+" to take a loss below `f_min` for `f_min`.
+      f_min, max_learning_rate, eps, variant: as for `polyak_sgd`.
 
     Returns:
       A transformation with an `EmptyState`.
@@ -66,21 +53,14 @@ def scale_by_polyak(
       Array([0.5, 1. ], dtype=float32)
     """
     where = "scale_by_polyak"
-    check_number(where, f_min=f_min)
-    check_number(where, above=0, max_learning_rate=max_learning_rate)
-    check_number(where, low=0, eps=eps)
+    build.check_number(where, f_min=f_min)
+    build.check_number(where, low=0, max_learning_rate=max_learning_rate, eps=eps)
     if variant not in ("sps", "sps+"):
         raise ValueError(f"{where}: variant must be 'sps' or 'sps+', not {variant!r}")
 
     def step(
-        flow: Flow,
-        state: OptState,
-        params: Params = None,
-        *,
-        value: Scalar | None = None,
-        **_: Any,
-    ) -> LeafStep:
-        del params
+        flow: build.Flow, state: OptState, *_params: Any, value: Any = None, **_: Any
+    ) -> build.LeafStep:
         if value is None:
             raise ValueError(
                 f"{where} needs the loss: call update(grads, state, params, value=loss)"
@@ -95,30 +75,30 @@ def scale_by_polyak(
         ratio = gap / some / (some + jnp.asarray(eps).astype(real) / some)
         factor = jnp.minimum(ratio, jnp.asarray(max_learning_rate).astype(real))
         factor = jnp.where(norm > 0, factor, 0)
-        return LeafStep(_leaf, close=lambda: state, operands={"factor": factor})
+        return build.LeafStep(_leaf, close=lambda: state, operands={"factor": factor})
 
-    return leafwise(step)
+    return build.leafwise(step)
 
 
-@recorded
+@build.recorded
 def polyak_sgd(
     max_learning_rate: ScalarOrSchedule = 1.0,
     scaling: ScalarOrSchedule = 1.0,
     f_min: ScalarOrSchedule = 0.0,
     eps: ScalarOrSchedule = 0.0,
-    variant: str = "sps",
-) -> GradientTransformationExtraArgs:
+    variant: Literal["sps", "sps+"] = "sps",
+) -> build.Transformation:
     """Stochastic gradient descent with Polyak's step size (Loizou et al., 2021).
 
     `update` takes `value`, the loss at the parameters. optax scales the gradients before it takes their
-    norm, so that there `scaling=2` halves the step; here it doubles it, as the formula says.
+    norm, so that `scaling=2` halves its step; here it doubles the step, as in the formula.
 
     Args:
-      max_learning_rate: the longest step size before scaling, above 0, or a schedule.
+      max_learning_rate: the largest step size before scaling, at least 0, or a schedule.
       scaling: a factor on the step size, a scalar or a schedule.
       f_min: a lower bound of the loss, or a schedule; 0 for models that can fit every example.
       eps: added to the squared norm, at least 0, or a schedule.
-      variant: "sps", or "sps+" to take a loss below `f_min` for `f_min`.
+      variant: "sps", or "sps+", which takes a loss below `f_min` for `f_min`.
 
     Returns:
       A transformation; its state is that of `chain(scale_by_polyak(...), scale_by_learning_rate(...))`.

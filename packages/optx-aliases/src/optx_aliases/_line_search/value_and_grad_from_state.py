@@ -1,4 +1,4 @@
-"""Value and gradient of a loss, taken from where a line search left them."""
+"""Value and gradient of a loss, taken from the state of a line search."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
+from optx_aliases._line_search.line import search_states
 from optx_core import OptState, Params, PyTree, tree
 
 
 def value_and_grad_from_state(
     value_fn: Callable[..., Any],
-) -> Callable[..., tuple[jax.Array, PyTree]]:
-    """Like `jax.value_and_grad`, but without evaluating what a line search has evaluated already.
+) -> Callable[..., tuple[Array, PyTree]]:
+    """Like `jax.value_and_grad`, but reuses the evaluation of a line search.
 
-    The search ended at the point where the next step starts, and kept value and gradient in its state.
+    The search ended at the point at which the next step starts, and kept value and gradient in its state.
     For losses that are the same function at each step: with new data they must be evaluated anew.
 
     Args:
@@ -24,12 +26,12 @@ def value_and_grad_from_state(
 
     Returns:
       A function `value_and_grad(params, *args, state=state, **kwargs)`; `state` is that of an optimizer
-      that holds one line search, at any depth. It returns the stored value and gradient where the value
-      is finite, and evaluates `value_fn(params, *args, **kwargs)` where it is not (at the first step).
+      that holds one line search, at any depth. It returns the stored value and gradient if the value
+      is finite; otherwise, as at the first step, it evaluates `value_fn(params, *args, **kwargs)`.
 
     Raises:
       KeyError: from that function, if the state holds no line search, or several.
-      ValueError: likewise, if the search keeps no gradient.
+      ValueError: likewise, if the search does not keep the gradient.
 
     Example:
       >>> import jax.numpy as jnp
@@ -46,35 +48,35 @@ def value_and_grad_from_state(
 
     def value_and_grad(
         params: Params, *args: Any, state: OptState, **kwargs: Any
-    ) -> tuple[jax.Array, PyTree]:
-        found = search_states(state)
-        if len(found) != 1:
+    ) -> tuple[Array, PyTree]:
+        searches = search_states(state)
+        if len(searches) != 1:
             raise KeyError(
-                f"value_and_grad_from_state: the state holds {len(found)} line searches, not one; use "
+                f"value_and_grad_from_state: the state holds {len(searches)} line searches, not one; use "
                 "jax.value_and_grad, or an optimizer such as lbfgs()"
             )
-        kept = found[0]
+        kept = searches[0]
         if kept.grad is None and params is not None:
             raise ValueError(
-                "value_and_grad_from_state: the line search keeps no gradient; make it with "
+                "value_and_grad_from_state: the line search does not keep the gradient; make it with "
                 "scale_by_backtracking_linesearch(..., store_grad=True)"
             )
         evaluate = jax.value_and_grad(value_fn, allow_int=True)
         shapes = jax.eval_shape(evaluate, params, *args, **kwargs)
 
-        def stored() -> tuple[jax.Array, PyTree]:
+        def stored() -> tuple[Array, PyTree]:
             value, grad = shapes
             gs, structure = tree.flatten(grad)
             olds = structure.flatten_up_to(kept.grad)
-            made = [
+            reused = [
                 g if tree.is_absent(g) else jnp.asarray(old).astype(g.dtype)
                 for g, old in zip(gs, olds, strict=True)
             ]
             return kept.value.reshape(value.shape).astype(value.dtype), drop(
-                structure.unflatten(made)
+                structure.unflatten(reused)
             )
 
-        def anew() -> tuple[jax.Array, PyTree]:
+        def anew() -> tuple[Array, PyTree]:
             value, grad = evaluate(params, *args, **kwargs)
             return jnp.asarray(value).astype(shapes[0].dtype), drop(grad)
 
@@ -89,13 +91,3 @@ def value_and_grad_from_state(
         return jax.lax.cond(jnp.isfinite(kept.value), stored, anew)
 
     return value_and_grad
-
-
-def search_states(state: OptState) -> list[Any]:
-    """The states of line searches within a state: what keeps a learning rate, a value and a gradient."""
-
-    def is_search(node: Any) -> bool:
-        fields = getattr(node, "_fields", ())
-        return {"learning_rate", "value", "grad"} <= set(fields)
-
-    return [node for node in jax.tree.leaves(state, is_leaf=is_search) if is_search(node)]

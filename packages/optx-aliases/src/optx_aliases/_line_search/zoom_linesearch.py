@@ -1,64 +1,57 @@
 """The zoom line search as a transformation: u ← η·u, η satisfying the strong Wolfe conditions.
 
-The search itself, and its papers, are in `_zoom.py`.
+`zoom.py` has the search itself, and its papers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from optx_aliases._line_search.line import Line, need_loss, scalar, scaled
 from optx_aliases._line_search.zoom import strong_wolfe, tolerances
-from optx_aliases._transforms.whole_tree import real_dtype_of
-from optx_core import (
-    GradientTransformationExtraArgs,
-    Params,
-    PyTree,
-    Scalar,
-    ScalarOrSchedule,
-    Updates,
-    tree,
-)
-from optx_core.build import check_number, recorded, schedulable, wrapping, zero_count
+from optx_aliases._transforms.scalars import scalar_dtype
+from optx_core import Params, PyTree, Scalar, ScalarOrSchedule, Updates, build, tree
 
 
 class ZoomLinesearchInfo(NamedTuple):
-    """What the last search of `scale_by_zoom_linesearch` was like.
+    """A report on the last search of `scale_by_zoom_linesearch`.
 
     Attributes:
-      num_linesearch_steps: int32 scalar, the number of trials; each evaluated value and gradient once.
-      decrease_error: scalar, by how much the last trial missed the sufficient decrease; 0 where it held,
-        inf where nothing was tried because the updates do not descend.
+      num_linesearch_steps: int32 scalar, the number of trials; each evaluates value and gradient once.
+      decrease_error: scalar, the error of the last trial in the sufficient decrease; 0 if it holds, inf
+        if nothing was tried because the updates do not descend.
       curvature_error: scalar, likewise for the small curvature.
     """
 
-    num_linesearch_steps: jax.Array
-    decrease_error: jax.Array
-    curvature_error: jax.Array
+    num_linesearch_steps: Array
+    decrease_error: Array
+    curvature_error: Array
 
 
 class ScaleByZoomLinesearchState(NamedTuple):
     """State of `scale_by_zoom_linesearch`.
 
     Attributes:
-      learning_rate: scalar, the last step η; 0 where none was found.
+      learning_rate: scalar, the last step η; 0 if the search failed.
       value: scalar, the loss after that step; inf before the first.
-      grad: its gradient there, a tree of the parameters' structure, at least float32.
+      grad: its gradient there as `jax.grad` returns it, a tree of the parameters' structure, at least
+        float32.
       info: a `ZoomLinesearchInfo`.
     """
 
-    learning_rate: jax.Array
-    value: jax.Array
-    grad: PyTree
+    learning_rate: Array
+    value: Array
+    grad: Annotated[PyTree, build.slot(exact=True)]
     info: ZoomLinesearchInfo
 
 
-@recorded
-@schedulable(
+@build.recorded
+@build.schedulable(
     "max_learning_rate",
     "tol",
     "increase_factor",
@@ -76,30 +69,31 @@ def scale_by_zoom_linesearch(
     curv_rtol: ScalarOrSchedule = 0.9,
     approx_dec_rtol: ScalarOrSchedule | None = 1e-6,
     stepsize_precision: ScalarOrSchedule = 1e-5,
-    initial_guess_strategy: str = "keep",
+    initial_guess_strategy: Literal["keep", "one"] = "keep",
     verbose: bool = False,
-) -> GradientTransformationExtraArgs:
+) -> build.Transformation:
     """Scales the updates by a step that satisfies the strong Wolfe conditions.
 
-    A trial that is not finite makes the search step back. Where no step decreases the loss, the updates
-    are zero and the state's `learning_rate` is 0. `update` takes, besides the parameters,
+    The search steps back from a trial that is not finite. If no step decreases the loss, the updates are
+    zero and the state's `learning_rate` is 0. `update` takes, besides the parameters,
 
     - `value`: the loss at the parameters,
-    - `grad`: its gradient there, as `jax.grad` gives it,
-    - `value_fn`: the loss, a function of the parameters and of those extra arguments that it names.
+    - `grad`: its gradient there, as `jax.grad` returns it. For complex parameters it is evaluated once more,
+      so that the conjugate gradient, which optax takes here, serves too.
+    - `value_fn`: the loss, a function of the parameters and of the extra arguments that it names.
 
     Args:
       max_linesearch_steps: the most trials, at least 1; each evaluates value and gradient once.
       max_learning_rate: the longest step, or None for no limit, or a schedule.
-      tol: by how much both conditions may be missed.
-      increase_factor: by what trials grow until an interval is found, above 1.
-      slope_rtol: c₁ of the sufficient decrease, in (0, 1).
-      curv_rtol: c₂ of the small curvature; `jnp.inf` asks for the decrease only.
-      approx_dec_rtol: c₃: where the loss is within this relative distance of its first value, slopes tell
-        the decrease (Hager and Zhang). None for values only.
+      tol: the error allowed in both conditions, at least 0.
+      increase_factor: the growth of trials until an interval is known, above 1.
+      slope_rtol: c₁ of the sufficient decrease, in [0, 1).
+      curv_rtol: c₂ of the small curvature, at least 0; `jnp.inf` asks for the decrease only.
+      approx_dec_rtol: c₃: within this relative distance of the first value, slopes decide on the
+        decrease (Hager and Zhang). None for values only.
       stepsize_precision: an interval shorter than this is not divided further.
-      initial_guess_strategy: "keep" to try the last step first, "one" for 1 (quasi-Newton methods).
-      verbose: whether to print what happened when a search fails.
+      initial_guess_strategy: the first trial: "keep" for the last step, "one" for 1 (quasi-Newton methods).
+      verbose: whether to print a report when a search fails.
 
     Returns:
       A transformation with a `ScaleByZoomLinesearchState`.
@@ -123,26 +117,25 @@ def scale_by_zoom_linesearch(
       0.0
     """
     where = "scale_by_zoom_linesearch"
-    check_number(where, low=1, max_linesearch_steps=max_linesearch_steps)
-    check_number(where, above=0, max_learning_rate=max_learning_rate, curv_rtol=curv_rtol)
-    check_number(where, above=0, below=1, slope_rtol=slope_rtol)
-    check_number(where, low=0, tol=tol, approx_dec_rtol=approx_dec_rtol)
-    check_number(where, low=0, stepsize_precision=stepsize_precision)
-    check_number(where, above=1, increase_factor=increase_factor)
+    build.check_number(where, low=1, max_linesearch_steps=max_linesearch_steps)
+    build.check_number(where, above=0, max_learning_rate=max_learning_rate)
+    build.check_number(where, low=0, below=1, slope_rtol=slope_rtol)
+    build.check_number(where, low=0, curv_rtol=curv_rtol, approx_dec_rtol=approx_dec_rtol)
+    build.check_number(where, low=0, tol=tol, stepsize_precision=stepsize_precision)
+    build.check_number(where, above=1, increase_factor=increase_factor)
     if initial_guess_strategy not in ("keep", "one"):
         raise ValueError(
             f"{where}: initial_guess_strategy must be 'keep' or 'one', not {initial_guess_strategy!r}"
         )
 
     def init(params: Params) -> ScaleByZoomLinesearchState:
-        real = real_dtype_of(params)
+        real = scalar_dtype(params)
+        infinite = jnp.full((), jnp.inf, real)
         return ScaleByZoomLinesearchState(
             jnp.ones((), real),
-            jnp.full((), jnp.inf, real),
+            infinite,
             tree.slots_like(params),
-            ZoomLinesearchInfo(
-                zero_count(), jnp.full((), jnp.inf, real), jnp.full((), jnp.inf, real)
-            ),
+            ZoomLinesearchInfo(build.zero_count(), jnp.copy(infinite), jnp.copy(infinite)),
         )
 
     def update(
@@ -156,19 +149,21 @@ def scale_by_zoom_linesearch(
         **extra_args: Any,
     ) -> tuple[Updates, ScaleByZoomLinesearchState]:
         need_loss(where, params, value=value, grad=grad, value_fn=value_fn)
-        assert value_fn is not None  # noqa: S101 (need_loss has seen to it)
+        assert value_fn is not None  # noqa: S101 (need_loss has checked it)
         real = state.value.dtype
         line = Line(where, params, updates, value_fn, extra_args, real)
 
-        def at(step: jax.Array) -> tuple[jax.Array, jax.Array, PyTree]:
-            value, slope, there = line.value_slope_grad(step)
-            return value, slope, line.keep(there, state.grad)
+        slope, grad = line.start(grad)
+
+        def at(step: Array) -> tuple[Array, Array, PyTree]:
+            value, slope, grad = line.value_slope_grad(step)
+            return value, slope, line.keep(grad, state.grad)
 
         again = (initial_guess_strategy == "keep") & (state.learning_rate > 0)
-        found = strong_wolfe(
+        result = strong_wolfe(
             at,
             scalar(where, value, real),
-            line.slope(grad),
+            slope,
             line.keep(grad, state.grad),
             jnp.where(again, state.learning_rate, 1),
             tolerances(
@@ -183,17 +178,17 @@ def scale_by_zoom_linesearch(
                 precision=stepsize_precision,
             ),
         )
-        info = ZoomLinesearchInfo(found.num_steps, found.decrease_error, found.curvature_error)
+        info = ZoomLinesearchInfo(result.num_steps, result.decrease_error, result.curvature_error)
         if verbose:
-            _report(where, found.step, info, line.slope(grad))
-        made = scaled(found.step, updates)
-        return made, ScaleByZoomLinesearchState(found.step, found.value, found.grad, info)
+            _report(where, result.step, info, slope)
+        new_state = ScaleByZoomLinesearchState(result.step, result.value, result.grad, info)
+        return scaled(result.step, updates), new_state
 
-    return wrapping(init, update)
+    return build.wrapping(init, update)
 
 
-def _report(where: str, step: jax.Array, info: ZoomLinesearchInfo, slope: jax.Array) -> None:
-    """Prints what a search came to, where it failed."""
+def _report(where: str, step: Array, info: ZoomLinesearchInfo, slope: Array) -> None:
+    """Prints a report if a search failed."""
     failed = (info.decrease_error > 0) | (info.curvature_error > 0) | (step == 0)
     jax.lax.cond(
         failed,

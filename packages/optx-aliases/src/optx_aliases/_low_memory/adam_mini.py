@@ -1,15 +1,15 @@
-"""Adam-mini: Adam with one learning rate for each block of entries that move alike.
+"""Adam-mini: Adam with one learning rate for each block of entries.
 
 m ← b1·m + (1 − b1)·g
 v ← b2·v + (1 − b2)·mean(g²)         one number for each block
 u = m̂ / (√v̂ + eps)
 
-A block is what shares a dense piece of the Hessian: the weights of one output of a matrix (a column,
-in Flax's layout), one row of an embedding, and a vector as a whole. The paper also has one block for
-each head of queries and keys: give their number of axes through `blocks`.
+A block shares a dense part of the Hessian: the weights of one output of a matrix (a column, in Flax's
+layout), one row of an embedding, and a vector as a whole. The paper also has one block for each head of
+queries and keys: name their axes through `blocks`.
 
-The published code tells blocks by parameters' names (wq, wk, attn_proj, embed); we tell embeddings by
-name, all else by shape, and leave the rest to `blocks`.
+The published code tells blocks by the parameters' names (wq, wk, attn_proj, embed); here only embeddings
+are told by name, everything else by shape, and `blocks` overrides both.
 
 Reference: Zhang, Chen, Li, Ding, Wu, Kingma, Ye, Luo, Sun, "Adam-mini: Use Fewer Learning Rates To Gain
 More", 2024, algorithms 1 and 3.
@@ -17,39 +17,28 @@ More", 2024, algorithms 1 and 3.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
-from optx_aliases._matrix.matrices import flatten_with_path
 from optx_core import (
-    GradientTransformationExtraArgs,
     Params,
     PyTree,
     Scalar,
     ScalarOrSchedule,
     add_decayed_weights,
+    build,
     chain,
     safe_increment,
     scale_by_learning_rate,
     tree,
 )
-from optx_core.build import (
-    Decay,
-    Flow,
-    LeafStep,
-    bias_correction,
-    check_number,
-    decay_of,
-    leafwise,
-    recorded,
-    schedulable,
-    zero_count,
-)
 
-Blocks = Callable[[str, tuple[int, ...]], tuple[int, ...]]
+Blocks: TypeAlias = Callable[[str, tuple[int, ...]], tuple[int, ...]]
 
 
 class ScaleByAdamMiniState(NamedTuple):
@@ -62,30 +51,31 @@ class ScaleByAdamMiniState(NamedTuple):
         covers.
     """
 
-    count: jax.Array  # type: ignore[assignment]  # a field, though tuples have count()
-    mu: PyTree
-    nu: PyTree
+    count: build.Count
+    mu: build.Moment
+    nu: Annotated[PyTree, build.slot(nonnegative=True)]
 
 
 def _leaf(
-    g: jax.Array,
-    mu: jax.Array,
-    nu: jax.Array,
+    g: Array,
+    m: Array,
+    v: Array,
     *,
-    b1: Decay,
-    b2: Decay,
+    b1: build.DecayRate,
+    b2: build.DecayRate,
     eps: Scalar,
-    count: jax.Array,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    mu = b1.value * mu + b1.complement * g
-    axes = tuple(
-        k for k, (n, blocks) in enumerate(zip(g.shape, nu.shape, strict=True)) if n != blocks
-    )
-    square = tree.abs_squared(g)
-    mean = jnp.mean(square, axis=axes, keepdims=True) if axes else square
-    nu = b2.value * nu + b2.complement * mean
-    root = jnp.sqrt(nu / bias_correction(b2, count)) + eps
-    return mu / bias_correction(b1, count) / root, mu, nu
+    count: Array,
+) -> tuple[Array, Array, Array]:
+    m = b1 * m + (1 - b1) * g
+    v = b2 * v + (1 - b2) * _block_means(build.abs_squared(g), v.shape)
+    return m / (1 - b1**count) / (jnp.sqrt(v / (1 - b2**count)) + eps), m, v
+
+
+def _block_means(square: Array, shape: tuple[int, ...]) -> Array:
+    """The mean over each block, 0 for an empty one; `shape` has 1 for the axes that a block covers."""
+    axes = tuple(k for k, n in enumerate(square.shape) if n != shape[k])
+    size = math.prod(square.shape[k] for k in axes)
+    return jnp.sum(square, axis=axes, keepdims=True) / max(size, 1) if axes else square
 
 
 def default_blocks(path: str, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -106,33 +96,27 @@ def default_blocks(path: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(range(len(shape) - 1))
 
 
-@recorded
-@schedulable("b1", "b2", "eps")
+@build.recorded
+@build.schedulable("b1", "b2", "eps")
 def scale_by_adam_mini(
     b1: ScalarOrSchedule = 0.9,
     b2: ScalarOrSchedule = 0.999,
     eps: ScalarOrSchedule = 1e-8,
-    mu_dtype: Any = None,
+    mu_dtype: build.DType = None,
     blocks: Blocks | None = None,
-) -> GradientTransformationExtraArgs:
-    """Divides the mean of the gradients by a root of their mean square that a whole block shares.
+) -> build.Transformation:
+    """Divides the mean of the gradients by the root of their mean square over a block.
 
     Half of Adam's state: the second moment is one number for each output of a layer.
 
     Args:
-      b1: decay of the mean, in [0, 1), or a schedule.
-      b2: decay of the mean square, in [0, 1), or a schedule.
-      eps: added to the root, against division by zero.
-      mu_dtype: dtype of `mu`; by default the parameters', at least float32.
-      blocks: `blocks(path, shape)` returns the axes that one block covers, in place of the rule: all
-        but the last axis (an output), all but the first for embeddings, a vector whole. For queries of
-        shape (embed, heads, width) the paper's block, a head, is (0, 2).
+      b1, b2, eps, mu_dtype, blocks: as for `adam_mini`.
 
     Returns:
       A transformation with a `ScaleByAdamMiniState`.
 
     Raises:
-      ValueError: if a number is out of its range, or `blocks` names an axis that is not there.
+      ValueError: if a number is out of its range, or `blocks` names an axis that does not exist.
 
     Example:
       >>> import jax.numpy as jnp
@@ -142,50 +126,63 @@ def scale_by_adam_mini(
       >>> state.nu["kernel"].shape, state.nu["bias"].shape
       ((1, 4), (1,))
     """
-    check_number("scale_by_adam_mini", low=0, below=1, b1=b1, b2=b2)
-    check_number("scale_by_adam_mini", low=0, eps=eps)
-    rule = default_blocks if blocks is None else blocks
+    build.check_number("scale_by_adam_mini", low=0, below=1, b1=b1, b2=b2)
+    build.check_number("scale_by_adam_mini", low=0, eps=eps)
+    axes_of = default_blocks if blocks is None else blocks
 
     def init(params: Params) -> ScaleByAdamMiniState:
-        pairs, structure = flatten_with_path(tree.slots_like(params, real=True))
-        nu = [x if tree.is_placeholder(x) else _reduced(path, x, rule) for path, x in pairs]
+        pairs: list[Any]
+        structure: Any
+        pairs, structure = jax.tree_util.tree_flatten_with_path(
+            tree.slots_like(params, real=True), is_leaf=tree.is_placeholder
+        )
+        v = [x if tree.is_placeholder(x) else _reduced(path, x, axes_of) for path, x in pairs]
         return ScaleByAdamMiniState(
-            zero_count(), tree.slots_like(params, mu_dtype), structure.unflatten(nu)
+            build.zero_count(), tree.slots_like(params, mu_dtype), structure.unflatten(v)
         )
 
-    def step(flow: Flow, state: ScaleByAdamMiniState, params: Params = None, **_: Any) -> LeafStep:
-        del flow, params
+    def step(
+        _flow: build.Flow, state: ScaleByAdamMiniState, *_: Any, **_extra: Any
+    ) -> build.LeafStep:
         count = safe_increment(state.count)
-        return LeafStep(
+        return build.LeafStep(
             _leaf,
             slots=(state.mu,),
             reduced=(state.nu,),
-            close=lambda mu, nu: ScaleByAdamMiniState(count, mu, nu),
-            operands={"b1": decay_of(b1), "b2": decay_of(b2), "eps": eps, "count": count},
+            close=lambda m, v: ScaleByAdamMiniState(count, m, v),
+            operands={
+                "b1": build.rate_of(b1),
+                "b2": build.rate_of(b2),
+                "eps": eps,
+                "count": count,
+            },
         )
 
-    return leafwise(step, init)
+    return build.leafwise(step, init)
 
 
-def _reduced(path: tuple[Any, ...], x: jax.Array, rule: Blocks) -> jax.Array:
+def _reduced(path: tuple[Any, ...], x: Array, axes_of: Blocks) -> Array:
     name = jax.tree_util.keystr(path)
-    axes = tuple(rule(name, x.shape))
+    axes = tuple(axes_of(name, x.shape))
     if not all(isinstance(axis, int) and -x.ndim <= axis < x.ndim for axis in axes):
-        raise ValueError(f"scale_by_adam_mini: blocks gave {axes} for {name} of shape {x.shape}")
+        raise ValueError(
+            f"scale_by_adam_mini: blocks returned {axes} for {name} of shape {x.shape}; return its axes "
+            "that one block covers"
+        )
     return x.sum(axis=axes, keepdims=True) if axes else x
 
 
-@recorded
+@build.recorded
 def adam_mini(
     learning_rate: ScalarOrSchedule,
     b1: ScalarOrSchedule = 0.9,
     b2: ScalarOrSchedule = 0.999,
     eps: ScalarOrSchedule = 1e-8,
-    mu_dtype: Any = None,
+    mu_dtype: build.DType = None,
     weight_decay: ScalarOrSchedule = 0.0,
-    mask: PyTree | Callable[[Params], PyTree] | None = None,
+    mask: build.Mask = None,
     blocks: Blocks | None = None,
-) -> GradientTransformationExtraArgs:
+) -> build.Transformation:
     """Adam-mini (Zhang et al., 2024), with decoupled weight decay.
 
     Args:
@@ -196,7 +193,9 @@ def adam_mini(
       mu_dtype: dtype of `mu`; by default the parameters', at least float32.
       weight_decay: λ, a scalar at least 0, or a schedule.
       mask: which leaves decay, as for `optx_core.masked`; all by default.
-      blocks: which entries share a learning rate, as for `scale_by_adam_mini`.
+      blocks: `blocks(path, shape)` returns the axes that one block covers. By default all but the last
+        axis (an output), all but the first for embeddings, a vector as a whole. For queries of
+        shape (embed, heads, width) the paper's block, a head, is (0, 2).
 
     Returns:
       A transformation; `update` needs the parameters.

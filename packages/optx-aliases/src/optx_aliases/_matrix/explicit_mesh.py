@@ -5,8 +5,6 @@ On other meshes XLA decides where to gather, and everything here leaves arrays a
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -36,27 +34,3 @@ def laid(x: jax.Array, like: jax.Array) -> jax.Array:
     """The array laid out as another one of its shape."""
     own = explicit_sharding(like)
     return x if own is None else jax.sharding.reshard(x, own)
-
-
-def on_whole_arrays(leaf: Callable[..., Any]) -> Callable[..., Any]:
-    """Lets equations for one array see all of it on every device, on a mesh with Explicit axes.
-
-    What they return lies as what they were given in its place. Eigenvectors, roots and products of
-    both sides take whole matrices; on an Auto mesh XLA decides where to gather them.
-
-    Args:
-      leaf: equations as for `optx_core.build.LeafStep`.
-
-    Returns:
-      Equations of the same signature.
-    """
-
-    @functools.wraps(leaf)
-    def run(*arrays: jax.Array, **operands: Any) -> Any:
-        if all(explicit_sharding(x) is None for x in arrays):
-            return leaf(*arrays, **operands)
-        made = leaf(*map(whole, arrays), **operands)
-        made = made if isinstance(made, tuple) else (made,)
-        return tuple(laid(x, like) for x, like in zip(made, arrays[: len(made)], strict=True))
-
-    return run

@@ -2,7 +2,11 @@
 
 every update_proj_gap steps   P = the first `rank` singular vectors of G, of its longer side
 R = Pᵀ·G    (or G·P)
-u = scale·P·ρ(R)    (or scale·ρ(R)·Pᵀ),   ρ the base optimizer, Adam unless said otherwise
+u = scale·P·ρ(R)    (or scale·ρ(R)·Pᵀ),   ρ the base optimizer, Adam by default
+
+In R, entries of at most 32 rounding errors of the largest one count as zero: where P has more columns than
+the gradient has dimensions, Adam would enlarge their rounding errors to full steps (in the authors' code it
+does).
 
 The paper, and its code, project the shorter side; optax the longer one, so that ρ keeps its moments for
 rank × (the shorter side) numbers only. We follow optax: the same numbers, and the smaller state. The
@@ -15,63 +19,42 @@ Low-Rank Projection", 2024, algorithm 2.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 
-from optx_aliases._transforms.adam import scale_by_adam
+from optx_aliases._matrix.dimension_numbers import (
+    GaLoreDimensionNumbers,
+    axes_of,
+    numbered_leaves,
+)
 from optx_aliases._matrix.explicit_mesh import laid, whole
 from optx_aliases._matrix.matrices import (
     PLAIN,
     Axes,
-    axes_of,
-    broadcast_dims,
     flatten_with_path,
     from_stack,
     matrix_shape,
     to_stack,
 )
-from optx_aliases._matrix.matrix_slots import is_used, unused_slot
+from optx_aliases._matrix.sides import is_used, product, unused_slot, without_rounding
+from optx_aliases._transforms.adam import scale_by_adam
 from optx_core import (
-    GradientTransformationExtraArgs,
-    OptState,
     Params,
     PyTree,
     ScalarOrSchedule,
     TreeMismatchError,
     Updates,
     add_decayed_weights,
+    build,
     chain,
     safe_increment,
     scale_by_learning_rate,
     tree,
     with_extra_args_support,
 )
-from optx_core.build import (
-    at_least_float32,
-    check_number,
-    check_transformation_like,
-    recorded,
-    run_if,
-    schedulable,
-    wrapping,
-    zero_count,
-)
-
-
-class GaLoreDimensionNumbers(NamedTuple):
-    """Which axes of an array are the rows and columns of its matrix; together they are all axes.
-
-    Attributes:
-      reduction_axis: the axis, or axes, that the layer sums over: the rows.
-      output_axis: the axis, or axes, of its outputs: the columns.
-    """
-
-    reduction_axis: int | Sequence[int] = 0
-    output_axis: int | Sequence[int] = 1
 
 
 class GaLoreState(NamedTuple):
@@ -83,25 +66,25 @@ class GaLoreState(NamedTuple):
       projector: P of each leaf, (longer side, rank), or (1,), unused, where it is not projected.
     """
 
-    count: jax.Array  # type: ignore[assignment]  # a field, though tuples have count()
-    base_optimizer_state: OptState
-    projector: PyTree
+    count: build.Count
+    base_optimizer_state: build.InnerState
+    projector: Annotated[PyTree, build.slot(exact=True)]
 
 
-@recorded
-@schedulable("scale")
+@build.recorded
+@build.schedulable("scale")
 def scale_by_galore(
-    rank: int = 128,
-    update_proj_gap: int = 200,
+    rank: build.PositiveInt = 128,
+    update_proj_gap: build.PositiveInt = 200,
     scale: ScalarOrSchedule = 1.0,
     base_optimizer: Any = None,
     weight_dimension_numbers: Any = None,
-) -> GradientTransformationExtraArgs:
+) -> build.Transformation:
     """Runs an optimizer on gradients projected to a subspace, so that its state is small.
 
     Args:
-      rank: the dimension of the subspace, a positive int; a shorter side has its own length.
-      update_proj_gap: after how many steps the subspace is chosen anew, a positive int.
+      rank: the dimension of the subspace, a positive int; at most the shorter side.
+      update_proj_gap: the number of steps between two choices of the subspace, a positive int.
       scale: multiplies the updates of projected leaves; a scalar, or a schedule.
       base_optimizer: the transformation to run there; `scale_by_adam()` by default. It gets no
         parameters, as there are none in the subspace: let `galore` decay weights.
@@ -111,7 +94,7 @@ def scale_by_galore(
         leaves of two axes are projected.
 
     Returns:
-      A transformation with a `GaLoreState`. The projector counts as a constant in derivatives.
+      A transformation with a `GaLoreState`. Derivatives treat the projector as a constant.
 
     Raises:
       ValueError: if a number is out of its range, or dimension numbers leave an axis out.
@@ -126,42 +109,21 @@ def scale_by_galore(
     for name, value in (("rank", rank), ("update_proj_gap", update_proj_gap)):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"scale_by_galore: {name} must be a positive int, not {value!r}")
-    check_number("scale_by_galore", scale=scale)
+    build.check_number("scale_by_galore", scale=scale)
     base = scale_by_adam() if base_optimizer is None else base_optimizer
-    check_transformation_like("scale_by_galore: base_optimizer", base)
+    build.check_transformation_like("scale_by_galore: base_optimizer", base)
     base = with_extra_args_support(base)
 
     def init(params: Params) -> GaLoreState:
         leaves, structure = tree.flatten(params)
         axes = _axes(weight_dimension_numbers, params)
-        projectors, proxies = [], []
-        for p, own in zip(leaves, axes, strict=True):
-            if tree.is_placeholder(p) or not jnp.issubdtype(jnp.result_type(p), jnp.inexact):
-                projectors.append(p if tree.is_placeholder(p) else None)
-                proxies.append(projectors[-1])
-                continue
-            p = jnp.asarray(p)  # noqa: PLW2901
-            dtype = at_least_float32(p.dtype)
-            if own is None:
-                projectors.append(unused_slot(p, dtype))
-                proxies.append(p)
-                continue
-            matrix = jnp.zeros_like(_matrix(p, own), dtype=dtype)
-            tall, k = matrix.shape[0] >= matrix.shape[1], min(rank, *matrix.shape)
-            longer, shorter = (
-                (matrix.sum(1), matrix.sum(0)) if tall else (matrix.sum(0), matrix.sum(1))
-            )
-            projectors.append(jnp.broadcast_to(longer[:, None], (len(longer), k)))
-            proxy = jnp.broadcast_to(shorter[None, :], (k, len(shorter)))
-            proxies.append((proxy if tall else proxy.T).astype(p.dtype))
-        return GaLoreState(
-            zero_count(), base.init(structure.unflatten(proxies)), structure.unflatten(projectors)
-        )
+        starts = [_start(p, own, rank) for p, own in zip(leaves, axes, strict=True)]
+        projectors, proxies = (structure.unflatten([x[k] for x in starts]) for k in (0, 1))
+        return GaLoreState(build.zero_count(), base.init(proxies), projectors)
 
     def update(
-        updates: Updates, state: GaLoreState, params: Params = None, **extra_args: Any
+        updates: Updates, state: GaLoreState, _params: Params = None, **extra_args: Any
     ) -> tuple[Updates, GaLoreState]:
-        del params
         pairs, structure = flatten_with_path(updates)
         axes = _axes(weight_dimension_numbers, updates)
         try:
@@ -170,43 +132,39 @@ def scale_by_galore(
             raise TreeMismatchError(
                 f"scale_by_galore: updates and the state have different structures: {error}"
             ) from None
-        due = state.count % update_proj_gap == 0
-        small, new = [], []
-        for (path, g), own, projector in zip(pairs, axes, projectors, strict=True):
-            if tree.is_placeholder(g) or own is None:
-                small.append(g)
-                new.append(projector)
+        small = [g for _, g in pairs]
+        for k, ((path, g), own) in enumerate(zip(pairs, axes, strict=True)):
+            if own is None:
                 continue
-            matrix = whole(_matrix(g, own)).astype(at_least_float32(g.dtype))
-            where = f"scale_by_galore: updates{jax.tree_util.keystr(path)}"
-            kept = not tree.is_placeholder(projector) and is_used(projector)
-            if not kept or len(projector) != max(matrix.shape):
-                raise TreeMismatchError(f"{where} of shape {g.shape} has no projector for it")
-            there = run_if(due, functools.partial(_subspace, matrix), whole(projector))
+            matrix, old = _matrix(g, own), projectors[k]
+            if tree.is_placeholder(old) or not is_used(old) or len(old) != max(matrix.shape):
+                raise TreeMismatchError(
+                    f"scale_by_galore: updates{jax.tree_util.keystr(path)} of shape {g.shape} has no "
+                    "projector for it"
+                )
+            due = state.count % update_proj_gap == 0
+            P = build.run_if(due, functools.partial(_subspace, matrix), whole(old))
             tall = matrix.shape[0] >= matrix.shape[1]
-            made = jnp.conj(there).T @ matrix if tall else matrix @ there
-            small.append(made.astype(g.dtype))
-            new.append(laid(there, projector))
+            R = product(jnp.conj(P).T, matrix) if tall else product(matrix, P)
+            small[k] = without_rounding(R).astype(g.dtype)
+            projectors[k] = laid(P, old)
         steps, base_state = base.update(
             structure.unflatten(small), state.base_optimizer_state, None, **extra_args
         )
-        made = [
-            g
-            if tree.is_placeholder(g)
-            else u
-            if own is None
-            else _back(u, projector, g, own, scale)
-            for u, projector, (_, g), own in zip(
-                structure.flatten_up_to(steps), new, pairs, axes, strict=True
+        results = [
+            u if own is None else _back(u, P, g, own, scale)
+            for u, P, (_, g), own in zip(
+                structure.flatten_up_to(steps), projectors, pairs, axes, strict=True
             )
         ]
         count = safe_increment(state.count)
-        return structure.unflatten(made), GaLoreState(count, base_state, structure.unflatten(new))
+        new_state = GaLoreState(count, base_state, structure.unflatten(projectors))
+        return structure.unflatten(results), new_state
 
-    return wrapping(init, update)
+    return build.wrapping(init, update)
 
 
-@recorded
+@build.recorded
 def galore(
     learning_rate: ScalarOrSchedule,
     rank: int = 128,
@@ -214,20 +172,17 @@ def galore(
     scale: ScalarOrSchedule = 1.0,
     base_optimizer: Any = None,
     weight_decay: ScalarOrSchedule = 0.0,
-    mask: PyTree | Callable[[Params], PyTree] | None = None,
+    mask: build.Mask = None,
     weight_dimension_numbers: Any = None,
-) -> GradientTransformationExtraArgs:
+) -> build.Transformation:
     """GaLore (Zhao et al., 2024), with decoupled weight decay.
 
     Args:
       learning_rate: a scalar, or a schedule.
-      rank: the dimension of the subspace, a positive int.
-      update_proj_gap: after how many steps the subspace is chosen anew, a positive int.
-      scale: multiplies the updates of projected leaves; a scalar, or a schedule.
-      base_optimizer: the transformation to run in the subspace; `scale_by_adam()` by default.
+      rank, update_proj_gap, scale, base_optimizer: as for `scale_by_galore`.
+      weight_dimension_numbers: as for `scale_by_galore`.
       weight_decay: λ, a scalar at least 0, or a schedule.
       mask: which leaves decay, as for `optx_core.masked`; all by default.
-      weight_dimension_numbers: which leaves are projected, as for `scale_by_galore`.
 
     Returns:
       A transformation; `update` needs the parameters.
@@ -243,47 +198,56 @@ def galore(
     )
 
 
-def _is_dims(x: Any) -> bool:
-    return isinstance(x, tuple) and getattr(x, "_fields", ()) == GaLoreDimensionNumbers._fields
-
-
 def _axes(dims: Any, params: PyTree) -> list[Axes | None]:
     """How each leaf is a matrix; None where it is not projected."""
-    pairs, _ = flatten_with_path(params)
-    given: list[Any] = [GaLoreDimensionNumbers()] * len(pairs)
-    if dims is not None:
-        given = broadcast_dims("scale_by_galore", dims, params, _is_dims)
     axes: list[Axes | None] = []
-    for (path, x), dim in zip(pairs, given, strict=True):
-        matrix = not tree.is_placeholder(x) and jnp.issubdtype(jnp.result_type(x), jnp.inexact)
-        ndim = jnp.ndim(x) if matrix else 0
-        if dim is None or ndim < 2 or (dims is None and ndim != 2) or not jnp.size(x):
+    for name, shape, dim in numbered_leaves("scale_by_galore", dims, params):
+        chosen = GaLoreDimensionNumbers() if dims is None and shape and len(shape) == 2 else dim
+        if shape is None or len(shape) < 2 or 0 in shape or chosen is None:
             axes.append(None)
             continue
-        where = f"scale_by_galore: the leaf{jax.tree_util.keystr(path)}"
-        own = axes_of(where, ndim, dim)
+        own = axes_of(name, shape, chosen)
         if own.batch:
-            raise ValueError(f"{where} of shape {jnp.shape(x)}: {dim} leaves axes {own.batch} out")
+            raise ValueError(f"{name} of shape {shape}: {chosen} leaves axes {own.batch} out")
         axes.append(own)
     return axes
 
 
-def _matrix(x: jax.Array, axes: Axes) -> jax.Array:
-    return x if axes == PLAIN else to_stack(whole(x), axes)[0]
+def _start(p: Any, axes: Axes | None, rank: int) -> tuple[Any, Any]:
+    """The first projector of a parameter, and the parameter of the base optimizer."""
+    if tree.is_placeholder(p):
+        return p, p
+    if not build.is_inexact(p):
+        return None, None
+    p = jnp.asarray(p)
+    if axes is None:
+        return unused_slot(p, build.at_least_float32(p.dtype)), p
+    matrix = jnp.zeros_like(_matrix(p, axes, gather=False))
+    tall, k = matrix.shape[0] >= matrix.shape[1], min(rank, *matrix.shape)
+    longer, shorter = (matrix.sum(axis) for axis in ((1, 0) if tall else (0, 1)))
+    proxy = jnp.broadcast_to(shorter[None, :], (k, len(shorter))).astype(p.dtype)
+    return jnp.broadcast_to(longer[:, None], (len(longer), k)), proxy if tall else proxy.T
 
 
-def _subspace(matrix: jax.Array, old: jax.Array) -> jax.Array:
+def _matrix(x: Array, axes: Axes, *, gather: bool = True) -> Array:
+    """A leaf as a matrix of at least float32."""
+    matrix = x if axes == PLAIN else to_stack(whole(x), axes)[0]
+    return (whole(matrix) if gather else matrix).astype(build.at_least_float32(x.dtype))
+
+
+def _subspace(matrix: Array, old: Array) -> Array:
     """The first singular vectors of the longer side."""
     u, _, vh = jnp.linalg.svd(lax.stop_gradient(matrix), full_matrices=False)
     k = old.shape[1]
     return u[:, :k] if matrix.shape[0] >= matrix.shape[1] else jnp.conj(vh[:k]).T
 
 
-def _back(u: jax.Array, projector: jax.Array, g: jax.Array, axes: Axes, scale: Any) -> jax.Array:
+def _back(u: Array, projector: Array, g: Array, axes: Axes, scale: Any) -> Array:
     """A step in the subspace as an update of the leaf's shape."""
-    p = whole(projector)
-    step = whole(u).astype(p.dtype)
+    P = whole(projector)
+    step = whole(u).astype(P.dtype)
     rows, columns = matrix_shape(g.shape, axes)
-    full = p @ step if rows >= columns else step @ jnp.conj(p).T
-    full = jnp.asarray(scale).astype(p.dtype) * full
+    full = jnp.asarray(scale).astype(P.dtype) * (
+        P @ step if rows >= columns else step @ jnp.conj(P).T
+    )
     return laid(from_stack(full, g.shape, axes).astype(g.dtype), g)

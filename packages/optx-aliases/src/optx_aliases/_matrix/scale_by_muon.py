@@ -5,8 +5,8 @@ m̂ = beta·m / (1 − betaᵗ⁺¹) + (1 − beta)·g / (1 − betaᵗ)        
 O = U·Vᵀ of the singular value decomposition m̂ = U·S·Vᵀ, nearly, by Newton–Schulz iteration
 O ← ⟨m̂, O⟩·O        (adaptive)
 
-Jordan's own code takes no bias correction; the iteration does not see it, as it normalizes, and
-`adaptive` does.
+Jordan's own code has no bias correction. Without Nesterov's momentum the correction is a common factor,
+which only `adaptive` sees; with it, it changes the weight of g in the first steps.
 
 References: Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024; Bernstein,
 Newhouse, "Old Optimizer, New Norm: An Anthology", 2024 (adaptive).
@@ -20,33 +20,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
+from optx_aliases._matrix.dimension_numbers import DimensionNumbers, axes_of_leaves
 from optx_aliases._matrix.matrices import Axes
-from optx_aliases._matrix.muon_dimension_numbers import DimensionNumbers, axes_of_leaves
 from optx_aliases._matrix.newton_schulz import check_coefficients, newton_schulz
-from optx_aliases._matrix.stacks import map_stacks
-from optx_aliases._transforms.moments import corrected_mean
-from optx_core import (
-    GradientTransformationExtraArgs,
-    Params,
-    PyTree,
-    ScalarOrSchedule,
-    Updates,
-    safe_increment,
-    tree,
-)
-from optx_core.build import (
-    Decay,
-    at_least_float32,
-    check_number,
-    decay_of,
-    recorded,
-    schedulable,
-    wrapping,
-    zero_count,
-)
+from optx_aliases._matrix.stacked import map_stacks
+from optx_core import Params, ScalarOrSchedule, Updates, build, safe_increment, tree
 
-Orthogonalize = Callable[[jax.Array], jax.Array]
+Orthogonalize = Callable[[Array], Array]
 
 
 class MuonState(NamedTuple):
@@ -58,66 +40,65 @@ class MuonState(NamedTuple):
       ns_coeffs: the iteration's coefficients, (3,) or (n, 3).
     """
 
-    count: jax.Array  # type: ignore[assignment]  # a field, though tuples have count()
-    mu: PyTree
-    ns_coeffs: jax.Array
+    count: build.Count
+    mu: build.Moment
+    ns_coeffs: Array
 
 
-def _momentum(
-    g: jax.Array, mu: jax.Array, *, beta: Decay, count: jax.Array, nesterov: bool
-) -> tuple[jax.Array, jax.Array]:
-    mu = beta.value * mu + beta.complement * g
-    return corrected_mean(mu, g, beta, count, nesterov), mu
+def _momentum(g: Array, m: Array, *, beta: Any, t: Array, nesterov: bool) -> tuple[Array, Array]:
+    m = beta * m + (1 - beta) * g
+    if nesterov:
+        return beta * m / (1 - beta ** (t + 1)) + (1 - beta) * g / (1 - beta**t), m
+    return m / (1 - beta**t), m
 
 
 @functools.partial(jax.jit, static_argnames=("axes", "orthogonalize", "options", "adaptive"))
 def _orthogonal(
-    arrays: list[jax.Array],
-    ns_coeffs: jax.Array,
-    eps: jax.Array,
+    arrays: list[Array],
+    ns_coeffs: Array,
+    eps: Array,
     *,
     axes: tuple[Axes, ...],
     orthogonalize: Orthogonalize | None,
     options: tuple[int, str, Any],
     adaptive: bool,
-) -> list[jax.Array]:
+) -> list[Array]:
     """The orthogonalized arrays; one iteration for all matrices of one shape."""
     steps, preconditioning, dtype = options
 
-    def function(stack: jax.Array) -> jax.Array:
+    def function(stack: Array) -> Array:
         narrow = stack if dtype is None else stack.astype(dtype)
         if orthogonalize is None:
-            made = newton_schulz(narrow, ns_coeffs, steps, preconditioning, eps)
-        else:
-            made = orthogonalize(narrow)
-            if made.shape != stack.shape:
-                raise ValueError(
-                    f"scale_by_muon: orthogonalize turned {stack.shape} into {made.shape}"
-                )
-        return made.astype(stack.dtype)
+            return newton_schulz(narrow, ns_coeffs, steps, preconditioning, eps).astype(stack.dtype)
+        result = orthogonalize(narrow)
+        if result.shape != stack.shape:
+            raise ValueError(
+                f"scale_by_muon: orthogonalize turned {stack.shape} into {result.shape}"
+            )
+        return result.astype(stack.dtype)
 
-    made = map_stacks(function, arrays, axes)
+    results = map_stacks(function, arrays, axes)
     if adaptive:
-        return [jnp.sum(jnp.conj(x) * o) * o for x, o in zip(arrays, made, strict=True)]
-    return made
+        return [jnp.sum(jnp.conj(x) * o) * o for x, o in zip(arrays, results, strict=True)]
+    return results
 
 
-@recorded
-@schedulable("beta", "eps")
+@build.recorded
+@build.schedulable("beta", "eps")
 def scale_by_muon(
     ns_coeffs: Any = "standard",
     ns_steps: int = 5,
     beta: ScalarOrSchedule = 0.95,
     eps: ScalarOrSchedule = 1e-8,
-    mu_dtype: Any = None,
+    mu_dtype: build.DType = None,
     *,
     nesterov: bool = True,
     adaptive: bool = False,
     preconditioning: str = "frobenius",
     weight_dimension_numbers: DimensionNumbers | None = None,
     orthogonalize: Orthogonalize | None = None,
-    ns_dtype: Any = None,
-) -> GradientTransformationExtraArgs:
+    ns_dtype: build.DType = None,
+) -> build.Transformation:
     """Orthogonalizes the momentum of matrices, those of one shape in a single iteration.
 
     Args:
@@ -134,9 +115,9 @@ def scale_by_muon(
         default two axes are a matrix, three a stack of matrices (the first axis the batch), more a
         convolution's kernel with its outputs last.
       orthogonalize: your own function in place of the iteration, from a stack of matrices (n, rows,
-        columns) to one of the same shape; on a mesh zero matrices may fill the stack up.
-      ns_dtype: dtype of the iteration (bfloat16, say, as Jordan's code has it); by default that of
-        the momentum.
+        columns) to one of the same shape; on a mesh, zero matrices may pad the stack.
+      ns_dtype: dtype of the iteration (bfloat16, say, as in Jordan's code); by default that of the
+        momentum.
 
     Returns:
       A transformation with a `MuonState`. A zero gradient from the first step on gives zero updates.
@@ -153,35 +134,32 @@ def scale_by_muon(
       Array([[1., 0.],
              [0., 1.]], dtype=float32)
     """
-    coefficients = check_coefficients("scale_by_muon", ns_coeffs, ns_steps, preconditioning)
-    check_number("scale_by_muon", low=0, below=1, beta=beta)
-    check_number("scale_by_muon", low=0, eps=eps)
+    where, dims = "scale_by_muon", weight_dimension_numbers
+    coefficients = check_coefficients(where, ns_coeffs, ns_steps, preconditioning)
+    build.check_number(where, low=0, below=1, beta=beta)
+    build.check_number(where, low=0, eps=eps)
     options = (ns_steps, preconditioning, None if ns_dtype is None else jnp.dtype(ns_dtype))
 
     def init(params: Params) -> MuonState:
-        axes_of_leaves("scale_by_muon", weight_dimension_numbers, params)
-        return MuonState(
-            zero_count(), tree.slots_like(params, mu_dtype), jnp.array(coefficients, copy=True)
-        )
+        axes_of_leaves(where, dims, params)
+        mu = tree.slots_like(params, mu_dtype)
+        return MuonState(build.zero_count(), mu, jnp.array(coefficients, copy=True))
 
-    def update(
-        updates: Updates, state: MuonState, params: Params = None, **_: Any
-    ) -> tuple[Updates, MuonState]:
-        del params
-        axes = axes_of_leaves("scale_by_muon", weight_dimension_numbers, updates)
-        count = safe_increment(state.count)
+    def update(updates: Updates, state: MuonState, *_: Any, **__: Any) -> tuple[Any, MuonState]:
+        axes = axes_of_leaves(where, dims, updates)
+        t = safe_increment(state.count)
         momentum, mu = tree.map_leaves(
             _momentum,
-            _widened(updates),
+            build.widened(updates),
             state.mu,
-            name="scale_by_muon",
-            beta=decay_of(beta),
-            count=count,
+            name=where,
+            beta=build.rate_of(beta),
+            t=t,
             nesterov=nesterov,
         )
         leaves, structure = tree.flatten(momentum)
         present = [k for k, x in enumerate(leaves) if not tree.is_placeholder(x) and x.size]
-        made = _orthogonal(
+        results = _orthogonal(
             [leaves[k] for k in present],
             state.ns_coeffs,
             jnp.asarray(eps),
@@ -191,19 +169,8 @@ def scale_by_muon(
             adaptive=adaptive,
         )
         given = structure.flatten_up_to(updates)
-        for k, x in zip(present, made, strict=True):
-            leaves[k] = x if x.dtype == given[k].dtype else x.astype(given[k].dtype)
-        return structure.unflatten(leaves), MuonState(count, mu, state.ns_coeffs)
+        for k, x in zip(present, results, strict=True):
+            leaves[k] = x.astype(given[k].dtype)
+        return structure.unflatten(leaves), MuonState(t, mu, state.ns_coeffs)
 
-    return wrapping(init, update)
-
-
-def _widened(updates: Updates) -> Updates:
-    def leaf(g: Any) -> Any:
-        if tree.is_placeholder(g):
-            return g
-        g = jnp.asarray(g)
-        wide = at_least_float32(g.dtype)
-        return g if g.dtype == wide else g.astype(wide)
-
-    return jax.tree.map(leaf, updates, is_leaf=tree.is_placeholder)
+    return build.wrapping(init, update)

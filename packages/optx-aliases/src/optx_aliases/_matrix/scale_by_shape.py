@@ -14,33 +14,25 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
+from optx_aliases._matrix.dimension_numbers import DimensionNumbers, axes_of_leaves
 from optx_aliases._matrix.matrices import matrix_shape
-from optx_aliases._matrix.muon_dimension_numbers import DimensionNumbers, axes_of_leaves
-from optx_core import (
-    GradientTransformationExtraArgs,
-    OptState,
-    Params,
-    Scalar,
-    ScalarOrSchedule,
-    tree,
-)
-from optx_core.build import Flow, LeafStep, check_number, leafwise, recorded, schedulable
+from optx_core import OptState, ScalarOrSchedule, build, tree
 
 
-def _shape_leaf(g: jax.Array, factor: jax.Array, *, consistent_rms: Scalar | None) -> jax.Array:
+def _equations(g: Array, factor: Array, *, consistent_rms: Any) -> Array:
     return g * (factor if consistent_rms is None else factor * consistent_rms)
 
 
-@recorded
-@schedulable("consistent_rms")
+@build.recorded
+@build.schedulable("consistent_rms")
 def scale_by_shape(
     weight_dimension_numbers: DimensionNumbers | None = None,
     consistent_rms: ScalarOrSchedule | None = None,
-) -> GradientTransformationExtraArgs:
+) -> build.Transformation:
     """Scales orthogonal updates by their shape, so that one learning rate serves all widths.
 
     Args:
@@ -59,26 +51,24 @@ def scale_by_shape(
       >>> tx.update(jnp.ones((1, 4)), tx.init(None))[0]
       Array([[0.4, 0.4, 0.4, 0.4]], dtype=float32)
     """
-    check_number("scale_by_shape", low=0, consistent_rms=consistent_rms)
+    build.check_number("scale_by_shape", low=0, consistent_rms=consistent_rms)
 
-    def step(flow: Flow, state: OptState, params: Params = None, **_: Any) -> LeafStep:
-        del params
+    def factor(rows: int, columns: int) -> np.ndarray:
+        size = columns / max(rows, 1) if consistent_rms is None else max(rows, columns)
+        return np.asarray(max(1.0, size) ** 0.5, np.float64)
+
+    def step(flow: build.Flow, state: OptState, *_: Any, **__: Any) -> build.LeafStep:
         axes = axes_of_leaves("scale_by_shape", weight_dimension_numbers, flow.skeleton)
         leaves, structure = tree.flatten(flow.skeleton)
         factors = [
-            None if own is None else _factor(*matrix_shape(jnp.shape(x), own), consistent_rms)
+            None if own is None else factor(*matrix_shape(jnp.shape(x), own))
             for x, own in zip(leaves, axes, strict=True)
         ]
-        return LeafStep(
-            _shape_leaf,
+        return build.LeafStep(
+            _equations,
             reads=(structure.unflatten(factors),),
             close=lambda: state,
             operands={"consistent_rms": consistent_rms},
         )
 
-    return leafwise(step)
-
-
-def _factor(rows: int, columns: int, consistent_rms: Any) -> np.ndarray:
-    size = columns / max(rows, 1) if consistent_rms is None else max(rows, columns)
-    return np.asarray(max(1.0, size) ** 0.5, np.float64)
+    return build.leafwise(step)

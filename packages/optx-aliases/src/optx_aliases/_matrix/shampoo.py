@@ -13,55 +13,49 @@ takes the grafted step a (Adagrad's without a graft). The root's exponent is 1/(
 
 Differences: the paper (2018) starts L at ε·I, keeps sums, and has no graft and no momentum (b1=0,
 b2=1, graft=None); Anil et al.'s code decays (b2 < 1), grafts, and adds the ridge relative to λ at each
-root. We follow the code in the ridge and can follow either in the rest; where a root does not
-converge, the last one stays, as in the code.
+root. We follow the code in the ridge; the rest can follow either. Where a root does not converge, the
+last one stays, as in the code.
 
 References: Gupta, Koren, Singer, "Shampoo: Preconditioned Stochastic Tensor Optimization", 2018,
 algorithm 1; Anil, Gupta, Koren, Regan, Singer, "Scalable Second Order Optimization for Deep Learning",
-2020 (interval, roots); Agarwal et al., "Disentangling Adaptive Gradient Methods from Learning Rates",
-2020 (grafting).
+2020 (interval, roots); Agarwal, Anil, Hazan, Koren, Zhang, "Disentangling Adaptive Gradient Methods from
+Learning Rates", 2020 (grafting).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 
-from optx_aliases._matrix.explicit_mesh import on_whole_arrays
-from optx_aliases._matrix.grafting import check_graft, of_length, simple_step
-from optx_aliases._matrix.matrices import default_axes, from_stack, is_stack, matrix_shape, to_stack
-from optx_aliases._matrix.matrix_slots import is_used, side_slot, slots_from, unused_slot
-from optx_aliases._matrix.ridged_root import ridged_root
-from optx_aliases._matrix.soap import adjoint, check_interval, rotate
+from optx_aliases._matrix import sides
+from optx_aliases._matrix.linear_algebra import ridged_root
+from optx_aliases._matrix.matrices import side_lengths
+from optx_aliases._matrix.sides import covariances, map_sides, rotated, unused_slot
+from optx_aliases._matrix.stacked import stacked
 from optx_core import (
-    GradientTransformationExtraArgs,
-    Params,
     PyTree,
-    Scalar,
     ScalarOrSchedule,
     add_decayed_weights,
+    build,
     chain,
-    safe_increment,
+    global_norm,
     scale_by_learning_rate,
     tree,
 )
-from optx_core.build import (
-    Decay,
-    Flow,
-    LeafStep,
-    bias_correction,
-    check_number,
-    decay_of,
-    leafwise,
-    recorded,
-    run_if,
-    schedulable,
-    zero_count,
-)
+
+Graft = Literal["adam", "rmsprop", "adagrad", "sgd"] | None
+
+
+def _second_moment(p: Array, *, graft: Graft, max_precond_dim: int, **_: Any) -> Array:
+    """v; unused for gradient descent as the graft, and for matrices without a graft."""
+    dtype = tree.slot_dtype(p, real=True)
+    rooted = 0 < min(side_lengths(p.shape)) <= max_precond_dim
+    if graft == "sgd" or (graft is None and rooted):
+        return unused_slot(p, dtype)
+    return jnp.zeros_like(p, dtype=dtype)
 
 
 class ScaleByShampooState(NamedTuple):
@@ -77,102 +71,45 @@ class ScaleByShampooState(NamedTuple):
       right_root: P_R, shaped as `right`.
     """
 
-    count: jax.Array  # type: ignore[assignment]  # a field, though tuples have count()
-    mu: PyTree
-    nu: PyTree
-    left: PyTree
-    right: PyTree
-    left_root: PyTree
-    right_root: PyTree
+    count: build.Count
+    mu: build.Moment
+    nu: Annotated[PyTree, build.slot(nonnegative=True, init=_second_moment)]
+    left: sides.OfRows
+    right: sides.OfColumns
+    left_root: sides.IdentityOfRows
+    right_root: sides.IdentityOfColumns
 
 
-@on_whole_arrays
-def _leaf(
-    g: jax.Array,
-    mu: jax.Array,
-    nu: jax.Array,
-    left: jax.Array,
-    right: jax.Array,
-    left_root: jax.Array,
-    right_root: jax.Array,
-    *,
-    b1: Decay,
-    b2: Decay,
-    new: Scalar,
-    eps: Scalar,
-    matrix_eps: Scalar,
-    count: jax.Array,
-    precondition_frequency: int,
-    graft: str | None,
-) -> tuple[jax.Array, ...]:
-    if not g.size:
-        return g, mu, nu, left, right, left_root, right_root
-    mu = b1.value * mu + b1.complement * g
-    m = mu / bias_correction(b1, count)
-    sides = is_used(left) + is_used(right)
-    simple, nu = simple_step(graft, g, m, nu, b2, new, eps, count, rooted=sides > 0)
-    if not sides:
-        return simple, mu, nu, left, right, left_root, right_root
-    axes = default_axes(g.ndim)
-    G = to_stack(g, axes)
-    if is_used(left):
-        left = b2.value * left + new * (G @ adjoint(G))
-    if is_used(right):
-        right = b2.value * right + new * (adjoint(G) @ G)
-    p = 2 * sides
-    ridge = jnp.asarray(matrix_eps)
-
-    def roots(old: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-        return tuple(
-            jax.vmap(lambda s, q: ridged_root(s, q, p, lax.stop_gradient(ridge)))(s, q)
-            if is_used(s)
-            else q
-            for s, q in zip(*lax.stop_gradient(((left, right), old)), strict=True)
-        )
-
-    due = (count == 1) | (count % precondition_frequency == 0)
-    made = run_if(due, roots, (left_root, right_root))
-    u = from_stack(rotate(to_stack(m, axes), *made), g.shape, axes)
-    if graft is not None:
-        u = of_length(u, simple)
-    return u, mu, nu, left, right, *made
-
-
-@recorded
-@schedulable("b1", "b2", "eps", "matrix_eps")
+@build.rule(ScaleByShampooState, around=stacked)
 def scale_by_shampoo(
-    b1: ScalarOrSchedule = 0.9,
-    b2: ScalarOrSchedule = 0.99,
-    eps: ScalarOrSchedule = 1e-8,
-    matrix_eps: ScalarOrSchedule = 1e-6,
-    precondition_frequency: int = 10,
-    max_precond_dim: int = 8192,
-    graft: str | None = "adam",
+    g: Array,
+    s: ScaleByShampooState,
+    /,
+    b1: build.Rate = 0.9,
+    b2: build.ClosedRate = 0.99,
+    eps: build.Nonnegative = 1e-8,
+    matrix_eps: build.Nonnegative = 1e-6,
+    precondition_frequency: build.PositiveInt = 10,
+    max_precond_dim: build.NonnegativeInt = 8192,
+    graft: Graft = "adam",
     one_sided: bool = False,
-    mu_dtype: Any = None,
-) -> GradientTransformationExtraArgs:
+    mu_dtype: build.DType = None,
+) -> tuple[Array, ScaleByShampooState]:
     """Multiplies matrices by inverse roots of their covariances.
 
-    Three axes are a stack of matrices, more a convolution's kernel with its outputs last. On a mesh
-    with Explicit axes every device works on whole matrices.
+    An array of three axes is a stack of matrices; one of more axes is a convolution's kernel with its
+    outputs last. On a mesh with Explicit axes every device works on whole matrices.
 
     Args:
-      b1: decay of the mean, in [0, 1), or a schedule.
-      b2: decay of L, R and v, in [0, 1], or a schedule; 1 sums them, as the paper does.
-      eps: added to the graft's root, against division by zero.
-      matrix_eps: added to the diagonal of L and R, relative to their largest eigenvalue.
-      precondition_frequency: after how many steps the roots are taken anew, a positive int.
-      max_precond_dim: the longest side that has a root.
-      graft: whose step decides the length: "adam", "rmsprop", "adagrad", "sgd", or None.
-      one_sided: whether to use the shorter side alone, with half the state and the work.
-      mu_dtype: dtype of `mu`; by default the parameters', at least float32.
+      b1, b2, eps, matrix_eps, precondition_frequency, max_precond_dim, graft: as for `shampoo`.
+      one_sided, mu_dtype: as for `shampoo`.
 
     Returns:
-      A transformation with a `ScaleByShampooState`. The roots count as constants in derivatives. A zero
+      A transformation with a `ScaleByShampooState`. Derivatives treat the roots as constants. A zero
       gradient from the first step on gives zero updates.
 
     Raises:
-      ValueError: if a number is out of its range, or `graft` unknown.
+      ValueError: if a number is out of its range, or `graft` is unknown.
 
     Example:
       >>> import jax.numpy as jnp
@@ -183,68 +120,37 @@ def scale_by_shampoo(
       Array([[1., 0.],
              [0., 1.]], dtype=float32)
     """
-    check_number("scale_by_shampoo", low=0, below=1, b1=b1)
-    check_number("scale_by_shampoo", low=0, high=1, b2=b2)
-    check_number("scale_by_shampoo", low=0, eps=eps, matrix_eps=matrix_eps)
-    check_interval("scale_by_shampoo", precondition_frequency, max_precond_dim)
-    check_graft("scale_by_shampoo", graft)
+    t, k = s.count, (s.left.ndim > 1) + (s.right.ndim > 1)
+    share = jnp.where(1 - b2 > 0, 1 - b2, 1)  # with b2 = 1, sums
+    m = b1 * s.mu + (1 - b1) * g
+    m_hat = simple = m / (1 - b1**t)
+    v = s.nu
+    if graft in ("adam", "rmsprop"):
+        v = b2 * v + share * build.abs_squared(g)
+        v_hat = v / jnp.where(1 - b2 > 0, 1 - b2**t, 1) if graft == "adam" else v
+        simple = m_hat / (jnp.sqrt(v_hat) + eps)
+    elif graft == "adagrad" or (graft is None and not k):
+        v = v + build.abs_squared(g)
+        simple = m_hat / (jnp.sqrt(v) + eps)
+    if not k:
+        return simple, s._replace(mu=m, nu=v)
+    L, R = covariances(s.left, s.right, g, b2, share)
+    constants, ridge = lax.stop_gradient(((L, R), matrix_eps))
 
-    def init(params: Params) -> ScaleByShampooState:
-        def sides(side: int, identity: bool) -> PyTree:
-            def slot(p: jax.Array) -> jax.Array:
-                rows, columns = (
-                    matrix_shape(p.shape, default_axes(p.ndim)) if p.ndim > 1 else (0, 0)
-                )
-                shorter = int(columns < rows)
-                longest = 0 if one_sided and side != shorter else max_precond_dim
-                return side_slot(p, side, identity=identity, largest=longest)
+    def roots(old: tuple[Array, Array]) -> tuple[Array, Array]:
+        root = jax.vmap(lambda a, last: ridged_root(a, last, 2 * k, ridge))
+        return map_sides(root, constants, lax.stop_gradient(old))
 
-            return slots_from(slot, params)
-
-        # Matrices without a graft, and gradient descent as the graft, need no second moment.
-        def second(p: jax.Array) -> jax.Array:
-            rooted = (
-                is_stack(p.shape)
-                and min(matrix_shape(p.shape, default_axes(p.ndim))) <= max_precond_dim
-            )
-            if graft == "sgd" or (graft is None and rooted):
-                return unused_slot(p, tree.slot_dtype(p, real=True))
-            return jnp.zeros_like(p, dtype=tree.slot_dtype(p, real=True))
-
-        return ScaleByShampooState(
-            zero_count(),
-            tree.slots_like(params, mu_dtype),
-            slots_from(second, params),
-            *(sides(side, identity) for identity in (False, True) for side in (0, 1)),
-        )
-
-    def step(flow: Flow, state: ScaleByShampooState, params: Params = None, **_: Any) -> LeafStep:
-        del flow, params
-        count = safe_increment(state.count)
-        decay = decay_of(b2)
-        summed = decay.complement == 0
-        new = jnp.where(summed, 1, decay.complement) if isinstance(summed, jax.Array) else None
-        return LeafStep(
-            _leaf,
-            slots=(state.mu,),
-            reduced=tuple(state[2:]),
-            close=lambda *slots: ScaleByShampooState(count, *slots),
-            operands={
-                "b1": decay_of(b1),
-                "b2": decay,
-                "new": (1.0 if summed else decay.complement) if new is None else new,
-                "eps": eps,
-                "matrix_eps": matrix_eps,
-                "count": count,
-                "precondition_frequency": precondition_frequency,
-                "graft": graft,
-            },
-        )
-
-    return leafwise(step, init)
+    due = (t == 1) | (t % precondition_frequency == 0)
+    PL, PR = build.run_if(due, roots, (s.left_root, s.right_root))
+    u = rotated(PL, m_hat, PR)
+    if graft is not None:
+        wanted, size = global_norm(simple), global_norm(u)
+        u = u * jnp.where(size > 0, wanted / jnp.where(size > 0, size, 1), 0)
+    return u, s._replace(mu=m, nu=v, left=L, right=R, left_root=PL, right_root=PR)
 
 
-@recorded
+@build.recorded
 def shampoo(
     learning_rate: ScalarOrSchedule,
     b1: ScalarOrSchedule = 0.9,
@@ -253,12 +159,12 @@ def shampoo(
     matrix_eps: ScalarOrSchedule = 1e-6,
     precondition_frequency: int = 10,
     max_precond_dim: int = 8192,
-    graft: str | None = "adam",
+    graft: Graft = "adam",
     one_sided: bool = False,
-    mu_dtype: Any = None,
+    mu_dtype: build.DType = None,
     weight_decay: ScalarOrSchedule = 0.0,
-    mask: PyTree | Callable[[Params], PyTree] | None = None,
-) -> GradientTransformationExtraArgs:
+    mask: build.Mask = None,
+) -> build.Transformation:
     """Shampoo (Gupta, Koren and Singer, 2018), grafted, with decoupled weight decay.
 
     Args:
@@ -266,11 +172,12 @@ def shampoo(
       b1: decay of the mean, in [0, 1), or a schedule.
       b2: decay of L, R and v, in [0, 1], or a schedule; 1 sums them, as the paper does.
       eps: added to the graft's root, against division by zero.
-      matrix_eps: added to the diagonal of L and R, relative to their largest eigenvalue.
-      precondition_frequency: after how many steps the roots are taken anew, a positive int.
+      matrix_eps: added to the diagonal of L and R, relative to their largest eigenvalue; a scalar at
+        least 0, or a schedule.
+      precondition_frequency: the number of steps between two computations of the roots, a positive int.
       max_precond_dim: the longest side that has a root.
       graft: whose step decides the length: "adam", "rmsprop", "adagrad", "sgd", or None.
-      one_sided: whether to use the shorter side alone.
+      one_sided: whether to use the shorter side alone, with half of the state and of the work.
       mu_dtype: dtype of `mu`; by default the parameters', at least float32.
       weight_decay: λ, a scalar at least 0, or a schedule.
       mask: which leaves decay, as for `optx_core.masked`; all by default.
@@ -282,18 +189,8 @@ def shampoo(
       >>> from optx_aliases import shampoo
       >>> tx = shampoo(1e-3, one_sided=True)
     """
-    return chain(
-        scale_by_shampoo(
-            b1,
-            b2,
-            eps,
-            matrix_eps,
-            precondition_frequency,
-            max_precond_dim,
-            graft,
-            one_sided,
-            mu_dtype,
-        ),
-        add_decayed_weights(weight_decay, mask),
-        scale_by_learning_rate(learning_rate),
+    roots = scale_by_shampoo(
+        b1, b2, eps, matrix_eps, precondition_frequency, max_precond_dim, graft, one_sided, mu_dtype
     )
+    decay = add_decayed_weights(weight_decay, mask)
+    return chain(roots, decay, scale_by_learning_rate(learning_rate))

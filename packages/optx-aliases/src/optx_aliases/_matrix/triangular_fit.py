@@ -12,51 +12,61 @@ Reference: Li, "Stochastic Hessian Fittings with Lie Groups", 2024, table I.
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 
 
-def fitted(
-    left: jax.Array, right: jax.Array, x: jax.Array, V: jax.Array, rate: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Both factors after one step of size `rate`, balanced: with equal largest entries."""
+def fitted(left: Array, right: Array, x: Array, V: Array, rate: Array) -> tuple[Array, Array]:
+    """Both factors after one step of size `rate`, balanced: with equal largest entries.
+
+    An unused right factor, of one axis, stays as it is.
+    """
     A, B = _times(left, x), _solved(left, V)
+    if right.ndim == 1:
+        return _stepped(left, A, B, rate), right
     At = _times(right, jnp.swapaxes(A, 1, 2))
     Bt = _solved(right, jnp.swapaxes(B, 1, 2))
     A, B = jnp.swapaxes(At, 1, 2), jnp.swapaxes(Bt, 1, 2)
-    return _balanced(_stepped(left, A, B, rate), _stepped(right, At, Bt, rate))
+    left, right = _stepped(left, A, B, rate), _stepped(right, At, Bt, rate)
+    ratio = jnp.sqrt(_largest(right) / _largest(left))
+    return (
+        left * ratio.reshape(-1, *(1,) * (left.ndim - 1)),
+        right / ratio.reshape(-1, *(1,) * (right.ndim - 1)),
+    )
 
 
-def fitted_side(q: jax.Array, x: jax.Array, V: jax.Array, rate: jax.Array) -> jax.Array:
-    """The same of the rows' factor alone."""
-    return _stepped(q, _times(q, x), _solved(q, V), rate)
+def preconditioned(left: Array, right: Array, x: Array) -> Array:
+    """Q_LᵀQ_L·x·Q_RᵀQ_R, without an unused right factor."""
+    x = _times_square(left, x)
+    if right.ndim == 1:
+        return x
+    return jnp.swapaxes(_times_square(right, jnp.swapaxes(x, 1, 2)), 1, 2)
 
 
-def times_square(q: jax.Array, x: jax.Array) -> jax.Array:
+def _times_square(q: Array, x: Array) -> Array:
     """qᵀ·q·x of stacks."""
     y = _times(q, x)
     return _times(jnp.swapaxes(q, 1, 2), y) if q.ndim == 3 else _times(q, y)
 
 
-def _times(q: jax.Array, x: jax.Array) -> jax.Array:
+def _times(q: Array, x: Array) -> Array:
     """q·x of stacks, q dense or a diagonal."""
     return q @ x if q.ndim == 3 else q[:, :, None] * x
 
 
-def _solved(q: jax.Array, x: jax.Array) -> jax.Array:
+def _solved(q: Array, x: Array) -> Array:
     """q⁻ᵀ·x of stacks."""
     if q.ndim == 2:
         return x / q[:, :, None]
     return lax.linalg.triangular_solve(q, x, left_side=True, lower=False, transpose_a=True)
 
 
-def _square(q: jax.Array, x: jax.Array) -> jax.Array:
+def _square(q: Array, x: Array) -> Array:
     """x·xᵀ of stacks, or its diagonal where q is one."""
     return x @ jnp.swapaxes(x, 1, 2) if q.ndim == 3 else jnp.sum(x * x, axis=2)
 
 
-def _size(x: jax.Array) -> jax.Array:
+def _size(x: Array) -> Array:
     """A lower bound of the largest eigenvalue of positive matrices (of diagonals: the largest)."""
     if x.ndim == 2:
         return jnp.max(x, axis=1, keepdims=True)
@@ -71,21 +81,13 @@ def _size(x: jax.Array) -> jax.Array:
     return largest * jnp.sqrt(jnp.sum(y * y, axis=1, keepdims=True))
 
 
-def _stepped(q: jax.Array, a: jax.Array, b: jax.Array, rate: jax.Array) -> jax.Array:
+def _stepped(q: Array, a: Array, b: Array, rate: Array) -> Array:
     ours, noise = _square(q, a), _square(q, b)
     size = _size(ours + noise)
     slope = (ours - noise) / jnp.where(size > 0, size, 1)
     return q - rate * (jnp.triu(slope) @ q if q.ndim == 3 else slope * q)
 
 
-def _balanced(left: jax.Array, right: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The two factors with equal largest entries; their product stays."""
-
-    def largest(q: jax.Array) -> jax.Array:
-        return jnp.max(jnp.abs(q), axis=tuple(range(1, q.ndim)))
-
-    ratio = jnp.sqrt(largest(right) / largest(left))
-    return (
-        left * ratio.reshape(-1, *(1,) * (left.ndim - 1)),
-        right / ratio.reshape(-1, *(1,) * (right.ndim - 1)),
-    )
+def _largest(q: Array) -> Array:
+    """The largest entry of each factor."""
+    return jnp.max(jnp.abs(q), axis=tuple(range(1, q.ndim)))

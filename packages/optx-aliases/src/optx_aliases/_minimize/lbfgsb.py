@@ -1,17 +1,17 @@
 """L-BFGS-B: one step of the limited-memory quasi-Newton method within a box, on a vector.
 
-The Hessian is taken for B = θ·I − Wᵀ·M·W, with the last m steps s and gradient differences y in the rows
+The model of the Hessian is B = θ·I − Wᵀ·M·W, with the last m steps s and gradient differences y in the rows
 of S and Y, and
 
 W = (Y; θ·S),   M⁻¹ = (−D, Lᵀ; L, θ·S·Sᵀ),   D = diag(s·y),   L = s·y of a later s with an earlier y
 
 1. The generalized Cauchy point: the first local minimizer of the model g·z + ½·zᵀBz along the path
    x(t) = P(x − t·g), which bends where a variable meets its bound.
-2. The variables that are off their bounds there minimize the model among themselves (a system of
-   2m equations); the result is projected onto the box, or cut back to it where that would not descend.
-3. A strong Wolfe search along x̄ − x, never out of the box.
+2. The variables that are off their bounds there minimize the model (a system of 2m equations); the result is
+   projected onto the box, or cut back to it if the projection does not descend.
+3. A strong Wolfe search along x̄ − x, within the box.
 
-All breakpoints of the path are looked at together: sums over the variables that still move are cumulative
+All breakpoints of the path are treated together: sums over the variables that still move are cumulative
 sums in the order of the breakpoints, so that a step is O(m·n) and a sort, without a loop over variables.
 
 References: Byrd, Lu, Nocedal, Zhu, "A Limited Memory Algorithm for Bound Constrained Optimization", 1995,
@@ -26,69 +26,79 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from optx_aliases._line_search.zoom import strong_wolfe, tolerances
+
+SEARCH = {
+    "tol": 0.0,
+    "increase_factor": 2.0,
+    "curv_rtol": 0.9,
+    "approx_dec_rtol": 1e-6,
+    "precision": 1e-5,
+}
+"""The numbers of the line searches."""
 
 
 class Pairs(NamedTuple):
     """The memory, oldest pair first.
 
     Attributes:
-      s: steps, (m, n); rows of zeros for pairs that are not there.
+      s: steps, (m, n); empty rows are zero.
       y: differences of gradients, likewise.
     """
 
-    s: jax.Array
-    y: jax.Array
+    s: Array
+    y: Array
 
 
 class BoxStep(NamedTuple):
-    """What one step came to.
+    """The result of one step.
 
     Attributes:
       x: the new point, (n,), within the box.
       value: the function there.
       grad: its gradient there, (n,).
-      pairs: the memory with the step's own pair.
-      evaluations: how often value and gradient were evaluated, int32.
-      failed: whether no lower point was found, and nothing moved; the memory is empty then.
+      pairs: the memory with the pair of this step.
+      evaluations: the number of evaluations of value and gradient, int32.
+      failed: whether the search found no lower point; x stays, and the memory is empty.
     """
 
-    x: jax.Array
-    value: jax.Array
-    grad: jax.Array
+    x: Array
+    value: Array
+    grad: Array
     pairs: Pairs
-    evaluations: jax.Array
-    failed: jax.Array
+    evaluations: Array
+    failed: Array
 
 
 class _Model(NamedTuple):
-    w: jax.Array  # (2m, n)
-    m: jax.Array  # (2m, 2m)
-    theta: jax.Array
+    w: Array  # (2m, n)
+    m: Array  # (2m, 2m)
+    theta: Array
 
 
-def no_pairs(memory_size: int, x: jax.Array) -> Pairs:
+def no_pairs(memory_size: int, x: Array) -> Pairs:
     """An empty memory."""
     rows = jnp.broadcast_to(jnp.zeros_like(x), (memory_size, *x.shape))
     return Pairs(rows, jnp.copy(rows))
 
 
 def box_step(
-    evaluate: Callable[[jax.Array], tuple[jax.Array, jax.Array]],
-    x: jax.Array,
-    value: jax.Array,
-    grad: jax.Array,
+    evaluate: Callable[[Array], tuple[Array, Array]],
+    x: Array,
+    value: Array,
+    grad: Array,
     pairs: Pairs,
-    lower: jax.Array,
-    upper: jax.Array,
+    lower: Array,
+    upper: Array,
     max_linesearch_steps: int = 20,
 ) -> BoxStep:
     """One step of L-BFGS-B.
 
     Args:
-      evaluate: gives value and gradient at a point.
-      x: where it starts, (n,), within the box.
+      evaluate: returns value and gradient at a point.
+      x: the current point, (n,), within the box.
       value: the function there.
       grad: its gradient there, (n,).
       pairs: the memory.
@@ -105,7 +115,7 @@ def box_step(
     cauchy = _cauchy_point(model, x, grad, lower, upper)
     target = _subspace_minimum(model, x, grad, cauchy, lower, upper)
     direction = target - x
-    # Step 2 cannot but descend, up to rounding; then the Cauchy point does.
+    # Up to rounding, step 2 descends; otherwise the Cauchy point does.
     good = jnp.all(jnp.isfinite(direction)) & (jnp.sum(direction * grad) < 0)
     target = jnp.where(good, target, cauchy)
     direction = target - x
@@ -119,51 +129,43 @@ def box_step(
     boxed = jnp.all(jnp.isfinite(lower) & jnp.isfinite(upper))
     guess = jnp.where(known | boxed, 1, jnp.minimum(1 / _nonzero(norm), longest))
 
-    def point(step: jax.Array) -> jax.Array:
-        there = jnp.clip(x + step * direction, lower, upper)
-        return jnp.where(step == 1, target, there)
+    def point(step: Array) -> Array:
+        inside = jnp.clip(x + step * direction, lower, upper)
+        return jnp.where(step == 1, target, inside)
 
-    def at(step: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        there, gradient = evaluate(point(step))
-        return there, jnp.sum(gradient * direction), gradient
+    def at(step: Array) -> tuple[Array, Array, Array]:
+        new_value, gradient = evaluate(point(step))
+        return new_value, jnp.sum(gradient * direction), gradient
 
-    found = strong_wolfe(
+    result = strong_wolfe(
         at,
         value,
         slope,
         grad,
         guess.astype(real),
         tolerances(
-            real,
-            max_steps=max_linesearch_steps,
-            max_step=longest,
-            tol=0.0,
-            increase_factor=2.0,
-            slope_rtol=1e-3,
-            curv_rtol=0.9,
-            approx_dec_rtol=1e-6,
-            precision=1e-5,
+            real, max_steps=max_linesearch_steps, max_step=longest, slope_rtol=1e-3, **SEARCH
         ),
     )
-    failed = found.step == 0
-    new = jnp.where(failed, x, point(found.step))
+    failed = result.step == 0
+    new = jnp.where(failed, x, point(result.step))
     return BoxStep(
         new,
-        found.value,
-        found.grad,
-        _remember(pairs, new - x, found.grad - grad, failed),
-        found.num_steps,
+        result.value,
+        result.grad,
+        _remember(pairs, new - x, result.grad - grad, failed),
+        result.num_steps,
         failed,
     )
 
 
-def _remember(pairs: Pairs, s: jax.Array, y: jax.Array, failed: jax.Array) -> Pairs:
-    """The memory with one more pair, if its curvature is of use; empty after a failure."""
+def _remember(pairs: Pairs, s: Array, y: Array, failed: Array) -> Pairs:
+    """The memory with one more pair, if its curvature is usable; empty after a failure."""
     sy, size = jnp.sum(s * y), jnp.sqrt(jnp.sum(s * s)) * jnp.sqrt(jnp.sum(y * y))
     useful = (sy > jnp.finfo(s.dtype).eps * size) & jnp.isfinite(size)
     useful = useful & (sy > jnp.finfo(s.dtype).tiny)
 
-    def renew(rows: jax.Array, new: jax.Array) -> jax.Array:
+    def renew(rows: Array, new: Array) -> Array:
         longer = jnp.concatenate([rows[1:], new[None]])
         return jnp.where(failed, 0, jnp.where(useful, longer, rows))
 
@@ -174,31 +176,31 @@ def _model(pairs: Pairs) -> _Model:
     s, y = pairs
     real = s.dtype
     sy, ss = _product(s, y.T), _product(s, s.T)
-    there = jnp.diag(ss) > 0
+    used = jnp.diag(ss) > 0
     last_sy, last_yy = sy[-1, -1], jnp.sum(y[-1] * y[-1])
-    theta = jnp.where(there[-1], last_yy / _nonzero(last_sy), 1)
-    blank = jnp.where(there, 0, 1).astype(real)  # keeps the matrix regular; its rows of W are zero
+    theta = jnp.where(used[-1], last_yy / _nonzero(last_sy), 1)
+    blank = jnp.where(used, 0, 1).astype(real)  # keeps the matrix regular; its rows of W are zero
     d, lower = jnp.diag(jnp.diag(sy) + blank), jnp.tril(sy, -1)
     block = jnp.block([[-d, lower.T], [lower, theta * ss + jnp.diag(blank)]])
     return _Model(jnp.concatenate([y, theta * s]), jnp.linalg.inv(block), theta)
 
 
-def _cauchy_point(
-    model: _Model, x: jax.Array, g: jax.Array, lower: jax.Array, upper: jax.Array
-) -> jax.Array:
+def _cauchy_point(model: _Model, x: Array, g: Array, lower: Array, upper: Array) -> Array:
     """The first local minimizer of the model along the projected gradient path."""
     w, m, theta = model
     bound = jnp.where(g < 0, upper, lower)
-    times = jnp.where(g == 0, jnp.inf, (x - bound) / _nonzero(g))  # when each meets its bound
+    times = jnp.where(
+        g == 0, jnp.inf, (x - bound) / _nonzero(g)
+    )  # when each variable meets its bound
     d = jnp.where(times > 0, -g, 0)
     order = jnp.argsort(times)
     ends, d_sorted, w_sorted = times[order], d[order], w[:, order]
     starts = jnp.concatenate([jnp.zeros(1, x.dtype), ends[:-1]])
     lengths = jnp.where(jnp.isfinite(ends), ends - starts, 0)
-    # For each piece of the path: sums over the variables that still move on it ...
+    # For each piece of the path: sums over the variables that still move ...
     squares = _sums_from(d_sorted * d_sorted)
     p = _sums_from(w_sorted * d_sorted[None])
-    # ... and W·(x(t) − x) where it begins.
+    # ... and W·(x(t) − x) at its start.
     steps = p * lengths[None]
     c = jnp.cumsum(steps, axis=1) - steps
     finite = jnp.isfinite(starts)
@@ -219,12 +221,12 @@ def _cauchy_point(
 
 def _subspace_minimum(
     model: _Model,
-    x: jax.Array,
-    g: jax.Array,
-    cauchy: jax.Array,
-    lower: jax.Array,
-    upper: jax.Array,
-) -> jax.Array:
+    x: Array,
+    g: Array,
+    cauchy: Array,
+    lower: Array,
+    upper: Array,
+) -> Array:
     """The model's minimizer over the variables that are off their bounds at the Cauchy point."""
     w, m, theta = model
     z = cauchy - x
@@ -243,14 +245,14 @@ def _subspace_minimum(
     return jnp.where(descends, projected, cut)
 
 
-def _product(a: jax.Array, b: jax.Array) -> jax.Array:
+def _product(a: Array, b: Array) -> Array:
     return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
-def _sums_from(x: jax.Array) -> jax.Array:
-    """Sums of each entry and all behind it, along the last axis."""
+def _sums_from(x: Array) -> Array:
+    """Sums of each entry and all later ones, along the last axis."""
     return jnp.flip(jnp.cumsum(jnp.flip(x, -1), axis=-1), -1)
 
 
-def _nonzero(x: jax.Array) -> jax.Array:
+def _nonzero(x: Array) -> Array:
     return jnp.where(x == 0, 1, x)

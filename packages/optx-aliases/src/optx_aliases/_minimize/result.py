@@ -1,17 +1,17 @@
-"""What `minimize` returns, and why it stopped."""
+"""The result of `minimize`, and the reasons for which it stops."""
 
 from __future__ import annotations
 
 import enum
 from typing import Any, NamedTuple
 
-import jax
+from jax import Array
 
 from optx_core import OptState, PyTree
 
 
 class MinimizeStatus(enum.IntEnum):
-    """Why `minimize` stopped.
+    """The reason for which `minimize` stopped.
 
     Example:
       >>> from optx_aliases import MinimizeStatus
@@ -26,6 +26,7 @@ class MinimizeStatus(enum.IntEnum):
     MAX_STEPS = 4
     NO_DECREASE = 5
     NOT_FINITE = 6
+    UNBOUNDED = 7
 
     @property
     def message(self) -> str:
@@ -40,17 +41,18 @@ _MESSAGES = {
     MinimizeStatus.PARAMS: "converged: x changed by at most xtol",
     MinimizeStatus.MAX_STEPS: "stopped: max_steps steps were taken",
     MinimizeStatus.NO_DECREASE: (
-        "stopped: the line search finds no lower value; this is as far as rounding allows, or the gradient "
-        "is not that of the function"
+        "stopped: the line search finds no lower value, but the gradient is not small; it may be wrong, or "
+        "the function not smooth"
     ),
     MinimizeStatus.NOT_FINITE: (
-        "stopped: the value or its gradient is not finite; x is the last point where both were, or x0"
+        "stopped: the value or its gradient is not finite; x is the last point with finite ones, or x0"
     ),
+    MinimizeStatus.UNBOUNDED: "stopped: the value falls without a bound",
 }
 
 
 class MinimizeResult(NamedTuple):
-    """What `minimize` came to. Under `vmap` every field has the batch's leading axes.
+    """The result of `minimize`. Under `vmap` every field has the batch's leading axes.
 
     Attributes:
       x: the minimizer, like `x0`.
@@ -58,27 +60,27 @@ class MinimizeResult(NamedTuple):
       grad: its gradient there, a tree like `x0`; zeros for integer leaves.
       aux: the auxiliary output there, or None.
       status: int32 scalar, a `MinimizeStatus`.
-      num_steps: int32 scalar, the steps of the optimizer.
-      num_evaluations: int32 scalar, how often the function was evaluated (nearly always together with its
-        gradient) by the loop and by a line search.
+      num_steps: int32 scalar, the number of steps of the optimizer.
+      num_evaluations: int32 scalar, the number of evaluations of the function (nearly always together with
+        its gradient) by the loop and by a line search.
       state: the optimizer's state.
     """
 
     x: PyTree
-    value: jax.Array
+    value: Array
     grad: PyTree
     aux: Any
-    status: jax.Array
-    num_steps: jax.Array
-    num_evaluations: jax.Array
+    status: Array
+    num_steps: Array
+    num_evaluations: Array
     state: OptState
 
     @property
-    def success(self) -> jax.Array:
-        """Whether a tolerance was met; a boolean scalar."""
+    def success(self) -> Array:
+        """Whether it converged; a boolean scalar."""
         return (self.status >= MinimizeStatus.GRADIENT) & (self.status <= MinimizeStatus.PARAMS)
 
     @property
     def message(self) -> str:
-        """Why it stopped, in words; of a single run, outside of `jit`."""
+        """The reason for which it stopped; of a single run, outside of `jit`."""
         return MinimizeStatus(int(self.status)).message

@@ -6,7 +6,7 @@ R ← max(R − g·(p − p₀), 0)       the reward
 C ← C − g                        the sum of negative gradients
 p ← p₀ + C / (L·max(G + L, alpha·L)) · (L + R)
 
-There is no learning rate to choose; a `learning_rate` multiplies the gradients.
+There is no learning rate to choose; `learning_rate` multiplies the gradients.
 
 Reference: Orabona, Tommasi, "Training Deep Networks without Learning Rates Through Coin Betting",
 2017, algorithm 2.
@@ -14,33 +14,13 @@ Reference: Orabona, Tommasi, "Training Deep Networks without Learning Rates Thro
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
+from jax import Array
 
 from optx_aliases._transforms.weight_decay import decayed
-from optx_aliases._transforms.whole_tree import copy_of
-from optx_core import (
-    GradientTransformationExtraArgs,
-    Params,
-    PyTree,
-    Scalar,
-    ScalarOrSchedule,
-    chain,
-    scale_by_learning_rate,
-    tree,
-)
-from optx_core.build import (
-    Flow,
-    LeafStep,
-    check_number,
-    leafwise,
-    need_params,
-    recorded,
-    schedulable,
-)
+from optx_core import PyTree, Scalar, ScalarOrSchedule, build, chain, scale_by_learning_rate
 
 
 class COCOBState(NamedTuple):
@@ -51,49 +31,29 @@ class COCOBState(NamedTuple):
       cumulative_gradients: C, the sum of negative gradients.
       scale: L, the largest absolute gradients.
       subgradients: G, the sum of absolute gradients.
-      reward: R, what was won.
+      reward: R, the winnings.
     """
 
-    init_particles: PyTree
-    cumulative_gradients: PyTree
-    scale: PyTree
-    subgradients: PyTree
-    reward: PyTree
+    init_particles: Annotated[PyTree, build.slot(fill="params", constant=True)]
+    cumulative_gradients: build.Moment
+    scale: Annotated[PyTree, build.slot(nonnegative=True, fill=lambda eps, **_: eps)]
+    subgradients: build.SecondMoment
+    reward: build.SecondMoment
 
 
-def _leaf(
-    g: jax.Array,
-    C: jax.Array,
-    L: jax.Array,
-    G: jax.Array,
-    R: jax.Array,
-    p: jax.Array,
-    p0: jax.Array,
-    *,
-    alpha: Scalar,
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]:
-    if jnp.iscomplexobj(g):
-        raise TypeError(
-            "scale_by_cocob: a bet is on a real number; wrap it in split_real_and_imaginary"
-        )
-    moved = p - p0
-    L = jnp.maximum(L, jnp.abs(g))
-    G = G + jnp.abs(g)
-    R = jnp.maximum(R - g * moved, 0)
-    C = C - g
-    return C / (L * jnp.maximum(G + L, alpha * L)) * (L + R) - moved, C, L, G, R
-
-
-@recorded
-@schedulable("alpha")
+@build.rule(COCOBState, params=True)
 def scale_by_cocob(
-    alpha: ScalarOrSchedule = 100.0, eps: Scalar = 1e-8
-) -> GradientTransformationExtraArgs:
-    """Turns gradients into the steps that coin betting takes.
+    g: Array,
+    p: Array,
+    s: COCOBState,
+    /,
+    alpha: build.Nonnegative = 100.0,
+    eps: Annotated[Any, build.Number(above=0, schedule=False)] = 1e-8,
+) -> tuple[Array, COCOBState]:
+    """Turns gradients into the steps of coin betting.
 
     Args:
-      alpha: how slowly the first steps go, a scalar at least 0, or a schedule.
-      eps: the largest gradient that is taken for seen at the start, greater than 0.
+      alpha, eps: as for `cocob`.
 
     Returns:
       A transformation with a `COCOBState`; `update` needs the parameters. Its updates are to be added,
@@ -101,6 +61,7 @@ def scale_by_cocob(
 
     Raises:
       ValueError: if a number is out of its range.
+      TypeError: for complex gradients.
 
     Example:
       >>> import jax.numpy as jnp
@@ -109,46 +70,33 @@ def scale_by_cocob(
       >>> round(float(tx.update(jnp.array([4.0]), tx.init(p), p)[0][0]), 5)
       -0.01
     """
-    check_number("scale_by_cocob", low=0, alpha=alpha)
-    check_number("scale_by_cocob", above=0, eps=eps)
-
-    def init(params: Params) -> COCOBState:
-        start = copy_of(params)
-        return COCOBState(
-            start,
-            tree.slots_like(params),
-            tree.slots_like(params, fill_value=eps),
-            tree.slots_like(params),
-            tree.slots_like(params),
+    if jnp.iscomplexobj(g):
+        raise TypeError(
+            "scale_by_cocob: a bet is on a real number; wrap it in split_real_and_imaginary"
         )
-
-    def step(flow: Flow, state: COCOBState, params: Params = None, **_: Any) -> LeafStep:
-        need_params(flow.trail, params)
-        return LeafStep(
-            _leaf,
-            slots=(state.cumulative_gradients, state.scale, state.subgradients, state.reward),
-            reads=(params, state.init_particles),
-            close=lambda *slots: COCOBState(state.init_particles, *slots),
-            operands={"alpha": alpha},
-        )
-
-    return leafwise(step, init)
+    moved = p - s.init_particles
+    L = jnp.maximum(s.scale, jnp.abs(g))
+    G = s.subgradients + jnp.abs(g)
+    R = jnp.maximum(s.reward - g * moved, 0)
+    C = s.cumulative_gradients - g
+    u = C / (L * jnp.maximum(G + L, alpha * L)) * (L + R) - moved
+    return u, s._replace(cumulative_gradients=C, scale=L, subgradients=G, reward=R)
 
 
-@recorded
+@build.recorded
 def cocob(
     learning_rate: ScalarOrSchedule = 1.0,
     alpha: ScalarOrSchedule = 100.0,
     eps: Scalar = 1e-8,
     weight_decay: ScalarOrSchedule = 0.0,
-    mask: PyTree | Callable[[Params], PyTree] | None = None,
-) -> GradientTransformationExtraArgs:
+    mask: build.Mask = None,
+) -> build.Transformation:
     """COCOB-Backprop (Orabona and Tommasi, 2017).
 
     Args:
       learning_rate: multiplies the gradients: a scalar, or a schedule. A constant changes nothing.
-      alpha: how slowly the first steps go, a scalar at least 0, or a schedule.
-      eps: the largest gradient that is taken for seen at the start, greater than 0.
+      alpha: slows the first steps down; a scalar at least 0, or a schedule.
+      eps: the initial value of the largest gradient, greater than 0.
       weight_decay: λ in g + λ·p, a scalar at least 0, or a schedule.
       mask: which leaves decay, as for `optx_core.masked`; all by default.
 

@@ -16,44 +16,15 @@ Reference: Defazio, Mishchenko, "Learning-Rate-Free Learning by D-Adaptation", 2
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
+from jax import Array
 
+from optx_aliases._parameter_free.leaf_sums import add_up, inner_product, zero_sums
 from optx_aliases._transforms.decay_after import then_decay
-from optx_aliases._transforms.whole_tree import (
-    add_up,
-    decay_as,
-    inner_product,
-    quotient,
-    real_dtype_of,
-    value_at,
-    zero_sums,
-)
-from optx_core import (
-    GradientTransformationExtraArgs,
-    Params,
-    PyTree,
-    Scalar,
-    ScalarOrSchedule,
-    safe_increment,
-    tree,
-)
-from optx_core.build import (
-    Decay,
-    Flow,
-    LeafStep,
-    bias_correction,
-    check_number,
-    decay_of,
-    leafwise,
-    need_params,
-    recorded,
-    schedulable,
-    zero_count,
-)
+from optx_aliases._transforms.scalars import quotient, scalar_dtype
+from optx_core import Params, PyTree, Scalar, ScalarOrSchedule, build, safe_increment, tree
 
 
 class DAdaptAdamWState(NamedTuple):
@@ -68,61 +39,60 @@ class DAdaptAdamWState(NamedTuple):
       count: t, int32 scalar, the number of updates so far.
     """
 
-    exp_avg: PyTree
-    exp_avg_sq: PyTree
-    grad_sum: PyTree
-    estim_lr: jax.Array
-    numerator_weighted: jax.Array
-    count: jax.Array  # type: ignore[assignment]  # a field, though tuples have count()
+    exp_avg: build.Moment
+    exp_avg_sq: build.SecondMoment
+    grad_sum: build.Moment
+    estim_lr: Array
+    numerator_weighted: Array
+    count: build.Count
 
 
-def _adamw_leaf(
-    g: jax.Array,
-    m: jax.Array,
-    v: jax.Array,
-    s: jax.Array,
-    sums: jax.Array,
+def _leaf(
+    g: Array,
+    m: Array,
+    v: Array,
+    s: Array,
+    sums: Array,
     *,
-    b1: Decay,
-    b2: Decay,
-    slow: Decay,
-    rate: jax.Array,
+    b1: build.DecayRate,
+    b2: build.DecayRate,
+    root_b2: build.DecayRate,
+    rate: Array,
     eps: Scalar,
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]:
+) -> tuple[Array, ...]:
     product = inner_product(g, s / (jnp.sqrt(v) + eps))
-    m = b1.value * m + b1.complement * (rate * g)
-    v = b2.value * v + b2.complement * tree.abs_squared(g)
-    s = slow.value * s + slow.complement * (rate * g)
+    m = b1 * m + (1 - b1) * (rate * g)
+    v = b2 * v + (1 - b2) * build.abs_squared(g)
+    s = root_b2 * s + (1 - root_b2) * (rate * g)
     sums = sums + jnp.stack([product, jnp.sum(jnp.abs(s))])
     return -m / (jnp.sqrt(v) + eps), m, v, s, sums
 
 
-@recorded
-@schedulable("betas", "eps", "weight_decay")
+@build.recorded
+@build.schedulable("betas", "eps", "weight_decay")
 def dadapt_adamw(
     learning_rate: ScalarOrSchedule = 1.0,
     betas: tuple[ScalarOrSchedule, ScalarOrSchedule] = (0.9, 0.999),
     eps: ScalarOrSchedule = 1e-8,
     estim_lr0: Scalar = 1e-6,
     weight_decay: ScalarOrSchedule = 0.0,
-    mask: PyTree | Callable[[Params], PyTree] | None = None,
-) -> GradientTransformationExtraArgs:
+    mask: build.Mask = None,
+) -> build.Transformation:
     """AdamW with D-Adaptation (Defazio and Mishchenko, 2023).
 
     Args:
-      learning_rate: a factor of the estimated learning rate, a scalar or a schedule: leave its peak
-        at 1.
-      betas: the decays of the mean and of the mean square, each in [0, 1), or a
-        schedule.
+      learning_rate: a factor of the estimated learning rate, a scalar or a schedule; its peak should
+        be 1.
+      betas: b1 and b2, the decays of the mean and of the mean square, each in [0, 1), or a schedule.
       eps: added to the root, against division by zero; greater than 0, or a schedule.
-      estim_lr0: d at the start, greater than 0; too small costs a few steps, too large is never
-        corrected.
+      estim_lr0: d at the start, greater than 0. Too small a value costs a few steps; d never decreases
+        from one that is too large.
       weight_decay: decoupled weight decay, a scalar at least 0, or a schedule, multiplied by λ.
       mask: which leaves decay, as for `optx_core.masked`; all by default.
 
     Returns:
       A transformation with a `DAdaptAdamWState`; `update` needs the parameters. The state's
-      `estim_lr` is the learning rate found so far.
+      `estim_lr` is the current estimate of the learning rate.
 
     Raises:
       ValueError: if a number is out of its range.
@@ -141,48 +111,45 @@ def dadapt_adamw(
     b1: Any
     b2: Any
     b1, b2 = betas
-    check_number("dadapt_adamw", low=0, below=1, b1=b1, b2=b2)
-    check_number("dadapt_adamw", low=0, weight_decay=weight_decay)
-    check_number("dadapt_adamw", above=0, eps=eps, estim_lr0=estim_lr0)
+    build.check_number("dadapt_adamw", low=0, below=1, b1=b1, b2=b2)
+    build.check_number("dadapt_adamw", low=0, weight_decay=weight_decay)
+    build.check_number("dadapt_adamw", above=0, eps=eps, estim_lr0=estim_lr0)
+    rates = {name: build.rate_of(b) for name, b in (("b1", b1), ("b2", b2), ("root_b2", b2**0.5))}
 
     def init(params: Params) -> DAdaptAdamWState:
-        real = real_dtype_of(params)
+        dtype = scalar_dtype(params)
         return DAdaptAdamWState(
             tree.slots_like(params),
             tree.slots_like(params, real=True),
             tree.slots_like(params),
-            jnp.asarray(estim_lr0).astype(real),
-            jnp.zeros((), real),
-            zero_count(),
+            jnp.asarray(estim_lr0).astype(dtype),
+            jnp.zeros((), dtype),
+            build.zero_count(),
         )
 
-    def step(flow: Flow, state: DAdaptAdamWState, params: Params = None, **_: Any) -> LeafStep:
-        need_params(flow.trail, params)
-        d, real = state.estim_lr, state.estim_lr.dtype
-        count, slow = safe_increment(state.count), decay_as(b2**0.5, real)
-        root = jnp.sqrt(bias_correction(decay_as(b2, real), count))
-        correction = root / bias_correction(decay_as(b1, real), count)
-        rate = d * value_at(learning_rate, state.count, real) * correction
+    def step(
+        flow: build.Flow, state: DAdaptAdamWState, params: Params = None, **_: Any
+    ) -> build.LeafStep:
+        build.need_params(flow.trail, params)
+        d, dtype, t = state.estim_lr, state.estim_lr.dtype, safe_increment(state.count)
+        b1, b2, root_b2 = (rate.astype(dtype) for rate in rates.values())
+        correction = jnp.sqrt(1 - b2**t) / (1 - b1**t)
+        rate = d * build.evaluate(learning_rate, state.count, dtype) * correction
 
         def close(m: PyTree, v: PyTree, s: PyTree, sums: PyTree) -> DAdaptAdamWState:
-            product, size = add_up(sums, real, 2)
-            r = slow.value * state.numerator_weighted + slow.complement * rate * product
-            bound = quotient(r, slow.complement * size)
-            return DAdaptAdamWState(m, v, s, jnp.maximum(d, bound), r, count)
+            product, size = add_up(sums, 2, dtype)
+            r = root_b2 * state.numerator_weighted + (1 - root_b2) * rate * product
+            bound = quotient(r, (1 - root_b2) * size)
+            return DAdaptAdamWState(m, v, s, jnp.maximum(d, bound), r, t)
 
-        made = LeafStep(
-            _adamw_leaf,
+        adamw = build.LeafStep(
+            _leaf,
             slots=(state.exp_avg, state.exp_avg_sq, state.grad_sum),
-            reduced=(zero_sums(flow, real, 2),),
+            reduced=(zero_sums(flow, 2, dtype),),
             close=close,
-            operands={
-                "b1": decay_of(b1),
-                "b2": decay_of(b2),
-                "slow": decay_of(b2**0.5),
-                "rate": rate,
-                "eps": eps,
-            },
+            operands={**rates, "rate": rate, "eps": eps},
         )
-        return then_decay(flow, made, rate * value_at(weight_decay, count, real), mask, params)
+        decay = rate * build.evaluate(weight_decay, t, dtype)
+        return then_decay(flow, adamw, decay, mask, params)
 
-    return leafwise(step, init)
+    return build.leafwise(step, init)

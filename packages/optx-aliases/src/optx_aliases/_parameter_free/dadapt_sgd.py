@@ -6,53 +6,32 @@ r ← r + λ·⟨g, s⟩ (s of the steps before),   s ← s + λ·g,   z = p₀ 
 d ← max(d, min(2·r / ‖s‖, growth_rate·d))
 p ← momentum·p + (1 − momentum)·z
 
-`growth_rate` is the authors' code's: the paper's algorithm has none (infinity).
+`growth_rate` comes from the authors' code: the paper's algorithm does not bound the growth (infinity).
 
 Reference: Defazio, Mishchenko, "Learning-Rate-Free Learning by D-Adaptation", 2023, algorithm 4.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 
+from optx_aliases._parameter_free.leaf_sums import add_up, inner_product, sum_of_squares, zero_sums
+from optx_aliases._transforms.scalars import quotient, scalar_dtype
+from optx_aliases._transforms.varying import varying_like
 from optx_aliases._transforms.weight_decay import decayed
-from optx_aliases._transforms.whole_tree import (
-    add_up,
-    copy_of,
-    inner_product,
-    quotient,
-    real_dtype_of,
-    sum_of_squares,
-    value_at,
-    zero_sums,
-)
 from optx_core import (
-    GradientTransformationExtraArgs,
     Params,
     PyTree,
     Scalar,
     ScalarOrSchedule,
+    build,
     chain,
     global_norm,
     safe_increment,
     tree,
-)
-from optx_core.build import (
-    Decay,
-    Flow,
-    LeafStep,
-    check_number,
-    decay_of,
-    leafwise,
-    need_params,
-    recorded,
-    schedulable,
-    zero_count,
 )
 
 
@@ -64,102 +43,104 @@ class DAdaptSGDState(NamedTuple):
       params0: p₀, the parameters at the start.
       estim_lr: d, a scalar of at least float32.
       numerator_weighted: r, likewise.
-      first_norm: ‖g₀‖, likewise; 0 until a gradient was not zero.
+      first_norm: ‖g₀‖, likewise; 0 until the first nonzero gradient.
       count: int32 scalar, the number of updates so far.
     """
 
-    grad_sum: PyTree
-    params0: PyTree
-    estim_lr: jax.Array
-    numerator_weighted: jax.Array
-    first_norm: jax.Array
-    count: jax.Array  # type: ignore[assignment]  # a field, though tuples have count()
+    grad_sum: build.Moment
+    params0: Annotated[PyTree, build.slot(fill="params", constant=True)]
+    estim_lr: Array
+    numerator_weighted: Array
+    first_norm: Array
+    count: build.Count
 
 
-def _sgd_leaf(
-    g: jax.Array,
-    s: jax.Array,
-    sums: jax.Array,
-    p: jax.Array,
-    p0: jax.Array,
+def _leaf(
+    g: Array,
+    s: Array,
+    sums: Array,
+    p: Array,
+    p0: Array,
     *,
-    momentum: Decay,
-    rate: jax.Array,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+    momentum: build.DecayRate,
+    rate: Array,
+) -> tuple[Array, Array, Array]:
     product = inner_product(g, s)
     s = s + rate * g
     sums = sums + jnp.stack([product, sum_of_squares(s)])
-    return momentum.complement * (p0 - p - s), s, sums
+    return (1 - momentum) * (p0 - p - s), s, sums
 
 
-@schedulable("momentum", "growth_rate")
+@build.schedulable("momentum", "growth_rate")
 def _sgd_steps(
     learning_rate: ScalarOrSchedule,
     momentum: ScalarOrSchedule,
     estim_lr0: Scalar,
     growth_rate: ScalarOrSchedule,
-) -> GradientTransformationExtraArgs:
+) -> build.Transformation:
     def init(params: Params) -> DAdaptSGDState:
-        real = real_dtype_of(params)
+        dtype = scalar_dtype(params)
         return DAdaptSGDState(
             tree.slots_like(params),
-            copy_of(params),
-            jnp.asarray(estim_lr0).astype(real),
-            jnp.zeros((), real),
-            jnp.zeros((), real),
-            zero_count(),
+            build.copy_of(params),
+            jnp.asarray(estim_lr0).astype(dtype),
+            jnp.zeros((), dtype),
+            jnp.zeros((), dtype),
+            build.zero_count(),
         )
 
-    def step(flow: Flow, state: DAdaptSGDState, params: Params = None, **_: Any) -> LeafStep:
-        need_params(flow.trail, params)
-        d, real = state.estim_lr, state.estim_lr.dtype
+    def step(
+        flow: build.Flow, state: DAdaptSGDState, params: Params = None, **_: Any
+    ) -> build.LeafStep:
+        build.need_params(flow.trail, params)
+        d, dtype = state.estim_lr, state.estim_lr.dtype
         first_norm = lax.cond(
             state.first_norm > 0,
-            lambda _: state.first_norm,
-            lambda g: global_norm(g).astype(real),
+            lambda g: varying_like(state.first_norm, g),
+            lambda g: global_norm(g).astype(dtype),
             flow.present,
         )
-        rate = quotient(d * value_at(learning_rate, state.count, real), first_norm)
+        rate = quotient(d * build.evaluate(learning_rate, state.count, dtype), first_norm)
 
         def close(s: PyTree, sums: PyTree) -> DAdaptSGDState:
-            product, squares = add_up(sums, real, 2)
+            product, squares = add_up(sums, 2, dtype)
             r = state.numerator_weighted + rate * product
             bound = quotient(2 * r, jnp.sqrt(jnp.where(squares > 0, squares, 1)))
-            bound = jnp.minimum(bound, d * jnp.asarray(growth_rate).astype(real))
+            bound = jnp.minimum(bound, d * jnp.asarray(growth_rate).astype(dtype))
             return DAdaptSGDState(
                 s, state.params0, jnp.maximum(d, bound), r, first_norm, safe_increment(state.count)
             )
 
-        return LeafStep(
-            _sgd_leaf,
+        return build.LeafStep(
+            _leaf,
             slots=(state.grad_sum,),
-            reduced=(zero_sums(flow, real, 2),),
+            reduced=(zero_sums(flow, 2, dtype),),
             reads=(params, state.params0),
             close=close,
-            operands={"momentum": decay_of(momentum), "rate": rate},
+            operands={"momentum": build.rate_of(momentum), "rate": rate},
         )
 
-    return leafwise(step, init)
+    return build.leafwise(step, init)
 
 
-@recorded
+@build.recorded
 def dadapt_sgd(
     learning_rate: ScalarOrSchedule = 1.0,
     momentum: ScalarOrSchedule = 0.0,
     estim_lr0: Scalar = 1e-6,
     growth_rate: ScalarOrSchedule = float("inf"),
     weight_decay: ScalarOrSchedule = 0.0,
-    mask: PyTree | Callable[[Params], PyTree] | None = None,
-) -> GradientTransformationExtraArgs:
+    mask: build.Mask = None,
+) -> build.Transformation:
     """SGD with D-Adaptation (Defazio and Mishchenko, 2023).
 
     Args:
-      learning_rate: a factor of the estimated learning rate, a scalar or a schedule: leave its peak
-        at 1.
+      learning_rate: a factor of the estimated learning rate, a scalar or a schedule; its peak should
+        be 1.
       momentum: in [0, 1), or a schedule; the parameters are an average of the iterates.
       estim_lr0: d at the start, greater than 0.
-      growth_rate: the largest factor by which d grows in a step, at least 1, or a schedule; 1.02 is a
-        kind of warmup.
+      growth_rate: the largest factor by which d grows in a step, at least 1, or a schedule; 1.02
+        acts as a warmup.
       weight_decay: λ in g + λ·p, a scalar at least 0, or a schedule.
       mask: which leaves decay, as for `optx_core.masked`; all by default.
 
@@ -181,9 +162,9 @@ def dadapt_sgd(
       >>> bool(abs(p[0]) < 0.1)
       True
     """
-    check_number("dadapt_sgd", low=0, below=1, momentum=momentum)
-    check_number("dadapt_sgd", above=0, estim_lr0=estim_lr0)
-    check_number("dadapt_sgd", low=1, growth_rate=growth_rate)
+    build.check_number("dadapt_sgd", low=0, below=1, momentum=momentum)
+    build.check_number("dadapt_sgd", above=0, estim_lr0=estim_lr0)
+    build.check_number("dadapt_sgd", low=1, growth_rate=growth_rate)
     return chain(
         decayed(weight_decay, mask),
         _sgd_steps(learning_rate, momentum, estim_lr0, growth_rate),

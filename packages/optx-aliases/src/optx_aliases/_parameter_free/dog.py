@@ -1,4 +1,4 @@
-"""DoG and DoWG: SGD whose learning rate is the distance covered over the gradients met.
+"""DoG and DoWG: SGD whose learning rate is the distance moved over the root of the squared gradients.
 
 DoG:   r ← max(r, ‖p − p₀‖),   G ← G + ‖g‖²,         u = r / √(G + eps) · g
 DoWG:  r² ← max(r², ‖p − p₀‖²),   v ← v + r²·‖g‖²,   u = r² / (√v + eps) · g
@@ -13,40 +13,24 @@ Descent Method", 2023, algorithm 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-import jax
 import jax.numpy as jnp
+from jax import Array
 
+from optx_aliases._parameter_free.leaf_sums import measured, sum_of_squares
+from optx_aliases._transforms.scalars import root, scalar_dtype
 from optx_aliases._transforms.weight_decay import decayed
-from optx_aliases._transforms.whole_tree import (
-    copy_of,
-    real_dtype_of,
-    root,
-    sum_of_squares,
-    total,
-    value_at,
-)
 from optx_core import (
-    GradientTransformationExtraArgs,
     Params,
     PyTree,
     Scalar,
     ScalarOrSchedule,
+    build,
     chain,
     global_norm,
     identity,
     scale_by_learning_rate,
-)
-from optx_core.build import (
-    Flow,
-    LeafStep,
-    check_number,
-    leafwise,
-    need_params,
-    recorded,
-    schedulable,
 )
 
 InitStep = tuple[Literal["distance", "learning_rate", "heuristic"], Scalar]
@@ -56,16 +40,16 @@ class DoGState(NamedTuple):
     """State of `scale_by_dog`.
 
     Attributes:
-      is_init_step: boolean scalar, whether no update was made yet.
+      is_init_step: boolean scalar, True until the first update.
       init_params: p₀, the parameters at the start.
       max_dist: r, a scalar of at least float32.
       sum_sq_norm_grads: G, likewise.
     """
 
-    is_init_step: jax.Array
-    init_params: PyTree
-    max_dist: jax.Array
-    sum_sq_norm_grads: jax.Array
+    is_init_step: Array
+    init_params: Annotated[PyTree, build.slot(fill="params", constant=True)]
+    max_dist: Array
+    sum_sq_norm_grads: Array
 
 
 class DoWGState(NamedTuple):
@@ -77,39 +61,34 @@ class DoWGState(NamedTuple):
       estim_sq_dist: r², likewise.
     """
 
-    init_params: PyTree
-    weighted_sq_norm_grads: jax.Array
-    estim_sq_dist: jax.Array
+    init_params: Annotated[PyTree, build.slot(fill="params", constant=True)]
+    weighted_sq_norm_grads: Array
+    estim_sq_dist: Array
 
 
-def _squares(
-    g: jax.Array, sums: jax.Array, p: jax.Array, p0: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def _measure(g: Array, sums: Array, p: Array, p0: Array) -> tuple[Array, Array]:
     return g, sums + jnp.stack([sum_of_squares(g), sum_of_squares(p - p0)])
 
 
-def _scaled(g: jax.Array, *, rate: jax.Array) -> jax.Array:
+def _step(g: Array, *, rate: Array) -> Array:
     return rate * g
 
 
-@recorded
-@schedulable("eps")
+@build.recorded
+@build.schedulable("eps")
 def scale_by_dog(
     init_step: InitStep = ("heuristic", 1e-6), eps: ScalarOrSchedule = 1e-8
-) -> GradientTransformationExtraArgs:
-    """Multiplies gradients by the distance covered over the root of the sum of their squared norms.
+) -> build.Transformation:
+    """Multiplies gradients by the distance moved over the root of the sum of their squared norms.
 
     Args:
-      init_step: how the first step is chosen, a pair: ("distance", r) gives r itself;
-        ("heuristic", a) gives r = a·(1 + ‖p₀‖), the paper's, with a = 1e-6 (1e-4 with batch
-        normalization); ("learning_rate", lr) gives the learning rate of the first step.
-      eps: added under the root, greater than 0, or a schedule.
+      init_step, eps: as for `dog`.
 
     Returns:
       A transformation with a `DoGState`; `update` needs the parameters.
 
     Raises:
-      ValueError: if `init_step` is none of these, or a number is out of its range.
+      ValueError: if `init_step` is not one of the pairs above, or a number is out of its range.
 
     Example:
       >>> import jax.numpy as jnp
@@ -124,52 +103,55 @@ def scale_by_dog(
             "scale_by_dog: init_step must be ('distance', r), ('learning_rate', lr) or "
             f"('heuristic', a), not {init_step!r}"
         )
-    check_number("scale_by_dog: init_step", above=0, value=first)
-    check_number("scale_by_dog", above=0, eps=eps)
+    build.check_number("scale_by_dog: init_step", above=0, value=first)
+    build.check_number("scale_by_dog", above=0, eps=eps)
 
     def init(params: Params) -> DoGState:
-        real, start = real_dtype_of(params), copy_of(params)
-        r = jnp.zeros((), real)
+        dtype, start = scalar_dtype(params), build.copy_of(params)
+        r = jnp.zeros((), dtype)
         if kind != "learning_rate":
-            r = r + value_at(first, r, real)
+            r = r + jnp.asarray(first).astype(dtype)
         if kind == "heuristic":
-            r = r * (1 + global_norm(start).astype(real))
-        return DoGState(jnp.ones((), jnp.bool_), start, r, jnp.zeros((), real))
+            r = r * (1 + global_norm(start).astype(dtype))
+        return DoGState(jnp.ones((), jnp.bool_), start, r, jnp.zeros((), dtype))
 
-    def step(flow: Flow, state: DoGState, params: Params = None, **_: Any) -> LeafStep:
-        need_params(flow.trail, params)
-        real = state.max_dist.dtype
-        squares, moved = total(flow, _squares, params, state.init_params, size=2, real=real)
+    def step(flow: build.Flow, state: DoGState, params: Params = None, **_: Any) -> build.LeafStep:
+        build.need_params(flow.trail, params)
+        dtype = state.max_dist.dtype
+        trees = (params, state.init_params)
+        squares, moved = measured(flow, _measure, 2, dtype, reads=trees)[0]
         r = jnp.maximum(state.max_dist, jnp.sqrt(moved))
         G = state.sum_sq_norm_grads + squares
-        rate = r / jnp.sqrt(G + value_at(eps, G, real))
+        rate = r / jnp.sqrt(G + jnp.asarray(eps).astype(dtype))
         if kind == "learning_rate":
-            rate = jnp.where(state.is_init_step, value_at(first, G, real), rate)
+            rate = jnp.where(state.is_init_step, jnp.asarray(first).astype(dtype), rate)
         done = jnp.zeros((), jnp.bool_)
-        return LeafStep(
-            _scaled,
+        return build.LeafStep(
+            _step,
             close=lambda: DoGState(done, state.init_params, r, G),
             operands={"rate": rate},
         )
 
-    return leafwise(step, init)
+    return build.leafwise(step, init)
 
 
-@recorded
+@build.recorded
 def dog(
     learning_rate: ScalarOrSchedule = 1.0,
     init_step: InitStep = ("heuristic", 1e-6),
     eps: ScalarOrSchedule = 1e-8,
     weight_decay: ScalarOrSchedule | None = None,
-    mask: PyTree | Callable[[Params], PyTree] | None = None,
-) -> GradientTransformationExtraArgs:
+    mask: build.Mask = None,
+) -> build.Transformation:
     """DoG (Ivgi, Hinder and Carmon, 2023): SGD without a learning rate.
 
     The authors evaluate at an average of the parameters (`optx_core.with_ema`).
 
     Args:
-      learning_rate: a factor of the step, a scalar or a schedule: leave its peak at 1.
-      init_step: how the first step is chosen, as for `scale_by_dog`.
+      learning_rate: a factor of the step, a scalar or a schedule; its peak should be 1.
+      init_step: a pair that determines the first step: ("distance", r) sets r itself;
+        ("heuristic", a) sets r = a·(1 + ‖p₀‖) as in the paper, with a = 1e-6 (1e-4 with batch
+        normalization); ("learning_rate", lr) sets the learning rate of the first step.
       eps: added under the root, greater than 0, or a schedule.
       weight_decay: λ in g + λ·p, a scalar at least 0, or a schedule; None for none.
       mask: which leaves decay, as for `optx_core.masked`; all by default.
@@ -195,16 +177,15 @@ def dog(
     )
 
 
-@recorded
-@schedulable("eps")
+@build.recorded
+@build.schedulable("eps")
 def scale_by_dowg(
     init_estim_sq_dist: Scalar | None = None, eps: ScalarOrSchedule = 1e-4
-) -> GradientTransformationExtraArgs:
+) -> build.Transformation:
     """Multiplies gradients by the squared distance over the root of their weighted squared norms.
 
     Args:
-      init_estim_sq_dist: r² at the start, greater than 0; `eps` by default.
-      eps: added to the root, greater than 0, or a schedule.
+      init_estim_sq_dist, eps: as for `dowg`.
 
     Returns:
       A transformation with a `DoWGState`; `update` needs the parameters.
@@ -220,40 +201,40 @@ def scale_by_dowg(
       0.5
     """
     start = eps if init_estim_sq_dist is None else init_estim_sq_dist
-    check_number("scale_by_dowg", above=0, eps=eps, init_estim_sq_dist=start)
+    build.check_number("scale_by_dowg", above=0, eps=eps, init_estim_sq_dist=start)
 
     def init(params: Params) -> DoWGState:
-        real = real_dtype_of(params)
-        zero = jnp.zeros((), real)
-        return DoWGState(copy_of(params), zero, zero + value_at(start, zero, real))
+        zero = jnp.zeros((), scalar_dtype(params))
+        return DoWGState(build.copy_of(params), zero, zero + jnp.asarray(start).astype(zero.dtype))
 
-    def step(flow: Flow, state: DoWGState, params: Params = None, **_: Any) -> LeafStep:
-        need_params(flow.trail, params)
-        real = state.estim_sq_dist.dtype
-        squares, moved = total(flow, _squares, params, state.init_params, size=2, real=real)
+    def step(flow: build.Flow, state: DoWGState, params: Params = None, **_: Any) -> build.LeafStep:
+        build.need_params(flow.trail, params)
+        dtype = state.estim_sq_dist.dtype
+        trees = (params, state.init_params)
+        squares, moved = measured(flow, _measure, 2, dtype, reads=trees)[0]
         r2 = jnp.maximum(state.estim_sq_dist, moved)
         v = state.weighted_sq_norm_grads + r2 * squares
-        return LeafStep(
-            _scaled,
+        return build.LeafStep(
+            _step,
             close=lambda: DoWGState(state.init_params, v, r2),
-            operands={"rate": r2 / (root(v) + value_at(eps, v, real))},
+            operands={"rate": r2 / (root(v) + jnp.asarray(eps).astype(dtype))},
         )
 
-    return leafwise(step, init)
+    return build.leafwise(step, init)
 
 
-@recorded
+@build.recorded
 def dowg(
     learning_rate: ScalarOrSchedule = 1.0,
     init_estim_sq_dist: Scalar | None = None,
     eps: ScalarOrSchedule = 1e-4,
     weight_decay: ScalarOrSchedule | None = None,
-    mask: PyTree | Callable[[Params], PyTree] | None = None,
-) -> GradientTransformationExtraArgs:
+    mask: build.Mask = None,
+) -> build.Transformation:
     """DoWG (Khaled, Mishchenko and Jin, 2023): SGD without a learning rate.
 
     Args:
-      learning_rate: a factor of the step, a scalar or a schedule: leave its peak at 1.
+      learning_rate: a factor of the step, a scalar or a schedule; its peak should be 1.
       init_estim_sq_dist: r² at the start, greater than 0; `eps` by default.
       eps: added to the root, greater than 0, or a schedule.
       weight_decay: λ in g + λ·p, a scalar at least 0, or a schedule; None for none.

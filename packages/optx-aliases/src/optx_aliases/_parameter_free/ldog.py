@@ -10,23 +10,22 @@ Reference: Ivgi, Hinder, Carmon, "DoG is SGD's Best Friend: A Parameter-Free Dyn
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
+from jax import Array
 
-from optx_aliases._transforms.whole_tree import copy_of, sum_of_squares
-from optx_core import GradientTransformationExtraArgs, Params, PyTree, Scalar, ScalarOrSchedule
-from optx_core.build import (
-    Flow,
-    LeafStep,
-    check_number,
-    leafwise,
-    need_params,
-    real_dtype,
-    recorded,
-    schedulable,
-)
+from optx_aliases._parameter_free.leaf_sums import sum_of_squares
+from optx_core import PyTree, build, tree
+
+
+def _first_distance(p: Array, *, reps_rel: Any, param_dtype: Any, **_: Any) -> Array:
+    norm = jnp.sqrt(sum_of_squares(p.astype(tree.slot_dtype(p, param_dtype))))
+    return jnp.asarray(reps_rel).astype(norm.dtype) * (1 + norm)
+
+
+def _no_squares(p: Array, *, param_dtype: Any, **_: Any) -> Array:
+    return jnp.zeros(1, tree.slot_dtype(p, param_dtype, real=True))
 
 
 class ScaleByDistanceOverGradientsState(NamedTuple):
@@ -34,47 +33,35 @@ class ScaleByDistanceOverGradientsState(NamedTuple):
 
     Attributes:
       max_dist: r, a tree of scalars, one for each array.
-      grad_sum_of_squares: G, a tree of arrays of shape (1,), as optax has them.
+      grad_sum_of_squares: G, a tree of arrays of shape (1,), as in optax.
       init_params: p₀, the parameters at the start.
     """
 
-    max_dist: PyTree
-    grad_sum_of_squares: PyTree
-    init_params: PyTree
+    max_dist: Annotated[PyTree, build.slot(init=_first_distance, exact=True)]
+    grad_sum_of_squares: Annotated[PyTree, build.slot(nonnegative=True, init=_no_squares)]
+    init_params: Annotated[PyTree, build.slot(dtype="param_dtype", fill="params", constant=True)]
 
 
-def _leaf(
-    g: jax.Array,
-    r: jax.Array,
-    G: jax.Array,
-    p: jax.Array,
-    p0: jax.Array,
-    *,
-    eps: Scalar,
-    global_scale: Scalar,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    r = jnp.maximum(r, jnp.sqrt(sum_of_squares(p - p0)))
-    G = G + sum_of_squares(g)
-    return global_scale * r / jnp.sqrt(G[0] + eps) * g, r, G
-
-
-@recorded
-@schedulable("eps", "global_scale")
+@build.rule(ScaleByDistanceOverGradientsState, params=True)
 def scale_by_distance_over_gradients(
-    reps_rel: Scalar = 1e-6,
-    eps: ScalarOrSchedule = 1e-8,
-    param_dtype: Any = jnp.float32,
-    global_scale: ScalarOrSchedule = 1.0,
-) -> GradientTransformationExtraArgs:
-    """Multiplies each array by the distance it has covered over the gradients it has met (L-DoG).
+    g: Array,
+    p: Array,
+    s: ScaleByDistanceOverGradientsState,
+    /,
+    reps_rel: Annotated[Any, build.Number(above=0, schedule=False)] = 1e-6,
+    eps: build.Positive = 1e-8,
+    param_dtype: build.DType = jnp.float32,
+    global_scale: build.Real = 1.0,
+) -> tuple[Array, ScaleByDistanceOverGradientsState]:
+    """Multiplies each array by the distance it has moved over the root of its squared gradients (L-DoG).
 
     Args:
-      reps_rel: how far the first step goes, relative to 1 + ‖p₀‖; 1e-4 with batch normalization,
+      reps_rel: the length of the first step, relative to 1 + ‖p₀‖; 1e-4 with batch normalization,
         otherwise 1e-6.
       eps: added under the root, greater than 0, or a schedule.
       param_dtype: dtype of `init_params`; None for the parameters', at least float32.
-      global_scale: a factor, its sign included: −1 to descend with nothing behind; a scalar, or a
-        schedule.
+      global_scale: a factor, its sign included: −1 descends without another transformation; a scalar,
+        or a schedule.
 
     Returns:
       A transformation with a `ScaleByDistanceOverGradientsState`; `update` needs the parameters.
@@ -89,32 +76,7 @@ def scale_by_distance_over_gradients(
       >>> round(float(tx.update(jnp.array([4.0]), tx.init(p), p)[0][0]), 5)
       -0.5
     """
-    where = "scale_by_distance_over_gradients"
-    check_number(where, above=0, reps_rel=reps_rel, eps=eps)
-
-    def init(params: Params) -> ScaleByDistanceOverGradientsState:
-        start = copy_of(params, param_dtype)
-
-        def distance(p: jax.Array) -> jax.Array:
-            norm = jnp.sqrt(sum_of_squares(p))
-            return jnp.asarray(reps_rel).astype(norm.dtype) * (1 + norm)
-
-        return ScaleByDistanceOverGradientsState(
-            jax.tree.map(distance, start),
-            jax.tree.map(lambda p: jnp.zeros(1, real_dtype(p.dtype)), start),
-            start,
-        )
-
-    def step(
-        flow: Flow, state: ScaleByDistanceOverGradientsState, params: Params = None, **_: Any
-    ) -> LeafStep:
-        need_params(flow.trail, params)
-        return LeafStep(
-            _leaf,
-            reduced=(state.max_dist, state.grad_sum_of_squares),
-            reads=(params, state.init_params),
-            close=lambda r, G: ScaleByDistanceOverGradientsState(r, G, state.init_params),
-            operands={"eps": eps, "global_scale": global_scale},
-        )
-
-    return leafwise(step, init)
+    r = jnp.maximum(s.max_dist, jnp.sqrt(sum_of_squares(p - s.init_params)))
+    G = s.grad_sum_of_squares + sum_of_squares(g)
+    u = global_scale * r / jnp.sqrt(G[0] + eps) * g
+    return u, s._replace(max_dist=r, grad_sum_of_squares=G)

@@ -1,16 +1,16 @@
-"""MoMo: a step size from a model of the loss, made of the averages of past losses and gradients.
+"""MoMo: a step size from a model of the loss, built on averages of past losses and gradients.
 
-With averages over the past f of the loss, d of the gradient g, γ of ⟨g, p⟩ (decay beta; all of the
-first step at the first step), a lower bound lb of the loss, λ the weight decay and ω = 1 / (1 + lr·λ):
+With averages f of the loss, d of the gradient g and γ of ⟨g, p⟩ (decay beta; at the first step they
+equal its values), a lower bound lb of the loss, λ the weight decay and ω = 1 / (1 + lr·λ):
 
 τ = min(lr, max(f − lb − γ + ω·⟨d, p⟩, 0) / (ω·‖d‖²))
 p ← ω·(p − τ·d)
 
-Arrays that a mask leaves out have λ = 0: the paper's model, of the loss and of λ/2·‖p‖² over those that
+Arrays outside the mask have λ = 0. The paper's model, of the loss and of λ/2·‖p‖² over the arrays that
 decay, then gives the same τ with ω inside the two sums, array by array.
 
-With `adapt_lower_bound` the bound is estimated too: where the model lies below it, it is halved towards
-that before the step; after it, lb = max(f + ⟨d, p⟩ − γ − τ·‖d‖²/2, lower_bound).
+With `adapt_lower_bound` the bound is estimated too: before the step, a bound above the model becomes half of
+the model's value; after it, lb = max(f + ⟨d, p⟩ − γ − τ·‖d‖²/2, lower_bound).
 
 The division by 1 + lr·λ of the whole step is the paper's (and follows from its model); optax divides p
 alone.
@@ -21,42 +21,15 @@ Reference: Schaipp, Ohana, Eickenberg, Defazio, Gower, "MoMo: Momentum Models fo
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
+from jax import Array
 
-from optx_aliases._transforms.whole_tree import (
-    add_up,
-    decay_as,
-    inner_product,
-    quotient,
-    real_dtype_of,
-    sum_of_squares,
-    value_at,
-    where_masked,
-    zero_sums,
-)
-from optx_core import (
-    GradientTransformationExtraArgs,
-    Params,
-    PyTree,
-    ScalarOrSchedule,
-    safe_increment,
-    tree,
-)
-from optx_core.build import (
-    Decay,
-    Flow,
-    LeafStep,
-    check_number,
-    leafwise,
-    need_params,
-    recorded,
-    schedulable,
-    zero_count,
-)
+from optx_aliases._parameter_free.leaf_sums import measured, sum_of_squares, where_masked
+from optx_aliases._parameter_free.momo_model import Model, loss_value, model_sums, step_size
+from optx_aliases._transforms.scalars import scalar_dtype
+from optx_core import Params, ScalarOrSchedule, build, safe_increment, tree
 
 
 class MomoState(NamedTuple):
@@ -70,85 +43,40 @@ class MomoState(NamedTuple):
       count: int32 scalar, the number of updates so far.
     """
 
-    exp_avg: PyTree
-    barf: jax.Array
-    gamma: jax.Array
-    lb: jax.Array
-    count: jax.Array  # type: ignore[assignment]  # a field, though tuples have count()
-
-
-class Model(NamedTuple):
-    """The averages that the step size is made of, and the numbers of this step."""
-
-    barf: jax.Array
-    gamma: jax.Array
-    product: jax.Array  # ⟨d, p⟩
-    square: jax.Array  # ‖d‖² in the metric
-    shrunk_product: jax.Array  # Σ ω·⟨d, p⟩
-    shrunk_square: jax.Array  # Σ ω·‖d‖²
-    lr: jax.Array
-    correction: jax.Array  # c
-    lower_bound: jax.Array
-
-
-def step_size(model: Model, lb: jax.Array, adapt: bool) -> tuple[jax.Array, jax.Array]:
-    """τ and the next lower bound."""
-    c, known = model.correction, model.barf - model.gamma + model.shrunk_product
-    if adapt:
-        halved = jnp.maximum(known / (2 * c), model.lower_bound)
-        lb = jnp.where(known < c * lb, halved, lb)
-    limit = quotient(jnp.maximum(known - c * lb, 0), model.shrunk_square)
-    tau = jnp.minimum(model.lr / c, limit)
-    if adapt:
-        reached = model.barf + model.product - model.gamma - tau * model.square / 2
-        lb = jnp.maximum(reached / c, model.lower_bound)
-    return tau, lb
-
-
-def sums_of(
-    g: jax.Array, d: jax.Array, p: jax.Array, square: jax.Array, decay: jax.Array
-) -> jax.Array:
-    """What one array adds to ⟨g, p⟩, and to the model's product and square, plain and shrunk."""
-    product, omega = inner_product(d, p), 1 / (1 + decay)
-    return jnp.stack([inner_product(g, p), product, square, omega * product, omega * square])
+    exp_avg: build.Moment
+    barf: Array
+    gamma: Array
+    lb: Array
+    count: build.Count
 
 
 def _measure(
-    g: jax.Array, d: jax.Array, sums: jax.Array, p: jax.Array, decay: jax.Array, *, beta: Decay
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    d = beta.value * d + beta.complement * g
-    return g, d, sums + sums_of(g, d, p, sum_of_squares(d), decay)
+    g: Array, d: Array, sums: Array, p: Array, decay: Array, *, beta: build.DecayRate
+) -> tuple[Array, Array, Array]:
+    d = beta * d + (1 - beta) * g
+    return g, d, sums + model_sums(g, d, p, sum_of_squares(d), decay)
 
 
-def _step(
-    g: jax.Array, d: jax.Array, p: jax.Array, decay: jax.Array, *, tau: jax.Array
-) -> jax.Array:
-    del g
+def _step(_g: Array, d: Array, p: Array, decay: Array, *, tau: Array) -> Array:
     return -(tau * d + decay * p) / (1 + decay)
 
 
-def loss_value(where: str, value: Any, real: Any) -> jax.Array:
-    if value is None:
-        raise ValueError(f"{where} needs the loss: call update(grads, state, params, value=loss)")
-    return jnp.asarray(value).astype(real)
-
-
-@recorded
-@schedulable("beta", "lower_bound", "weight_decay")
+@build.recorded
+@build.schedulable("beta", "lower_bound", "weight_decay")
 def momo(
     learning_rate: ScalarOrSchedule = 1.0,
     beta: ScalarOrSchedule = 0.9,
     lower_bound: ScalarOrSchedule = 0.0,
     weight_decay: ScalarOrSchedule = 0.0,
     adapt_lower_bound: bool = False,
-    mask: PyTree | Callable[[Params], PyTree] | None = None,
-) -> GradientTransformationExtraArgs:
+    mask: build.Mask = None,
+) -> build.Transformation:
     """MoMo (Schaipp et al., 2023): SGD with momentum that chooses its step by the loss.
 
     Args:
       learning_rate: the largest step size, a scalar or a schedule.
       beta: decay of the averages, in [0, 1), or a schedule.
-      lower_bound: a number that the loss is known not to fall below, or a schedule.
+      lower_bound: a known lower bound of the loss, or a schedule.
       weight_decay: λ, a scalar at least 0, or a schedule.
       adapt_lower_bound: whether to estimate the bound; it is then not below `lower_bound`.
       mask: which leaves decay, as for `optx_core.masked`; all by default.
@@ -167,53 +95,60 @@ def momo(
       >>> float((p + updates)[0])
       1.5
     """
-    check_number("momo", low=0, below=1, beta=beta)
-    check_number("momo", low=0, weight_decay=weight_decay)
-    check_number("momo", lower_bound=lower_bound)
+    build.check_number("momo", low=0, below=1, beta=beta)
+    build.check_number("momo", low=0, weight_decay=weight_decay)
+    build.check_number("momo", lower_bound=lower_bound)
 
     def init(params: Params) -> MomoState:
-        real = real_dtype_of(params)
-        zero = jnp.zeros((), real)
-        lb = jnp.zeros((), real) + value_at(lower_bound, zero, real)
-        return MomoState(tree.slots_like(params), zero, jnp.zeros((), real), lb, zero_count())
+        zero = jnp.zeros((), scalar_dtype(params))
+        lb = jnp.asarray(lower_bound).astype(zero.dtype)
+        return MomoState(
+            tree.slots_like(params), zero, jnp.copy(zero), zero + lb, build.zero_count()
+        )
 
     def step(
-        flow: Flow, state: MomoState, params: Params = None, *, value: Any = None, **_: Any
-    ) -> LeafStep:
-        need_params(flow.trail, params)
-        real = state.barf.dtype
-        f = loss_value(flow.trail, value, real)
-        first, decay = state.count == 0, decay_as(beta, real)
-        decay = Decay(jnp.where(first, 0, decay.value), jnp.where(first, 1, decay.complement))
-        lr = value_at(learning_rate, state.count, real)
-        decays = where_masked(mask, params, lr * value_at(weight_decay, lr, real), flow.trail)
-        measure = LeafStep(
-            _measure,
-            slots=(state.exp_avg,),
-            reduced=(zero_sums(flow, real, 5),),
-            reads=(params, decays),
-            close=lambda *renewed: renewed,
-            operands={"beta": decay},
+        flow: build.Flow,
+        state: MomoState,
+        params: Params = None,
+        *,
+        value: Any = None,
+        **_: Any,
+    ) -> build.LeafStep:
+        build.need_params(flow.trail, params)
+        dtype = state.barf.dtype
+        f = loss_value(flow.trail, value, dtype)
+        first, b = state.count == 0, build.rate_of(beta).astype(dtype)
+        b = build.DecayRate(jnp.where(first, 0, b.value), jnp.where(first, 1, b.complement))
+        lr = build.evaluate(learning_rate, state.count, dtype)
+        decays = where_masked(
+            mask, params, lr * jnp.asarray(weight_decay).astype(dtype), flow.trail
         )
-        d, sums = flow.push(measure)()
-        gp, dp, dd, shrunk_dp, shrunk_dd = add_up(sums, real, 5)
+        (gp, dp, dd, shrunk_dp, shrunk_dd), d = measured(
+            flow,
+            _measure,
+            5,
+            dtype,
+            slots=(state.exp_avg,),
+            reads=(params, decays),
+            operands={"beta": b},
+        )
         model = Model(
-            decay.value * state.barf + decay.complement * f,
-            decay.value * state.gamma + decay.complement * gp,
+            b * state.barf + (1 - b) * f,
+            b * state.gamma + (1 - b) * gp,
             dp,
             dd,
             shrunk_dp,
             shrunk_dd,
             lr,
-            jnp.ones((), real),
-            value_at(lower_bound, lr, real),
+            jnp.ones((), dtype),
+            jnp.asarray(lower_bound).astype(dtype),
         )
         tau, lb = step_size(model, state.lb, adapt_lower_bound)
-        return LeafStep(
+        return build.LeafStep(
             _step,
             reads=(d, params, decays),
             close=lambda: MomoState(d, model.barf, model.gamma, lb, safe_increment(state.count)),
             operands={"tau": tau},
         )
 
-    return leafwise(step, init)
+    return build.leafwise(step, init)

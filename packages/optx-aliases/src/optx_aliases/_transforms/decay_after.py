@@ -1,29 +1,26 @@
-"""Weight decay by a rate that an optimizer computes, on the leaves of a mask."""
+"""Weight decay at a rate that the optimizer computes, on the leaves of a mask."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import jax
 import jax.numpy as jnp
+from jax import Array
 
-from optx_core import Params, PyTree, Scalar, add_decayed_weights
-from optx_core.build import Flow, LeafStep
+from optx_core import Params, Scalar, add_decayed_weights, build
 
 
 def then_decay(
-    flow: Flow,
-    step: LeafStep,
+    flow: build.Flow,
+    step: build.LeafStep,
     weight_decay: Scalar,
-    mask: PyTree | Callable[[Params], PyTree] | None,
+    mask: build.Mask,
     params: Params,
-) -> LeafStep:
-    """The step, and after it u − weight_decay·p on the leaves of a mask; in the same pass."""
+) -> build.LeafStep:
+    """The step followed by u − weight_decay·p on the leaves of a mask, in one pass."""
     finish = flow.push(step)
     decay = add_decayed_weights(-jnp.asarray(weight_decay), mask)
     flow.through(decay, decay.init(params), params)
-    return LeafStep(_unchanged, close=finish)
+    return build.LeafStep(_unchanged, close=finish)
 
 
-def _unchanged(g: jax.Array) -> jax.Array:
+def _unchanged(g: Array) -> Array:
     return g

@@ -110,7 +110,8 @@ def scale_by_factored_rms(
       >>> tx.init(jnp.zeros((2, 3))).v_row.shape
       (2,)
     """
-    d = _decay_at(s.count - 1 - step_offset, decay_rate, decay_rate_fn)
+    since = s.count - 1 - jnp.asarray(step_offset).astype(s.count.dtype)
+    d = _decay_at(since, decay_rate, decay_rate_fn)
     square = build.abs_squared(g)
     axes = _factored_axes(g.shape, min_dim_size_to_factor if factored else None)
     if axes is None:

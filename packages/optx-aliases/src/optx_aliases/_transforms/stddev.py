@@ -12,28 +12,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
+from jax import Array
 
-from optx_aliases._transforms.rms import check_means, counted, divide, operands_of
-from optx_core import (
-    GradientTransformationExtraArgs,
-    Params,
-    PyTree,
-    Scalar,
-    ScalarOrSchedule,
-    tree,
-)
-from optx_core.build import (
-    Decay,
-    Flow,
-    LeafStep,
-    bias_correction,
-    leafwise,
-    recorded,
-    schedulable,
-    zero_count,
-)
+from optx_aliases._transforms.rms import InitialScale, MeanSquare, divide
+from optx_core import Scalar, ScalarOrSchedule, build
 
 
 class ScaleByRStdDevState(NamedTuple):
@@ -44,8 +27,8 @@ class ScaleByRStdDevState(NamedTuple):
       nu: v, likewise; real where the parameters are complex.
     """
 
-    mu: PyTree
-    nu: PyTree
+    mu: build.Moment
+    nu: MeanSquare
 
 
 class ScaleByRStdDevWithCountState(NamedTuple):
@@ -57,46 +40,46 @@ class ScaleByRStdDevWithCountState(NamedTuple):
       nu: v, likewise; real where the parameters are complex.
     """
 
-    count: jax.Array  # type: ignore[assignment]  # a field, though tuples have count()
-    mu: PyTree
-    nu: PyTree
+    count: build.Count
+    mu: build.Moment
+    nu: MeanSquare
 
 
-def _stddev_leaf(
-    g: jax.Array,
-    mu: jax.Array,
-    nu: jax.Array,
-    *,
-    decay: Decay,
-    eps: Scalar,
+def _scale_by_stddev(
+    g: Array,
+    s: Any,
+    /,
+    decay: build.Rate,
+    eps: build.Nonnegative,
+    initial_scale: InitialScale,
     eps_in_sqrt: bool,
-    count: jax.Array | None,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    mu = decay.value * mu + decay.complement * g
-    nu = decay.value * nu + decay.complement * tree.abs_squared(g)
-    correction = 1.0 if count is None else bias_correction(decay, count)
-    # Rounding can leave the variance of a constant gradient just below zero.
-    variance = jnp.maximum(nu / correction - tree.abs_squared(mu / correction), 0)
-    return divide(g, variance, eps, eps_in_sqrt), mu, nu
+) -> tuple[Array, Any]:
+    m = decay * s.mu + (1 - decay) * g
+    v = decay * s.nu + (1 - decay) * build.abs_squared(g)
+    m_hat, v_hat = m, v
+    if isinstance(s, ScaleByRStdDevWithCountState):
+        m_hat, v_hat = m / (1 - decay**s.count), v / (1 - decay**s.count)
+    # Rounding can make the variance of a constant gradient slightly negative.
+    variance = jnp.maximum(v_hat - build.abs_squared(m_hat), 0)
+    return divide(g, variance, eps, eps_in_sqrt), s._replace(mu=m, nu=v)
 
 
-@recorded
-@schedulable("decay", "eps")
+_plain = build.rule(ScaleByRStdDevState)(_scale_by_stddev)
+_corrected = build.rule(ScaleByRStdDevWithCountState)(_scale_by_stddev)
+
+
+@build.recorded
 def scale_by_stddev(
     decay: ScalarOrSchedule = 0.9,
     eps: ScalarOrSchedule = 1e-8,
     initial_scale: Scalar = 0.0,
     eps_in_sqrt: bool = True,
     bias_correction: bool = False,
-) -> GradientTransformationExtraArgs:
+) -> build.Transformation:
     """Divides the gradients by their running standard deviation.
 
     Args:
-      decay: decay of the means, in [0, 1), or a schedule.
-      eps: added against division by zero, or a schedule.
-      initial_scale: the first value of `nu`.
-      eps_in_sqrt: whether `eps` is added under the root.
-      bias_correction: whether to correct for the means' first values.
+      decay, eps, initial_scale, eps_in_sqrt, bias_correction: as for `rmsprop`.
 
     Returns:
       A transformation with a `ScaleByRStdDevState` (a `ScaleByRStdDevWithCountState` with bias
@@ -112,23 +95,5 @@ def scale_by_stddev(
       >>> tx.update(jnp.array([3.0]), tx.init(jnp.zeros(1)))[0]
       Array([2.], dtype=float32)
     """
-    check_means("scale_by_stddev", decay, eps, initial_scale)
-
-    def init(params: Params) -> ScaleByRStdDevState | ScaleByRStdDevWithCountState:
-        mu = tree.slots_like(params)
-        nu = tree.slots_like(params, real=True, fill_value=initial_scale)
-        if bias_correction:
-            return ScaleByRStdDevWithCountState(zero_count(), mu, nu)
-        return ScaleByRStdDevState(mu, nu)
-
-    def step(flow: Flow, state: Any, params: Params = None, **_: Any) -> LeafStep:
-        del flow, params
-        count, close = counted(state, ScaleByRStdDevState, ScaleByRStdDevWithCountState)
-        return LeafStep(
-            _stddev_leaf,
-            slots=(state.mu, state.nu),
-            close=close,
-            operands=operands_of(decay, eps, eps_in_sqrt, count),
-        )
-
-    return leafwise(step, init)
+    make = _corrected if bias_correction else _plain
+    return make(decay, eps, initial_scale, eps_in_sqrt)

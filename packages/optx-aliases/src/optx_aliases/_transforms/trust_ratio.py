@@ -1,61 +1,37 @@
-"""The update of each array made as long as a part of its parameter.
+"""The update of each array, scaled to a fraction of the norm of its parameter.
 
 u = g · trust_coefficient·‖p‖ / (‖g‖ + eps), where neither norm is 0; else u = g
 
-Norms are those of whole arrays, and at least `min_norm`. Beyond 1e19 a norm counts as infinite, and
-the array does not move.
+Norms are those of whole arrays, and at least `min_norm`. A norm above 1e19 counts as infinite, and the
+array does not move.
 
 Reference: You, Gitman, Ginsburg, "Large Batch Training of Convolutional Networks", 2017, equation 6.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
-import jax
 import jax.numpy as jnp
+from jax import Array
 
-from optx_core import (
-    GradientTransformationExtraArgs,
-    OptState,
-    Params,
-    Scalar,
-    ScalarOrSchedule,
-    safe_norm,
-)
-from optx_core.build import (
-    Flow,
-    LeafStep,
-    check_number,
-    leafwise,
-    need_params,
-    recorded,
-    schedulable,
-)
+from optx_core import build, safe_norm
 
 
-def _leaf(
-    g: jax.Array, p: jax.Array, *, min_norm: Scalar, trust_coefficient: Scalar, eps: Scalar
-) -> jax.Array:
-    p_norm, g_norm = safe_norm(p, min_norm), safe_norm(g, min_norm)
-    plain = (p_norm == 0) | (g_norm == 0)
-    ratio = trust_coefficient * p_norm / jnp.where(plain, 1, g_norm + eps)
-    return g * jnp.where(plain, 1, ratio)
-
-
-@recorded
-@schedulable("min_norm", "trust_coefficient", "eps")
+@build.rule(params=True)
 def scale_by_trust_ratio(
-    min_norm: ScalarOrSchedule = 0.0,
-    trust_coefficient: ScalarOrSchedule = 1.0,
-    eps: ScalarOrSchedule = 0.0,
-) -> GradientTransformationExtraArgs:
+    g: Array,
+    p: Array,
+    /,
+    min_norm: build.Nonnegative = 0.0,
+    trust_coefficient: build.Nonnegative = 1.0,
+    eps: build.Nonnegative = 0.0,
+) -> Array:
     """Scales the update of each array to the norm of its parameter.
 
     Args:
-      min_norm: the least norm that parameters and updates count for.
-      trust_coefficient: the part of the parameter's norm that the update is given.
-      eps: added to the update's norm.
+      min_norm: a lower bound of both norms, a scalar at least 0, or a schedule.
+      trust_coefficient: the ratio of the update's norm to the parameter's, a scalar at least 0, or a
+        schedule.
+      eps: added to the update's norm, a scalar at least 0, or a schedule.
 
     Returns:
       A transformation with an `EmptyState`; `update` needs the parameters.
@@ -70,15 +46,7 @@ def scale_by_trust_ratio(
       >>> tx.update(jnp.array([3.0, 4.0]), tx.init(None), jnp.array([0.0, 10.0]))[0]
       Array([6., 8.], dtype=float32)
     """
-    check_number("scale_by_trust_ratio", low=0, min_norm=min_norm, eps=eps)
-    check_number("scale_by_trust_ratio", low=0, trust_coefficient=trust_coefficient)
-
-    def step(flow: Flow, state: OptState, params: Params = None, **_: Any) -> LeafStep:
-        return LeafStep(
-            _leaf,
-            reads=(need_params(flow.trail, params),),
-            close=lambda: state,
-            operands={"min_norm": min_norm, "trust_coefficient": trust_coefficient, "eps": eps},
-        )
-
-    return leafwise(step)
+    p_norm, g_norm = safe_norm(p, min_norm), safe_norm(g, min_norm)
+    unscaled = (p_norm == 0) | (g_norm == 0)
+    ratio = trust_coefficient * p_norm / jnp.where(unscaled, 1, g_norm + eps)
+    return g * jnp.where(unscaled, 1, ratio)

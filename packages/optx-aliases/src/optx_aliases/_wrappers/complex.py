@@ -1,8 +1,7 @@
-"""Complex parameters as pairs of real ones, for optimizers that know only real numbers.
+"""Complex parameters as pairs of real ones, for optimizers of real parameters.
 
-Optimizing a real function of complex z = x + iy this way is optimizing it over x and y. (In optx as in
-jax the gradient of a complex parameter is the conjugate of the direction of ascent: conjugate gradients
-before they are given to an optimizer.)
+A real function of complex z = x + iy is then optimized over x and y. (`jax.grad` returns the conjugate of
+the direction of ascent for complex parameters: conjugate gradients before you pass them to an optimizer.)
 """
 
 from __future__ import annotations
@@ -11,29 +10,21 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 
-from optx_core import (
-    GradientTransformationExtraArgs,
-    OptState,
-    Params,
-    PyTree,
-    Updates,
-    with_extra_args_support,
-)
-from optx_core.build import check_transformation_like, recorded, wrapping
+from optx_core import Params, PyTree, Updates, build, with_extra_args_support
 
 
 class SplitRealAndImaginaryArrays(NamedTuple):
-    """What stands in a tree for a complex array.
+    """The two parts of a complex array, in its place in a tree.
 
     Attributes:
       real: the real part.
       imaginary: the imaginary part, of the same shape and dtype.
     """
 
-    real: jax.Array
-    imaginary: jax.Array
+    real: Array
+    imaginary: Array
 
 
 class SplitRealAndImaginaryState(NamedTuple):
@@ -43,7 +34,7 @@ class SplitRealAndImaginaryState(NamedTuple):
       inner_state: the inner transformation's state, for the split parameters.
     """
 
-    inner_state: OptState
+    inner_state: build.InnerState
 
 
 def _split(tree: PyTree) -> PyTree:
@@ -60,19 +51,19 @@ def _joined(x: Any) -> Any:
     return lax.complex(x.real, x.imaginary)
 
 
-@recorded
-def split_real_and_imaginary(inner: Any) -> GradientTransformationExtraArgs:
-    """Shows a transformation the real and the imaginary part of each complex array as two real ones.
+@build.recorded
+def split_real_and_imaginary(inner: Any) -> build.Transformation:
+    """Applies a transformation to the real and imaginary parts of complex arrays.
 
     Args:
       inner: the transformation.
 
     Returns:
-      A transformation with a `SplitRealAndImaginaryState`, which hands extra arguments on as they are.
-      Real arrays pass through as they are.
+      A transformation with a `SplitRealAndImaginaryState`, which passes extra arguments on unchanged.
+      Real arrays stay as they are.
 
     Raises:
-      TypeError: if `inner` is no transformation.
+      TypeError: if `inner` is not a transformation.
 
     Example:
       >>> import jax.numpy as jnp
@@ -82,7 +73,7 @@ def split_real_and_imaginary(inner: Any) -> GradientTransformationExtraArgs:
       >>> jnp.round(updates, 3)
       Array([-1.+1.j], dtype=complex64)
     """
-    check_transformation_like("split_real_and_imaginary", inner)
+    build.check_transformation_like("split_real_and_imaginary", inner)
     inner = with_extra_args_support(inner)
 
     def init(params: Params) -> SplitRealAndImaginaryState:
@@ -95,8 +86,10 @@ def split_real_and_imaginary(inner: Any) -> GradientTransformationExtraArgs:
         **extra_args: Any,
     ) -> tuple[Updates, SplitRealAndImaginaryState]:
         split = None if params is None else _split(params)
-        made, inner_state = inner.update(_split(updates), state.inner_state, split, **extra_args)
+        parts, inner_state = inner.update(_split(updates), state.inner_state, split, **extra_args)
         is_pair = lambda x: isinstance(x, SplitRealAndImaginaryArrays)  # noqa: E731
-        return jax.tree.map(_joined, made, is_leaf=is_pair), SplitRealAndImaginaryState(inner_state)
+        return jax.tree.map(_joined, parts, is_leaf=is_pair), SplitRealAndImaginaryState(
+            inner_state
+        )
 
-    return wrapping(init, update)
+    return build.wrapping(init, update)

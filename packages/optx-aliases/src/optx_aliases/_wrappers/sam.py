@@ -1,13 +1,13 @@
-"""SAM: the gradient is taken where the loss is worst nearby.
+"""SAM: the gradient is taken at the worst loss nearby.
 
 Every sync_period steps:  p′ = p,  then sync_period − 1 times  p′ ← p′ − adv(∇L(p′)),
 then  p ← p + opt(∇L(p′)),  the optimizer seeing p
 
 With `adv_optimizer = chain(normalize(), sgd(rho))` and sync_period = 2 this is the paper's
-p′ = p + rho·g/‖g‖: the adversarial optimizer descends, and its updates are turned around.
+p′ = p + rho·g/‖g‖: the adversarial optimizer descends, and its updates are negated.
 
-Transparent: each call of update is one step, and the parameters are p′ in between. Opaque: one call does
-it all, and takes the gradients it needs with `grad_fn`.
+Transparent: each call of update is one step, and the parameters are p′ in between. Opaque: one call takes
+all steps, and evaluates the gradients with `grad_fn`.
 
 Reference: Foret, Kleiner, Mobahi, Neyshabur, "Sharpness-Aware Minimization for Efficiently Improving
 Generalization", 2021, algorithm 1.
@@ -16,32 +16,23 @@ Generalization", 2021, algorithm 1.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 
-from optx_aliases._transforms.whole_tree import copy_of
 from optx_core import (
     EmptyState,
-    GradientTransformationExtraArgs,
     OptState,
     Params,
     PyTree,
     Updates,
     apply_updates,
+    build,
     normalize_by_update_norm,
     tree,
     with_extra_args_support,
-)
-from optx_core.build import (
-    check_transformation_like,
-    need_params,
-    recorded,
-    run_if,
-    wrapping,
-    zero_count,
 )
 
 NormalizeState = EmptyState
@@ -57,14 +48,14 @@ class SAMState(NamedTuple):
       cache: the parameters p that the ascent started from; None in opaque mode.
     """
 
-    steps_since_sync: jax.Array
-    opt_state: OptState
-    adv_state: OptState
-    cache: PyTree
+    steps_since_sync: Array
+    opt_state: build.InnerState
+    adv_state: build.InnerState
+    cache: Annotated[PyTree, build.slot(fill="params")]
 
 
-@recorded
-def normalize() -> GradientTransformationExtraArgs:
+@build.recorded
+def normalize() -> build.Transformation:
     """Divides all updates by their global norm; zero updates stay zero.
 
     Returns:
@@ -79,7 +70,7 @@ def normalize() -> GradientTransformationExtraArgs:
     return normalize_by_update_norm(1.0, 0.0)
 
 
-@recorded
+@build.recorded
 def sam(
     optimizer: Any,
     adv_optimizer: Any,
@@ -87,28 +78,28 @@ def sam(
     reset_state: bool = True,
     opaque_mode: bool = False,
     batch_axis_name: str | None = None,
-) -> GradientTransformationExtraArgs:
+) -> build.Transformation:
     """Sharpness-aware minimization (Foret et al., 2021) around an optimizer.
 
     Args:
       optimizer: the optimizer of the parameters.
-      adv_optimizer: the optimizer whose steps, turned around, climb to p′; `chain(normalize(),
+      adv_optimizer: the optimizer whose negated steps climb to p′; `chain(normalize(),
         sgd(0.05))` is the paper's.
       sync_period: the number of gradients for each step of `optimizer`, a positive int; 2 is the
-        paper's, 1 leaves `optimizer` alone.
+        paper's, 1 is `optimizer` alone.
       reset_state: whether the adversarial optimizer starts afresh each time.
-      opaque_mode: whether one call of update takes all the gradients: `update` then needs
+      opaque_mode: whether one call of update evaluates all gradients: `update` then needs
         `grad_fn(params, i)`, the gradients at other parameters, i = 0, ..., sync_period − 2.
-      batch_axis_name: the axis of `pmap` or `shard_map` to average those gradients over; None for
+      batch_axis_name: the axis of `pmap` or `shard_map` over which to average those gradients; None for
         none.
 
     Returns:
-      A transformation with a `SAMState`; `update` needs the parameters, and hands extra arguments on to
-      both optimizers. Each of them runs only in the calls where its turn is.
+      A transformation with a `SAMState`; `update` needs the parameters, and passes extra arguments on to
+      both optimizers. Each of them runs only in its own calls.
 
     Raises:
-      TypeError: if an optimizer is no transformation.
-      ValueError: if `sync_period` is below 1, or, from `update`, `grad_fn` is missing.
+      TypeError: if an optimizer is not a transformation.
+      ValueError: if `sync_period` is below 1, or, from `update`, if `grad_fn` is missing.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -119,40 +110,40 @@ def sam(
       >>> tx.update(grad_fn(p, 0), tx.init(p), p, grad_fn=grad_fn)[0]
       Array([-1.1], dtype=float32)
     """
-    check_transformation_like("sam", optimizer)
-    check_transformation_like("sam", adv_optimizer)
+    build.check_transformation_like("sam", optimizer)
+    build.check_transformation_like("sam", adv_optimizer)
     if isinstance(sync_period, bool) or not isinstance(sync_period, int) or sync_period < 1:
         raise ValueError(f"sam: sync_period must be a positive int, not {sync_period!r}")
     opt, adv = with_extra_args_support(optimizer), with_extra_args_support(adv_optimizer)
 
     def init(params: Params) -> SAMState:
-        cache = None if opaque_mode else copy_of(params)
-        return SAMState(zero_count(), opt.init(params), adv.init(params), cache)
+        cache = None if opaque_mode else build.copy_of(params)
+        return SAMState(build.zero_count(), opt.init(params), adv.init(params), cache)
 
     def transparent(
         updates: Updates, state: SAMState, params: Params = None, **extra_args: Any
     ) -> tuple[Updates, SAMState]:
-        need_params("sam", params)
+        build.need_params("sam", params)
         first = state.steps_since_sync == 0
         last = state.steps_since_sync == sync_period - 1
-        cache = run_if(first, lambda _: copy_of(params), state.cache)
+        cache = build.run_if(first, lambda _: build.copy_of(params), state.cache)
 
         def climb(carry: tuple[Updates, OptState]) -> tuple[Updates, OptState]:
-            made, adv_state = adv.update(carry[0], carry[1], params, **extra_args)
-            return jax.tree.map(lambda u, g: -u.astype(g.dtype), made, carry[0]), adv_state
+            steps, adv_state = adv.update(carry[0], carry[1], params, **extra_args)
+            return jax.tree.map(lambda u, g: -u.astype(g.dtype), steps, carry[0]), adv_state
 
         def descend(carry: tuple[Updates, OptState]) -> tuple[Updates, OptState]:
-            made, opt_state = opt.update(carry[0], carry[1], cache, **extra_args)
-            made = tree.map_leaves(_from, made, reads=(params, cache), name="sam")
-            return jax.tree.map(lambda u, g: u.astype(g.dtype), made, carry[0]), opt_state
+            steps, opt_state = opt.update(carry[0], carry[1], cache, **extra_args)
+            steps = tree.map_leaves(_from, steps, reads=(params, cache), name="sam")
+            return jax.tree.map(lambda u, g: u.astype(g.dtype), steps, carry[0]), opt_state
 
         adv_state = state.adv_state
         if sync_period > 1:
-            updates, adv_state = run_if(~last, climb, (updates, adv_state))
-        updates, opt_state = run_if(last, descend, (updates, state.opt_state))
+            updates, adv_state = build.run_if(~last, climb, (updates, adv_state))
+        updates, opt_state = build.run_if(last, descend, (updates, state.opt_state))
         if reset_state:
-            adv_state = run_if(last, lambda _: adv.init(params), adv_state)
-        since = jnp.where(last, zero_count(), state.steps_since_sync + 1)
+            adv_state = build.run_if(last, lambda _: adv.init(params), adv_state)
+        since = jnp.where(last, build.zero_count(), state.steps_since_sync + 1)
         return updates, SAMState(since, opt_state, adv_state, cache)
 
     def opaque(
@@ -163,27 +154,27 @@ def sam(
         grad_fn: Callable[[Params, int], Updates] | None = None,
         **extra_args: Any,
     ) -> tuple[Updates, SAMState]:
-        need_params("sam", params)
+        build.need_params("sam", params)
         if grad_fn is None:
             raise ValueError(
                 "sam with opaque_mode needs gradients at other parameters: call "
                 "update(grads, state, params, grad_fn=grad_fn) with grad_fn(params, i)"
             )
-        there, adv_state = params, state.adv_state
+        point, adv_state = params, state.adv_state
         for i in range(sync_period - 1):
-            made, adv_state = adv.update(updates, adv_state, there, **extra_args)
-            there = apply_updates(there, jax.tree.map(jnp.negative, made))
-            updates = grad_fn(there, i)
+            steps, adv_state = adv.update(updates, adv_state, point, **extra_args)
+            point = apply_updates(point, jax.tree.map(jnp.negative, steps))
+            updates = grad_fn(point, i)
             if batch_axis_name is not None:
                 updates = lax.pmean(updates, axis_name=batch_axis_name)
         if reset_state:
             adv_state = adv.init(params)
         updates, opt_state = opt.update(updates, state.opt_state, params, **extra_args)
-        return updates, SAMState(zero_count(), opt_state, adv_state, None)
+        return updates, SAMState(build.zero_count(), opt_state, adv_state, None)
 
-    return wrapping(init, opaque if opaque_mode else transparent)
+    return build.wrapping(init, opaque if opaque_mode else transparent)
 
 
-def _from(u: jax.Array, p: jax.Array, cache: jax.Array) -> jax.Array:
+def _from(u: Array, p: Array, cache: Array) -> Array:
     """The step to p + u from elsewhere."""
     return cache - p + u

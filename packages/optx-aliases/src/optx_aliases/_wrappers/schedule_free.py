@@ -6,13 +6,13 @@ z ← z + u                          (the iterates)
 x ← (1 − c)·x + c·z                (their average, to evaluate at)
 y ← b1·x + (1 − b1)·z              (where gradients are taken: the parameters)
 
-x is not stored: x = (y − (1 − b1)·z) / b1, with the b1 that y was made with. Put together, with the new z
-and m = b1 / (the last b1) − 1, which is 0 as long as b1 stays the same, y moves by
+x is not stored: x = (y − (1 − b1)·z) / b1, with the b1 of this y. With the new z and
+m = b1 / (the last b1) − 1, which is 0 for a constant b1, y moves by
 
 (c − m·(1 − c))·(z − y) + (1 − c)·(1 − b1 + m)·u
 
-There is one count: at the update that follows t others the schedules, of the weights and of the optimizer
-inside, are evaluated at t. (optax weighs by the learning rate of the step to come.)
+There is one count: after t updates, all schedules are evaluated at t, those of the weights and of the
+optimizer inside. (optax weighs by the learning rate of the next step.)
 
 Reference: Defazio, Yang, Mehta, Mishchenko, Khaled, Cutkosky, "The Road Less Scheduled", 2024, equations 2
 to 4 and algorithm 1.
@@ -20,31 +20,22 @@ to 4 and algorithm 1.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
-from optx_aliases._transforms.whole_tree import copy_of, decay_as, quotient, real_dtype_of, value_at
+from optx_aliases._transforms.scalars import quotient, scalar_dtype
 from optx_core import (
-    GradientTransformationExtraArgs,
     OptState,
     Params,
     PyTree,
     ScalarOrSchedule,
+    build,
     safe_increment,
     tree,
     with_extra_args_support,
-)
-from optx_core.build import (
-    Flow,
-    LeafStep,
-    check_number,
-    check_transformation_like,
-    leafwise,
-    need_params,
-    recorded,
-    zero_count,
 )
 
 
@@ -60,29 +51,27 @@ class ScheduleFreeState(NamedTuple):
       z: the iterates, a tree of the parameters' structure and shapes.
     """
 
-    b1: jax.Array
-    weight_sum: jax.Array
-    step_count: jax.Array
-    max_lr: jax.Array
-    base_optimizer_state: OptState
-    z: PyTree
+    b1: Array
+    weight_sum: Array
+    step_count: build.Count
+    max_lr: Array
+    base_optimizer_state: build.InnerState
+    z: Annotated[PyTree, build.slot(dtype="state_dtype", fill="params")]
 
 
-def _leaf(
-    u: jax.Array, z: jax.Array, p: jax.Array, *, pull: jax.Array, push: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def _leaf(u: Array, z: Array, p: Array, *, pull: Array, push: Array) -> tuple[Array, Array]:
     z = z + u
     return pull * (z - p) + push * u, z
 
 
-@recorded
+@build.recorded
 def schedule_free(
     base_optimizer: Any,
     learning_rate: ScalarOrSchedule,
     b1: ScalarOrSchedule = 0.9,
     weight_lr_power: ScalarOrSchedule = 2.0,
-    state_dtype: Any = None,
-) -> GradientTransformationExtraArgs:
+    state_dtype: build.DType = None,
+) -> build.Transformation:
     """Schedule-free learning (Defazio et al., 2024) around any optimizer.
 
     The parameters are y. Evaluate, and save for use, at `schedule_free_eval_params(state, params)`.
@@ -91,16 +80,16 @@ def schedule_free(
       base_optimizer: the optimizer of z, without momentum of its own, its learning rate included.
       learning_rate: the same learning rate, a scalar or a schedule (of a warmup; no decay), for the
         weights of the average.
-      b1: the weight of the average in y, in (0, 1], or a schedule; it stands for momentum.
-      weight_lr_power: the power of the learning rate that iterates are weighed by, or a schedule.
+      b1: the weight of the average in y, in (0, 1], or a schedule; it takes the place of momentum.
+      weight_lr_power: the power of the learning rate that weighs the iterates, at least 0, or a schedule.
       state_dtype: dtype of `z`; by default the parameters', at least float32.
 
     Returns:
-      A transformation with a `ScheduleFreeState`; `update` needs the parameters, and hands extra
+      A transformation with a `ScheduleFreeState`; `update` needs the parameters, and passes extra
       arguments on.
 
     Raises:
-      TypeError: if `base_optimizer` is no transformation.
+      TypeError: if `base_optimizer` is not a transformation.
       ValueError: if a number is out of its range.
 
     Example:
@@ -114,55 +103,46 @@ def schedule_free(
       >>> bool(abs(schedule_free_eval_params(state, y)[0]) < 0.01)
       True
     """
-    check_transformation_like("schedule_free", base_optimizer)
-    check_number("schedule_free", above=0, high=1, b1=b1)
-    check_number("schedule_free", low=0, weight_lr_power=weight_lr_power)
-    check_number("schedule_free", low=0, learning_rate=learning_rate)
+    build.check_transformation_like("schedule_free", base_optimizer)
+    build.check_number("schedule_free", above=0, high=1, b1=b1)
+    build.check_number("schedule_free", low=0, weight_lr_power=weight_lr_power)
+    build.check_number("schedule_free", low=0, learning_rate=learning_rate)
     inner = with_extra_args_support(base_optimizer)
 
     def init(params: Params) -> ScheduleFreeState:
-        real = real_dtype_of(params)
-        zero = jnp.zeros((), real)
+        zero = jnp.zeros((), scalar_dtype(params))
         return ScheduleFreeState(
-            zero + value_at(b1, zero_count(), real),
-            jnp.zeros((), real),
+            zero + build.evaluate(b1, build.zero_count(), zero.dtype),
+            zero,
             jnp.ones((), jnp.int32),
-            jnp.zeros((), real),
+            jnp.copy(zero),
             inner.init(params),
-            copy_of(params, state_dtype),
+            build.copy_of(params, state_dtype),
         )
 
     def step(
-        flow: Flow, state: ScheduleFreeState, params: Params = None, **extra_args: Any
-    ) -> LeafStep:
-        need_params(flow.trail, params)
+        flow: build.Flow, state: ScheduleFreeState, params: Params = None, **extra_args: Any
+    ) -> build.LeafStep:
+        build.need_params(flow.trail, params)
         real = state.max_lr.dtype
         count = state.step_count - 1
-        max_lr = jnp.maximum(state.max_lr, value_at(learning_rate, count, real))
-        weight = max_lr ** value_at(weight_lr_power, count, real)
+        max_lr = jnp.maximum(state.max_lr, build.evaluate(learning_rate, count, real))
+        weight = max_lr ** build.evaluate(weight_lr_power, count, real)
         weight_sum = state.weight_sum + weight
         finish = flow.through(inner, state.base_optimizer_state, params, **extra_args)
-        now = decay_as(value_at(b1, count), real)
+        now = build.rate_of(build.evaluate(b1, count)).astype(real)
         c, moved = quotient(weight, weight_sum), now.value / state.b1 - 1
-        return LeafStep(
+        return build.LeafStep(
             _leaf,
             slots=(state.z,),
             reads=(params,),
             close=lambda z: ScheduleFreeState(
-                jnp.asarray(now.value),
-                weight_sum,
-                safe_increment(state.step_count),
-                max_lr,
-                finish(),
-                z,
+                now.value, weight_sum, safe_increment(state.step_count), max_lr, finish(), z
             ),
-            operands={
-                "pull": c - moved * (1 - c),
-                "push": (1 - c) * (now.complement + moved),
-            },
+            operands={"pull": c - moved * (1 - c), "push": (1 - c) * (1 - now + moved)},
         )
 
-    return leafwise(step, init)
+    return build.leafwise(step, init)
 
 
 def schedule_free_eval_params(state: OptState, params: Params) -> Params:
@@ -174,10 +154,11 @@ def schedule_free_eval_params(state: OptState, params: Params) -> Params:
 
     Returns:
       A tree like the parameters. Leaves that `schedule_free` does not move (None, integers, masked
-      out) come back as they are.
+      out) stay as they are.
 
     Raises:
-      ValueError: if the state holds no `ScheduleFreeState`, or several, or one of other parameters.
+      ValueError: if the state does not hold exactly one `ScheduleFreeState`, or if it belongs to other
+        parameters.
 
     Example:
       >>> import jax.numpy as jnp
@@ -186,12 +167,12 @@ def schedule_free_eval_params(state: OptState, params: Params) -> Params:
       >>> schedule_free_eval_params(schedule_free_sgd().init(params), params)["w"]
       Array([1., 1.], dtype=float32)
     """
-    found = tree.get_all_with_path(state, "ScheduleFreeState")
-    if len(found) != 1:
+    states = tree.get_all_with_path(state, "ScheduleFreeState")
+    if len(states) != 1:
         raise ValueError(
-            f"schedule_free_eval_params: the state holds {len(found)} states of schedule_free, not one"
+            f"schedule_free_eval_params: the state holds {len(states)} states of schedule_free, not one"
         )
-    b1, z = jax.tree.leaves(found[0][1].b1)[0], found[0][1].z
+    b1, z = jax.tree.leaves(states[0][1].b1)[0], states[0][1].z
     leaves, structure = tree.flatten(params)
     try:
         iterates = structure.flatten_up_to(z)
@@ -199,9 +180,7 @@ def schedule_free_eval_params(state: OptState, params: Params) -> Params:
         # Flax keeps parameters and state in containers of different kinds.
         iterates, _ = tree.flatten(z)
     if len(iterates) != len(leaves):
-        raise ValueError(
-            "schedule_free_eval_params: the parameters are not those that the state was made for"
-        )
+        raise ValueError("schedule_free_eval_params: the state belongs to other parameters")
     return structure.unflatten(
         [
             y
@@ -212,7 +191,7 @@ def schedule_free_eval_params(state: OptState, params: Params) -> Params:
     )
 
 
-def _average(y: jax.Array, z: jax.Array, b1: jax.Array) -> jax.Array:
+def _average(y: Array, z: Array, b1: Array) -> Array:
     wide = jnp.asarray(y).astype(tree.slot_dtype(y))
     b1 = b1.astype(wide.real.dtype)
     with jax.numpy_dtype_promotion("standard"):  # from real to complex

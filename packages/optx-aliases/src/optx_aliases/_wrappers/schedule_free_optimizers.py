@@ -1,57 +1,31 @@
-"""The optimizers that learn schedule-free: SGD, AdamW, and AdamW with RAdam's rectification.
+"""The schedule-free optimizers: SGD, AdamW, and AdamW with RAdam's rectification.
 
-Each is `schedule_free` around an optimizer without momentum. With warmup the learning rate of the update
-that follows t others is lr·min((t + 1) / warmup_steps, 1), as in the paper; RAdam's factor, at t counted
-from 1, is
+Each is `schedule_free` around an optimizer without momentum. With warmup the learning rate after t updates
+is lr·min((t + 1) / warmup_steps, 1), as in the paper; RAdam's factor, at t counted from 1, is
 
 rₜ = √((ρₜ − 4)·(ρₜ − 2)·ρ∞ / ((ρ∞ − 4)·(ρ∞ − 2)·ρₜ)) where ρₜ > 4, else 0
 ρₜ = ρ∞ − 2·t·b2ᵗ / (1 − b2ᵗ),   ρ∞ = 2 / (1 − b2) − 1
 
 References: Defazio, Yang, Mehta, Mishchenko, Khaled, Cutkosky, "The Road Less Scheduled", 2024, algorithm
 1 (AdamW); Liu, Jiang, He, Chen, Liu, Gao, Han, "On the Variance of the Adaptive Learning Rate and Beyond",
-2020, algorithm 2. The last two are put together as in the authors' code of schedule-free learning.
+2020, algorithm 2. The authors' code of schedule-free learning combines the last two in the same way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
+from jax import Array
 
-from optx_aliases._elementwise.sgd import sgd
+from optx_aliases import schedule_free, sgd
 from optx_aliases._transforms.rms import ScaleByRmsWithCountState
+from optx_aliases._transforms.scalars import root
 from optx_aliases._transforms.weight_decay import decayed
-from optx_aliases._transforms.whole_tree import decay_as, root, value_at
-from optx_aliases._wrappers.schedule_free import schedule_free
-from optx_core import (
-    GradientTransformationExtraArgs,
-    Params,
-    PyTree,
-    Scalar,
-    ScalarOrSchedule,
-    chain,
-    safe_increment,
-    scale_by_learning_rate,
-    tree,
-)
-from optx_core.build import (
-    Decay,
-    Flow,
-    LeafStep,
-    Recorded,
-    bias_correction,
-    check_number,
-    decay_of,
-    leafwise,
-    recorded,
-    schedulable,
-    zero_count,
-)
+from optx_core import Scalar, ScalarOrSchedule, build, chain, scale_by_learning_rate
 
 
-class _Warmup(Recorded):
+class _Warmup(build.Recorded):
     """lr·min((t + 1) / warmup_steps, 1), and RAdam's rectification where b2 is given."""
 
     def __init__(
@@ -59,21 +33,21 @@ class _Warmup(Recorded):
     ) -> None:
         self.learning_rate, self.steps, self.b2 = learning_rate, steps, b2
 
-    def __call__(self, count: Any) -> jax.Array:
-        rate = value_at(self.learning_rate, count, jnp.asarray(0.0).dtype)
+    def __call__(self, count: Any) -> Array:
+        rate = build.evaluate(self.learning_rate, count, jnp.asarray(0.0).dtype)
         if self.steps:
             done = (jnp.asarray(count) + 1).astype(rate.dtype) / self.steps
             rate = rate * jnp.minimum(done, 1)
         if self.b2 is None:
             return rate
-        return rate * _rectification(value_at(self.b2, count), count, rate.dtype)
+        return rate * _rectification(build.evaluate(self.b2, count), count, rate.dtype)
 
 
-def _rectification(b2: Scalar, count: Any, real: Any) -> jax.Array:
+def _rectification(b2: Scalar, count: Any, real: Any) -> Array:
     """RAdam's factor; 0 as long as the variance of 1/√v is infinite."""
-    decay, t = decay_as(b2, real), (jnp.asarray(count) + 1).astype(real)
-    most = 2 / decay.complement - 1
-    correction = bias_correction(decay, t)
+    b, t = build.rate_of(b2).astype(real), (jnp.asarray(count) + 1).astype(real)
+    most = 2 / (1 - b) - 1
+    correction = 1 - b**t
     rho = most - 2 * t * (1 - correction) / correction
     defined = rho > 4
     rho = jnp.where(defined, rho, 5)
@@ -81,7 +55,7 @@ def _rectification(b2: Scalar, count: Any, real: Any) -> jax.Array:
     return jnp.where(defined, root(ratio), 0)
 
 
-@recorded
+@build.recorded
 def _warmup(
     learning_rate: ScalarOrSchedule, steps: int | None, b2: ScalarOrSchedule | None = None
 ) -> _Warmup:
@@ -91,28 +65,28 @@ def _warmup(
 def _with_warmup(
     where: str, learning_rate: ScalarOrSchedule, warmup_steps: int | None
 ) -> ScalarOrSchedule:
-    check_number(where, low=0, warmup_steps=warmup_steps, learning_rate=learning_rate)
+    build.check_number(where, low=0, warmup_steps=warmup_steps, learning_rate=learning_rate)
     return _warmup(learning_rate, warmup_steps) if warmup_steps else learning_rate
 
 
-@recorded
+@build.recorded
 def schedule_free_sgd(
     learning_rate: ScalarOrSchedule = 1.0,
     warmup_steps: int | None = None,
     b1: ScalarOrSchedule = 0.9,
     weight_decay: ScalarOrSchedule | None = None,
     weight_lr_power: ScalarOrSchedule = 2.0,
-    state_dtype: Any = None,
-    mask: PyTree | Callable[[Params], PyTree] | None = None,
-) -> GradientTransformationExtraArgs:
+    state_dtype: build.DType = None,
+    mask: build.Mask = None,
+) -> build.Transformation:
     """Schedule-free SGD (Defazio et al., 2024).
 
     Args:
       learning_rate: a scalar, or a schedule.
-      warmup_steps: the steps in which the learning rate grows linearly; None for none.
+      warmup_steps: the number of steps of linear warmup; None for none.
       b1: the weight of the average in y, in (0, 1], or a schedule.
       weight_decay: λ in g + λ·y, a scalar at least 0, or a schedule; None for none.
-      weight_lr_power: the power of the learning rate that iterates are weighed by, or a schedule.
+      weight_lr_power: the power of the learning rate that weighs the iterates, at least 0, or a schedule.
       state_dtype: dtype of `z`; by default the parameters', at least float32.
       mask: which leaves decay, as for `optx_core.masked`; all by default.
 
@@ -132,7 +106,7 @@ def schedule_free_sgd(
     return schedule_free(inner, rate, b1, weight_lr_power, state_dtype)
 
 
-@recorded
+@build.recorded
 def schedule_free_adamw(
     learning_rate: ScalarOrSchedule = 0.0025,
     warmup_steps: int | None = None,
@@ -141,21 +115,16 @@ def schedule_free_adamw(
     eps: ScalarOrSchedule = 1e-8,
     weight_decay: ScalarOrSchedule = 0.0,
     weight_lr_power: ScalarOrSchedule = 2.0,
-    state_dtype: Any = None,
-    mask: PyTree | Callable[[Params], PyTree] | None = None,
-) -> GradientTransformationExtraArgs:
+    state_dtype: build.DType = None,
+    mask: build.Mask = None,
+) -> build.Transformation:
     """Schedule-free AdamW (Defazio et al., 2024).
 
     Args:
-      learning_rate: a scalar, or a schedule.
-      warmup_steps: the steps in which the learning rate grows linearly; None for none.
-      b1: the weight of the average in y, in (0, 1], or a schedule.
+      learning_rate, warmup_steps, b1, weight_lr_power, state_dtype, mask: as for `schedule_free_sgd`.
       b2: decay of the mean square, in [0, 1), or a schedule.
-      eps: added to the root, greater than 0.
+      eps: added to the root, greater than 0, or a schedule.
       weight_decay: decoupled weight decay, taken at y: a scalar at least 0, or a schedule.
-      weight_lr_power: the power of the learning rate that iterates are weighed by, or a schedule.
-      state_dtype: dtype of `z`; by default the parameters', at least float32.
-      mask: which leaves decay, as for `optx_core.masked`; all by default.
 
     Returns:
       A transformation with a `ScheduleFreeState`; `update` needs the parameters. Evaluate at
@@ -176,7 +145,7 @@ def schedule_free_adamw(
     )
 
 
-@recorded
+@build.recorded
 def schedule_free_radam(
     learning_rate: ScalarOrSchedule = 0.0025,
     b1: ScalarOrSchedule = 0.9,
@@ -184,23 +153,18 @@ def schedule_free_radam(
     eps: ScalarOrSchedule = 1e-8,
     weight_decay: ScalarOrSchedule = 0.0,
     weight_lr_power: ScalarOrSchedule = 2.0,
-    state_dtype: Any = None,
-    mask: PyTree | Callable[[Params], PyTree] | None = None,
-) -> GradientTransformationExtraArgs:
-    """Schedule-free AdamW with RAdam's rectification in the place of a warmup.
+    state_dtype: build.DType = None,
+    mask: build.Mask = None,
+) -> build.Transformation:
+    """Schedule-free AdamW with RAdam's rectification in place of a warmup.
 
-    The learning rate is multiplied by RAdam's factor, which is 0 for the first steps (4 with
-    b2 = 0.999): there nothing moves, and nothing enters the average.
+    RAdam's factor of the learning rate is 0 for the first steps (4 with b2 = 0.999): the parameters and the
+    average stay.
 
     Args:
-      learning_rate: a scalar, or a schedule.
-      b1: the weight of the average in y, in (0, 1], or a schedule.
-      b2: decay of the mean square, in (0.6, 1), or a schedule: below, RAdam never starts.
-      eps: added to the root, greater than 0.
-      weight_decay: decoupled weight decay, taken at y: a scalar at least 0, or a schedule.
-      weight_lr_power: the power of the learning rate that iterates are weighed by, or a schedule.
-      state_dtype: dtype of `z`; by default the parameters', at least float32.
-      mask: which leaves decay, as for `optx_core.masked`; all by default.
+      learning_rate, b1, weight_lr_power, state_dtype, mask: as for `schedule_free_sgd`.
+      b2: decay of the mean square, in (0.6, 1), or a schedule: below 0.6 RAdam's factor stays 0.
+      eps, weight_decay: as for `schedule_free_adamw`.
 
     Returns:
       A transformation with a `ScheduleFreeState`; `update` needs the parameters. Evaluate at
@@ -211,8 +175,8 @@ def schedule_free_radam(
       >>> schedule_free_radam() == schedule_free_radam(learning_rate=0.0025)
       True
     """
-    check_number("schedule_free_radam", above=0.6, below=1, b2=b2)
-    check_number("schedule_free_radam", low=0, learning_rate=learning_rate)
+    build.check_number("schedule_free_radam", above=0.6, below=1, b2=b2)
+    build.check_number("schedule_free_radam", low=0, learning_rate=learning_rate)
     rate = _warmup(learning_rate, None, b2)
     return schedule_free(
         _rms("schedule_free_radam", rate, b2, eps, weight_decay, mask),
@@ -223,33 +187,13 @@ def schedule_free_radam(
     )
 
 
-def _rms_leaf(
-    g: jax.Array, nu: jax.Array, *, b2: Decay, eps: Scalar, count: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    nu = b2.value * nu + b2.complement * tree.abs_squared(g)
-    return g / (jnp.sqrt(nu / bias_correction(b2, count)) + eps), nu
-
-
-@schedulable("b2", "eps")
-def _divide_by_rms(b2: ScalarOrSchedule, eps: ScalarOrSchedule) -> GradientTransformationExtraArgs:
+@build.rule(ScaleByRmsWithCountState)
+def _divide_by_rms(
+    g: Array, s: ScaleByRmsWithCountState, /, b2: build.Rate, eps: build.Positive
+) -> tuple[Array, ScaleByRmsWithCountState]:
     """`scale_by_rms`, debiased, as one quotient: XLA:CPU writes out what two steps share."""
-
-    def init(params: Params) -> ScaleByRmsWithCountState:
-        return ScaleByRmsWithCountState(zero_count(), tree.slots_like(params, real=True))
-
-    def step(
-        flow: Flow, state: ScaleByRmsWithCountState, params: Params = None, **_: Any
-    ) -> LeafStep:
-        del flow, params
-        count = safe_increment(state.count)
-        return LeafStep(
-            _rms_leaf,
-            slots=(state.nu,),
-            close=lambda nu: ScaleByRmsWithCountState(count, nu),
-            operands={"b2": decay_of(b2), "eps": eps, "count": count},
-        )
-
-    return leafwise(step, init)
+    v = b2 * s.nu + (1 - b2) * build.abs_squared(g)
+    return g / (jnp.sqrt(v / (1 - b2**s.count)) + eps), s._replace(nu=v)
 
 
 def _rms(
@@ -258,9 +202,9 @@ def _rms(
     b2: ScalarOrSchedule,
     eps: ScalarOrSchedule,
     weight_decay: ScalarOrSchedule,
-    mask: PyTree | Callable[[Params], PyTree] | None,
-) -> GradientTransformationExtraArgs:
+    mask: build.Mask,
+) -> build.Transformation:
     """Adam without a mean: the gradient over the root of its mean square."""
-    check_number(where, low=0, below=1, b2=b2)
-    check_number(where, above=0, eps=eps)
+    build.check_number(where, low=0, below=1, b2=b2)
+    build.check_number(where, above=0, eps=eps)
     return chain(_divide_by_rms(b2, eps), decayed(weight_decay, mask), scale_by_learning_rate(rate))

@@ -1,0 +1,141 @@
+"""Helpers for users' dimension numbers: which axes of a leaf are the rows and columns of its matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+
+from optx_aliases._matrix.matrices import Axes, default_axes, flatten_with_path
+from optx_core import Params, PyTree, build, tree
+
+
+class MuonDimensionNumbers(NamedTuple):
+    """Which axes of an array are the rows and columns of its matrices; all others are a batch.
+
+    Attributes:
+      reduction_axis: the axis, or axes, that the layer sums over: the rows.
+      output_axis: the axis, or axes, of its outputs: the columns.
+    """
+
+    reduction_axis: int | Sequence[int] = 0
+    output_axis: int | Sequence[int] = 1
+
+
+class GaLoreDimensionNumbers(NamedTuple):
+    """Which axes of an array are the rows and columns of its matrix; together they are all axes.
+
+    Attributes:
+      reduction_axis: the axis, or axes, that the layer sums over: the rows.
+      output_axis: the axis, or axes, of its outputs: the columns.
+    """
+
+    reduction_axis: int | Sequence[int] = 0
+    output_axis: int | Sequence[int] = 1
+
+
+DimensionNumbers: TypeAlias = MuonDimensionNumbers | PyTree | Callable[[Params], PyTree]
+
+
+class NumberedLeaf(NamedTuple):
+    """A leaf and its dimension numbers.
+
+    Attributes:
+      name: its name in errors.
+      shape: its shape, or None where it has no gradient.
+      dims: its dimension numbers, or None.
+    """
+
+    name: str
+    shape: tuple[int, ...] | None
+    dims: Any
+
+
+def numbered_leaves(where: str, dims: Any, params: PyTree) -> list[NumberedLeaf]:
+    """The leaves of a tree with their dimension numbers, placeholders counted as leaves.
+
+    Args:
+      where: the function to name in errors.
+      dims: dimension numbers for all leaves; a tree of them and None, of the tree's structure or a
+        prefix of it; or a function from the tree to one of these.
+      params: the parameters, or the updates.
+
+    Returns:
+      A list with one entry for each leaf.
+
+    Raises:
+      ValueError: if the structures do not fit.
+    """
+    if callable(dims) and not _is_dims(dims):
+        dims = dims(params)
+    given, prefix = build.tree_flatten(dims, lambda x: _is_dims(x) or tree.is_placeholder(x))
+    try:
+        parts = prefix.flatten_up_to(params)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{where}: the dimension numbers do not have the parameters' structure: {error}"
+        ) from None
+    spread = [dim for dim, part in zip(given, parts, strict=True) for _ in tree.flatten(part)[0]]
+    return [
+        NumberedLeaf(
+            f"{where}: the leaf{jax.tree_util.keystr(path)}",
+            None if tree.is_placeholder(x) or not build.is_inexact(x) else jnp.shape(x),
+            dim if _is_dims(dim) else None,
+        )
+        for (path, x), dim in zip(flatten_with_path(params)[0], spread, strict=True)
+    ]
+
+
+def axes_of_leaves(where: str, dims: Any, updates: PyTree) -> list[Axes | None]:
+    """How each of Muon's leaves is a stack of matrices; None where it is absent."""
+    axes: list[Axes | None] = []
+    for name, shape, dim in numbered_leaves(where, dims, updates):
+        if shape is None:
+            axes.append(None)
+        elif len(shape) < 2:
+            raise ValueError(
+                f"{name} of shape {shape} is no matrix. Use muon, which gives it to Adam, or "
+                "leave it out with optx_core.masked"
+            )
+        elif dims is not None and dim is None:
+            raise ValueError(
+                f"{name} has no dimension numbers. Leave it out with optx_core.masked, or use muon"
+            )
+        else:
+            axes.append(default_axes(len(shape)) if dim is None else axes_of(name, shape, dim))
+    return axes
+
+
+def axes_of(name: str, shape: tuple[int, ...], dims: Any) -> Axes:
+    """The axes that dimension numbers name, counted from 0; those that are not named are batch.
+
+    Args:
+      name: the function and the leaf to name in errors.
+      shape: the leaf's shape, of at least two axes.
+      dims: its dimension numbers.
+
+    Returns:
+      The axes.
+
+    Raises:
+      ValueError: if an axis does not exist or is named twice.
+    """
+    ndim = len(shape)
+    rows, columns = (
+        (axes,) if isinstance(axes, int) else tuple(axes)
+        for axes in (dims.reduction_axis, dims.output_axis)
+    )
+    if not rows or not columns or not all(-ndim <= axis < ndim for axis in rows + columns):
+        raise ValueError(f"{name}: an array of {ndim} axes has no {dims}")
+    rows, columns = (tuple(axis % ndim for axis in axes) for axes in (rows, columns))
+    batch = tuple(axis for axis in range(ndim) if axis not in rows + columns)
+    if len({*rows, *columns}) < len(rows + columns):
+        raise ValueError(f"{name}: {dims} names an axis of an array of {ndim} axes twice")
+    return Axes(batch, rows, columns)
+
+
+def _is_dims(x: Any) -> bool:
+    """Whether x is dimension numbers, ours or optax's."""
+    return isinstance(x, tuple) and getattr(x, "_fields", ()) == MuonDimensionNumbers._fields

@@ -1,0 +1,205 @@
+"""Where optimizers of matrices meet the mesh: the equations of a stack of matrices.
+
+`stacked` lets the equations of one array see a stack (batch, rows, columns), whole on every device.
+`map_stacks` sends the matrices of one shape from all over the tree through a function together, as a
+single stack; on a mesh with Explicit axes each device gets its share of the stack: whole matrices, so
+that nothing is communicated inside.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from optx_aliases._matrix.explicit_mesh import explicit_sharding, laid, typed_spec, whole
+from optx_aliases._matrix.matrices import (
+    PLAIN,
+    Axes,
+    default_axes,
+    from_stack,
+    matrix_shape,
+    side_lengths,
+    to_stack,
+)
+
+Function = Callable[[Array], Array]
+PARTS_PER_CALL = 12
+
+
+def stacked(equations: Callable[..., Any]) -> Callable[..., Any]:
+    """Lets equations for one array see its matrices as a stack (batch, rows, columns).
+
+    The array and the slots of its shape become stacks, as `default_axes` says, and the results have
+    their shapes again; slots of other shapes stay as they are, and so does an array that holds no
+    matrices. On a mesh with Explicit axes the equations see all of every array on every device.
+
+    Args:
+      equations: `(g, *slots) -> (update, *slots)`; a decorator for `optx_core.build.rule`.
+
+    Returns:
+      Equations of the same signature.
+    """
+
+    @functools.wraps(equations)
+    def run(*arrays: Array, **operands: Any) -> tuple[Array, ...]:
+        shape = arrays[0].shape
+        axes = default_axes(len(shape))
+        held = [x.shape == shape and any(side_lengths(shape)) for x in arrays]
+        given = [
+            to_stack(whole(x), axes) if own else whole(x)
+            for x, own in zip(arrays, held, strict=True)
+        ]
+        results = equations(*given, **operands)  # of the update and of the slots that are renewed
+        return tuple(
+            laid(from_stack(x, shape, axes) if own else x, like)
+            for x, own, like in zip(results, held, arrays, strict=False)
+        )
+
+    return run
+
+
+def map_stacks(function: Function, arrays: Sequence[Array], axes: Sequence[Axes]) -> list[Array]:
+    """Applies a function of a stack of matrices to all arrays, matrices of one shape together.
+
+    Args:
+      function: from (n, rows, columns) to an array of that shape and dtype.
+      arrays: the arrays, none of them empty.
+      axes: how each is a stack of matrices.
+
+    Returns:
+      The resulting arrays, in the same order and laid out as before.
+    """
+    groups: dict[Hashable, list[int]] = {}
+    for index, (x, own) in enumerate(zip(arrays, axes, strict=True)):
+        groups.setdefault((matrix_shape(x.shape, own), x.dtype, _layout(x)), []).append(index)
+    results: list[Any] = [None] * len(arrays)
+    for members in groups.values():
+        group = _map_group(function, [arrays[k] for k in members], [axes[k] for k in members])
+        for index, x in zip(members, group, strict=True):
+            results[index] = x
+    return results
+
+
+def _layout(x: Array) -> Hashable:
+    placed = None if isinstance(x, jax.core.Tracer) else frozenset(x.sharding.device_set)
+    typed = explicit_sharding(x)
+    return placed, None if typed is None else (typed.mesh, *typed.spec)
+
+
+def _map_group(function: Function, arrays: list[Array], axes: list[Axes]) -> list[Array]:
+    typed = explicit_sharding(arrays[0])
+    if typed is None:
+        rows, columns = matrix_shape(arrays[0].shape, axes[0])
+        # Joined row by row: for plain matrices there is nothing to reshape.
+        tables = [_to_table(x, own) for x, own in zip(arrays, axes, strict=True)]
+        table = function(_joined(tables).reshape(-1, rows, columns)).reshape(-1, columns)
+        parts = _parted(table, tuple(map(len, tables)))
+    else:
+        # Plain matrices are stacked as they lie, split or not; others are gathered first.
+        plain = all(own == PLAIN for own in axes)
+        pairs = zip(arrays, axes, strict=True)
+        stacks = [to_stack(x if plain else whole(x), own) for x, own in pairs]
+        stack = _on_all_devices(function, _joined(stacks), typed.mesh)
+        parts = list(lax.split(stack, [len(x) for x in stacks]))
+    return [
+        laid(from_stack(part, x.shape, own), x)
+        for part, x, own in zip(parts, arrays, axes, strict=True)
+    ]
+
+
+def _on_all_devices(function: Function, stack: Array, mesh: Any) -> Array:
+    """The function of the stack, padded with zeros so that each device has as many matrices."""
+    kinds = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
+    names = [name for name, kind in kinds.items() if kind == AxisType.Explicit]
+    n, share = stack.shape[0], math.prod(mesh.shape[name] for name in names)
+    # One mesh axis after another moves from the rows and columns to the stack: an exchange each,
+    # where XLA would gather everything everywhere to do it at once.
+    _, *spec = typed_spec(stack)
+    layouts = [((), *spec)]
+    for name in [*_names(spec), *names]:
+        first, *rest = layouts[-1]
+        if name not in first:
+            kept = [tuple(other for other in _names([part]) if other != name) for part in rest]
+            layouts.append(((*first, name), *kept))
+    x = jnp.pad(stack, [(0, -n % share), (0, 0), (0, 0)])
+    for layout in layouts:
+        x = jax.sharding.reshard(x, NamedSharding(mesh, PartitionSpec(*layout)))
+    x = function(x)
+    for layout in reversed(layouts):
+        x = jax.sharding.reshard(x, NamedSharding(mesh, PartitionSpec(*layout)))
+    return x[:n]
+
+
+def _names(spec: Sequence[Any]) -> list[str]:
+    """All mesh axes of a spec, in their order."""
+    parts = [(part,) if isinstance(part, str) else part for part in spec if part is not None]
+    return list(itertools.chain(*parts))
+
+
+def _to_table(x: Array, axes: Axes) -> Array:
+    if axes == PLAIN:
+        return x
+    stack = to_stack(x, axes)
+    return stack.reshape(-1, stack.shape[2])
+
+
+def _joined(parts: list[Array]) -> Array:
+    return parts[0] if len(parts) == 1 else lax.concatenate(parts, 0)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _parted(stack: Array, sizes: tuple[int, ...]) -> list[Array]:
+    """The parts of a stack.
+
+    A slice at a known offset is a kernel of its own for XLA:CPU, which takes 20 ms to compile; equal
+    kernels are compiled once. So there the offsets of many equal parts are unknown to it.
+    """
+    if len(sizes) == 1:
+        return [stack]
+    if len(sizes) < PARTS_PER_CALL or len(set(sizes)) > 1:
+        return list(lax.split(stack, sizes))
+    parts: list[Array] = []
+    while len(parts) < len(sizes):
+        offsets = _offsets(np.uint32(len(parts) * sizes[0]), np.uint32(sizes[0]))
+        parts += _slices(stack, offsets[: len(sizes) - len(parts)], size=sizes[0])
+    return parts
+
+
+@_parted.defjvp
+def _parted_jvp(
+    sizes: tuple[int, ...], primals: tuple[Array], tangents: tuple[Array]
+) -> tuple[list[Array], list[Array]]:
+    return _parted(*primals, sizes), list(lax.split(*tangents, sizes))
+
+
+@functools.partial(jax.jit, static_argnames="size")
+def _slices(stack: Array, offsets: list[Array], *, size: int) -> list[Array]:
+    rest = (np.uint32(0),) * (stack.ndim - 1)
+    return [lax.dynamic_slice(stack, (at, *rest), (size, *stack.shape[1:])) for at in offsets]
+
+
+@jax.jit
+def _offsets(start: Array, size: Array) -> list[Array]:
+    """start, start + size, ...: on the CPU counted in a loop, which XLA does not look through."""
+
+    def plain(start: Array, size: Array) -> list[Array]:
+        return list(itertools.accumulate([start] + [size] * (PARTS_PER_CALL - 1), lax.add))
+
+    def counted(start: Array, size: Array) -> list[Array]:
+        last = lax.add(start, lax.mul(size, np.uint32(PARTS_PER_CALL - 1)))
+        return lax.while_loop(
+            lambda offsets: lax.lt(offsets[-1], last),
+            lambda offsets: [*offsets[1:], lax.add(offsets[-1], size)],
+            [start] * PARTS_PER_CALL,
+        )
+
+    return lax.platform_dependent(start, size, cpu=counted, default=plain)

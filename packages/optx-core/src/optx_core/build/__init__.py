@@ -1,0 +1,32 @@
+"""For authors of transformations: what an optimizer is written with.
+
+Users of optimizers need `optx_core` alone.
+"""
+
+from optx_core._contents import table_of_contents
+
+__getattr__, __dir__, __all__ = table_of_contents(
+    __name__,
+    """
+    _combinators.partition: parted
+    _contents: table_of_contents
+    _engine.flow: Flow
+    _engine.leafwise: LeafStep
+    _engine.numbers: Decay bias_correction check_number decay_of need_params zero_count
+    _engine.rates: DecayRate rate_of
+    _engine.rule: rule
+    _engine.run_if: loop_carry run_if
+    _engine.slots: copy_of map_slots widened
+    _engine.scheduled: evaluate schedulable
+    _engine.staged: leafwise wrapping
+    _protocol.absent: tree_flatten
+    _protocol.dtypes: abs_squared at_least_float32 cast_to_compute check_dtype common_real_dtype dtype_of is_inexact
+        real_dtype
+    _protocol.extra_args: check_transformation_like
+    _protocol.kinds: ClosedRate Count DType InnerState Key Kind LeafKind LearningRate Measured MeasuredCount Moment Nonnegative
+        NonnegativeInt Number Positive PositiveInt Rate Real SecondMoment Slot admits_number declared hints_of
+        is_count is_inner is_number kinds_of leaf_kinds slot
+    _protocol.recorded: Call Recorded call_of recorded
+    _protocol.types: Mask Transformation
+    """,
+)
