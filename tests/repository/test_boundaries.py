@@ -131,12 +131,12 @@ ORDER = {
         "_protocol",
         "_engine",
         "tree",
+        "build",  # what the folders below are written with, as other packages are
         "_training",
         "_combinators",
         "_transforms",
         "_wrappers",
         "_state",
-        "build",
     ],
     "optx_aliases": [
         "_transforms",
