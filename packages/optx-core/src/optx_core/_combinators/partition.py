@@ -68,7 +68,7 @@ def parted(
 
     Args:
       where: the function to name in errors.
-      transforms, param_labels, mask_compatible_extra_args: as for `partition`.
+      transforms, param_labels, mask_compatible_extra_args: as for `optx_core.partition`.
       all_used: whether to refuse a transformation that has no leaf.
 
     Returns:
