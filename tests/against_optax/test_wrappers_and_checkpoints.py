@@ -9,6 +9,7 @@ import pytest
 
 import optx_aliases
 import optx_core
+import optx_projections
 from optx_testing import check_transformation
 
 PARAMS = {"a": jnp.linspace(-1.0, 1.0, 8), "b": {"c": jnp.linspace(0.1, 2.0, 12).reshape(3, 4)}}
@@ -165,6 +166,6 @@ def test_lookahead_gives_the_numbers_of_optax(k):
 )
 def test_projections_are_those_of_optax(name):
     x = {"a": jnp.asarray([1.5, -2.0, 0.3]), "b": jnp.asarray([[0.7], [-0.1]])}
-    ours = getattr(optx_core, f"projection_{name}")(x)
+    ours = getattr(optx_projections, f"projection_{name}")(x)
     theirs = getattr(optax.projections, f"projection_{name}")(x)
     jax.tree.map(lambda u, v: np.testing.assert_allclose(u, v, rtol=1e-5, atol=1e-6), ours, theirs)
