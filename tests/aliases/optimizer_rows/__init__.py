@@ -21,6 +21,10 @@ NO_OPTIMIZERS: set[str] = {
     "dpsgd",
     "minimize",
     "newton_schulz",
+    "power_iteration",
+    "per_example_layer_norm_clip",
+    "per_example_global_norm_clip",
+    "matrix_inverse_pth_root",
     "schedule_free_eval_params",
     "value_and_grad_from_state",
 }
