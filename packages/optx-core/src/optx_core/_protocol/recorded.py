@@ -150,9 +150,10 @@ def recorded(function: Callable[P, R]) -> Callable[P, R]:
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
+        kinds = kinds_of(function)
         for name, value in bound.arguments.items():
             bound.arguments[name] = _frozen(value)
-            if kinds_of(function).get(name) == Kind("dtype"):
+            if kinds.get(name) == Kind("dtype"):
                 check_dtype(function.__name__, name, value)
         made = function(*bound.args, **bound.kwargs)
         return made._with_call(Call(call, bound))
