@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from optx_core._protocol.types import Params, Scalar
+from optx_core._protocol.types import Params
 
 
 def safe_increment(count: jax.Array) -> jax.Array:
@@ -31,57 +31,6 @@ def safe_increment(count: jax.Array) -> jax.Array:
     largest = (jnp.iinfo if integer else jnp.finfo)(count.dtype).max
     top = jnp.asarray(largest, count.dtype)
     return jnp.where(count < top, count + jnp.ones_like(count), top)
-
-
-class Decay(NamedTuple):
-    """A decay rate β and its complement 1 − β.
-
-    Both are rounded from double precision: float32(1 − 0.999) is the nearest number to 0.001, but
-    1 − float32(0.999) is off by 1.3e-5 of it.
-    """
-
-    value: Scalar
-    complement: Scalar
-
-
-def decay_of(value: Any) -> Decay:
-    """The decay rate β as an operand of leaf equations.
-
-    Args:
-      value: β, a Python float or an array; usually in [0, 1).
-
-    Returns:
-      `Decay(value=β, complement=1 − β)`.
-
-    Example:
-      >>> from optx_core.build import decay_of
-      >>> decay_of(0.75)
-      Decay(value=0.75, complement=0.25)
-    """
-    return Decay(value, 1.0 - value)
-
-
-def bias_correction(decay: Decay, count: jax.Array) -> jax.Array:
-    """1 − βᵗ, by which an average that started at zero is divided after t steps.
-
-    Taken from the complement of β, so that nothing cancels: float32's 1 − 0.999¹ is off by 1.3e-5 of
-    itself, this by a rounding.
-
-    Args:
-      decay: β, inside a leaf (already of the dtype to compute in).
-      count: t, the number of steps taken, counted from 1.
-
-    Returns:
-      A scalar of β's dtype.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> from optx_core.build import bias_correction, decay_of
-      >>> bias_correction(decay_of(0.5), jnp.array(2))
-      Array(0.75, dtype=float32)
-    """
-    complement = jnp.asarray(decay.complement)
-    return -jnp.expm1(jnp.asarray(count).astype(complement.dtype) * jnp.log1p(-complement))
 
 
 def check_number(

@@ -108,11 +108,11 @@ def skip_if(
                 )
             now = global_norm(updates) if measure == "norm" else jnp.asarray(extra_args["value"])
             now = now.astype(jnp.float32)
-            rate = build.decay_of(decay)
-            weight = jnp.where(state.count > 0, build.bias_correction(rate, state.count), 1)
+            rate = build.rate_of(decay)
+            weight = jnp.where(state.count > 0, 1 - rate**state.count, 1)
             jumped = now > factor * (average / weight.astype(jnp.float32))
             skip = ~jnp.isfinite(now) | (jumped & (state.count >= warmup_steps))
-            average = jnp.where(skip, average, rate.value * average + rate.complement * now)
+            average = jnp.where(skip, average, rate * average + (1 - rate) * now)
         made, inner_state = updates_or_zeros(
             ~skip, inner, updates, state.inner_state, params, **extra_args
         )

@@ -74,7 +74,7 @@ def with_ema(inner: Any, decay: ScalarOrSchedule = 0.999) -> build.Transformatio
     ) -> tuple[Updates, WithEmaState]:
         build.need_params("with_ema", params)
         updates, inner_state = inner.update(updates, state.inner_state, params, **extra_args)
-        rate = build.decay_of(build.evaluate(decay, state.count) if callable(decay) else decay)
+        rate = build.rate_of(build.evaluate(decay, state.count))
 
         def average(e: Any, p: Any, u: Any) -> Any:
             if tree.is_placeholder(e):
@@ -82,7 +82,7 @@ def with_ema(inner: Any, decay: ScalarOrSchedule = 0.999) -> build.Transformatio
             real = build.common_real_dtype(e.dtype)
             p = build.cast_to_compute(jnp.asarray(p), real)
             moved = p if tree.is_absent(u) else p + build.cast_to_compute(jnp.asarray(u), real)
-            share = jnp.asarray(rate.complement, real).astype(e.dtype)
+            share = jnp.asarray(1 - rate, real).astype(e.dtype)
             return e + share * (moved - e)
 
         ema = jax.tree.map(average, state.ema, params, updates, is_leaf=tree.is_placeholder)

@@ -12,7 +12,7 @@ __getattr__, __dir__, __all__ = table_of_contents(
     _contents: table_of_contents
     _engine.flow: Flow
     _engine.leafwise: LeafStep
-    _engine.numbers: Decay bias_correction check_number decay_of need_params zero_count
+    _engine.numbers: check_number need_params zero_count
     _engine.rates: DecayRate rate_of
     _engine.rule: rule
     _engine.run_if: loop_carry run_if

@@ -8,10 +8,7 @@ from optx_core._combinators.partition import parted as parted
 from optx_core._contents import table_of_contents as table_of_contents
 from optx_core._engine.flow import Flow as Flow
 from optx_core._engine.leafwise import LeafStep as LeafStep
-from optx_core._engine.numbers import Decay as Decay
-from optx_core._engine.numbers import bias_correction as bias_correction
 from optx_core._engine.numbers import check_number as check_number
-from optx_core._engine.numbers import decay_of as decay_of
 from optx_core._engine.numbers import need_params as need_params
 from optx_core._engine.numbers import zero_count as zero_count
 from optx_core._engine.rates import DecayRate as DecayRate

@@ -7,8 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from optx_core._engine.numbers import Decay, decay_of
-from optx_core._engine.numbers import bias_correction as _correction
+from optx_core._engine.rates import DecayRate, rate_of
 from optx_core._engine.staged import map_leaves
 from optx_core._protocol.dtypes import abs_squared
 from optx_core._protocol.types import PyTree, Scalar
@@ -32,7 +31,7 @@ def update_moment(updates: PyTree, moments: PyTree, decay: Scalar, order: int) -
       >>> tree.update_moment(jnp.array([2.0]), jnp.array([0.0]), 0.5, 2)
       Array([2.], dtype=float32)
     """
-    leaf_args: dict[str, Any] = {"decay": decay_of(decay), "order": order}
+    leaf_args: dict[str, Any] = {"decay": rate_of(decay), "order": order}
     return map_leaves(_moment, updates, moments, name="tree.update_moment", **leaf_args)[1]
 
 
@@ -56,7 +55,7 @@ def update_moment_per_elem_norm(
       >>> tree.update_moment_per_elem_norm(jnp.array([3 + 4j]), jnp.array([0.0]), 0.5, 2)
       Array([12.5], dtype=float32)
     """
-    leaf_args: dict[str, Any] = {"decay": decay_of(decay), "order": order}
+    leaf_args: dict[str, Any] = {"decay": rate_of(decay), "order": order}
     return map_leaves(
         _moment_of_norm, updates, moments, name="tree.update_moment_per_elem_norm", **leaf_args
     )[1]
@@ -106,22 +105,22 @@ def bias_correction(moment: PyTree, decay: Scalar, count: Any) -> PyTree:
         _corrected,
         moment,
         name="tree.bias_correction",
-        decay=decay_of(decay),
+        decay=rate_of(decay),
         count=jnp.asarray(count),
     )
 
 
 def _moment(
-    g: jax.Array, moment: jax.Array, *, decay: Decay, order: int
+    g: jax.Array, moment: jax.Array, *, decay: DecayRate, order: int
 ) -> tuple[jax.Array, jax.Array]:
-    return g, decay.value * moment + decay.complement * g**order
+    return g, decay * moment + (1 - decay) * g**order
 
 
 def _moment_of_norm(
-    g: jax.Array, moment: jax.Array, *, decay: Decay, order: int
+    g: jax.Array, moment: jax.Array, *, decay: DecayRate, order: int
 ) -> tuple[jax.Array, jax.Array]:
     power = abs_squared(g) ** (order // 2) if order % 2 == 0 else jnp.abs(g) ** order
-    return g, decay.value * moment + decay.complement * power
+    return g, decay * moment + (1 - decay) * power
 
 
 def _infinity(
@@ -130,5 +129,5 @@ def _infinity(
     return g, jnp.maximum(jnp.abs(g) + eps, decay * moment)
 
 
-def _corrected(moment: jax.Array, *, decay: Decay, count: jax.Array) -> jax.Array:
-    return moment / _correction(decay, count)
+def _corrected(moment: jax.Array, *, decay: DecayRate, count: jax.Array) -> jax.Array:
+    return moment / (1 - decay**count)
