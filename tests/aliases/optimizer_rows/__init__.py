@@ -1,15 +1,25 @@
 """The table of all optimizers: a row for each, by its name and, after a comma, its options."""
 
-from optimizer_rows import beyond, classic, contributed, matrices, searched
+from optimizer_rows import (
+    elementwise,
+    layerwise,
+    line_search,
+    low_memory,
+    matrix,
+    parameter_free,
+    wrappers,
+)
 from optimizer_rows._compiled import compiled_step
 from optimizer_rows._row import Row
 
 ROWS: dict[str, Row] = {
-    **classic.ROWS,
-    **contributed.ROWS,
-    **searched.ROWS,
-    **matrices.ROWS,
-    **beyond.ROWS,
+    **elementwise.ROWS,
+    **layerwise.ROWS,
+    **matrix.ROWS,
+    **parameter_free.ROWS,
+    **low_memory.ROWS,
+    **line_search.ROWS,
+    **wrappers.ROWS,
 }
 
 # Public functions that make no transformation, or one of gradients of single examples; each has tests

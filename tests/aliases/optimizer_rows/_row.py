@@ -4,6 +4,9 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Any
 
+# The problems that every optimizer is run on, for `Row.not_for`.
+PROBLEMS = {"quadratic", "rosenbrock", "classification"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Row:

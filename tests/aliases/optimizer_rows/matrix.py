@@ -1,4 +1,4 @@
-"""Optimizers that see a matrix as a matrix."""
+"""Optimizers of whole matrices."""
 
 import jax
 import numpy as np
@@ -107,16 +107,6 @@ def apollo(p, grads, lr=0.01, gap=5, scale=128**0.5, b1=0.9, b2=0.999, eps=1e-8,
     return p
 
 
-def adam_mini(p, grads, lr=0.01, b1=0.9, b2=0.999, eps=1e-8):
-    m, v = np.zeros_like(p), np.zeros((1, p.shape[1]))
-    for t, g in enumerate(grads, start=1):
-        g = g(p)
-        m = b1 * m + (1 - b1) * g
-        v = b2 * v + (1 - b2) * np.mean(g * g, axis=0, keepdims=True)
-        p = p - lr * m / (1 - b1**t) / (np.sqrt(v / (1 - b2**t)) + eps)
-    return p
-
-
 def lower_bound(a):
     largest = np.abs(a).max()
     a = a / largest
@@ -158,12 +148,6 @@ ROWS = {
         optax=lambda o: o.contrib.muon(0.02, weight_decay=0.1, consistent_rms=0.2, nesterov=False),
         promises=SINGULAR,
     ),
-    "quantize_state": Row(
-        lambda: optx_aliases.quantize_state(optx_aliases.adamw(0.01), min_size=1),
-        same_on_devices=False,  # which of two codes a number is rounded to
-        promises=(1, 2, 3, 4, 5, 7),  # 8: the last bit decides that; test_quantize_state has it
-        steps=500,
-    ),
     "soap": Row(
         lambda: optx_aliases.soap(0.01, eps=1e-5, precondition_frequency=3),
         ("scale_by_soap",),
@@ -196,12 +180,6 @@ ROWS = {
         lambda: optx_aliases.apollo_mini(0.01, update_proj_gap=5),
         ("scale_by_apollo",),
         paper=apollo,
-    ),
-    "adam_mini": Row(
-        lambda: optx_aliases.adam_mini(0.01),
-        ("scale_by_adam_mini",),
-        paper=adam_mini,
-        floor=20,
     ),
     "kron": Row(
         lambda: optx_aliases.kron(0.01, precondition_frequency=2),

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from optimizer_rows import contributed
+from optimizer_rows import ROWS
 
 import optx_aliases
 from optx_core import apply_updates, chain, clip_by_global_norm, partition, set_to_zero
@@ -27,7 +27,7 @@ NAMES = (
 
 @pytest.mark.parametrize("name", NAMES)
 def test_in_a_partition_it_moves_as_it_does_alone(name):
-    row = contributed.ROWS[name]
+    row = ROWS[name]
     params = {"mine": {"w": jnp.linspace(-1.0, 1.0, 6).reshape(2, 3), "n": None}, "b": jnp.ones(2)}
     tx = partition(
         {"mine": row.make(), "rest": optx_aliases.sgd(0.1)}, {"mine": "mine", "b": "rest"}
@@ -52,7 +52,7 @@ def test_in_a_partition_it_moves_as_it_does_alone(name):
 
 @pytest.mark.parametrize("name", ["prodigy", "dog", "mechanize", "sam", "schedule_free"])
 def test_in_a_chain_it_sees_what_comes_before(name):
-    make = contributed.ROWS[name].make
+    make = ROWS[name].make
     params, grads = {"w": jnp.asarray([1.0, -2.0])}, {"w": jnp.asarray([30.0, 40.0])}
     tx, plain = chain(clip_by_global_norm(1.0), make()), make()
     updates, (_, state) = tx.update(grads, tx.init(params), params)

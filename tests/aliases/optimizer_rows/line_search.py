@@ -1,4 +1,4 @@
-"""Line searches, and what needs the value of the loss."""
+"""Optimizers that evaluate the loss along a direction."""
 
 import jax
 import jax.numpy as jnp
@@ -63,6 +63,7 @@ def two_loops(p, grads, lr=0.1, m=3):
 
 
 SEARCH = {"differentiable": False}  # a while loop has no reverse mode
+
 
 ROWS = {
     "polyak_sgd": Row(

@@ -1,11 +1,12 @@
-"""The optimizers that optax has had from the start, and their relatives."""
+"""Optimizers that treat each entry by itself."""
 
 import jax
 import numpy as np
 
 import optx_aliases
+from optimizer_rows._norms import norm
 from optimizer_rows._row import Row
-from optx_core import chain, scale_by_learning_rate
+from optx_core import GradientTransformationExtraArgs, chain, scale_by_learning_rate, tree
 
 
 def sgd(p, grads, lr=0.1, momentum=0.0, nesterov=False):
@@ -43,14 +44,6 @@ def rmsprop(p, grads, lr=0.01, decay=0.9, eps=1e-8, centered=False, momentum=0.0
     return p
 
 
-def norm(x):
-    return np.sqrt(np.sum(x * x))
-
-
-def rms(x):
-    return np.sqrt(np.mean(x * x))
-
-
 def relative(p, grads, lr=0.01):
     for g in grads:
         p = p - lr * g(p) * max(norm(p), 1e-3)
@@ -78,23 +71,6 @@ def adadelta(p, grads, lr=1.0, rho=0.9, eps=1e-6, wd=0.0):
         x = g * np.sqrt(x2 + eps) / np.sqrt(g2 + eps)
         x2 = rho * x2 + (1 - rho) * x * x
         p = p - lr * x
-    return p
-
-
-def adafactor(p, grads, lr=0.1, factored=True, decay=0.8, momentum=None, wd=0.0, clip=1.0):
-    r, c, v, m = np.zeros(p.shape[0]), np.zeros(p.shape[1]), np.zeros_like(p), np.zeros_like(p)
-    for t, g in enumerate(grads, start=1):
-        g = g(p)
-        d = 1 - t**-decay
-        g2 = g * g + 1e-30
-        r = d * r + (1 - d) * g2.mean(1)
-        c = d * c + (1 - d) * g2.mean(0)
-        v = d * v + (1 - d) * g2
-        u = g / np.sqrt(np.outer(r, c) / r.mean() if factored else v)
-        u = lr * max(rms(p), 1e-3) * u / max(1, rms(u) / clip)
-        if momentum is not None:
-            m = u = momentum * m + (1 - momentum) * u
-        p = p - u - wd * p
     return p
 
 
@@ -145,34 +121,6 @@ def amsgrad(p, grads, lr=0.01, b1=0.9, b2=0.999, eps=1e-8, corrected=True):
     return p
 
 
-def fromage(p, grads, lr=0.01):
-    for g in grads:
-        g = g(p)
-        p = (p - lr * g * norm(p) / norm(g)) / np.sqrt(1 + lr * lr)
-    return p
-
-
-def lamb(p, grads, lr=0.01, b1=0.9, b2=0.999, eps=1e-6, wd=0.0):
-    m = v = np.zeros_like(p)
-    for t, g in enumerate(grads, start=1):
-        g = g(p)
-        m = b1 * m + (1 - b1) * g
-        v = b2 * v + (1 - b2) * g * g
-        u = m / (1 - b1**t) / (np.sqrt(v / (1 - b2**t)) + eps) + wd * p
-        p = p - lr * u * norm(p) / norm(u)
-    return p
-
-
-def lars(p, grads, lr=1.0, trust=0.1, momentum=0.9, wd=0.0, nesterov=False):
-    t = np.zeros_like(p)
-    for g in grads:
-        g = g(p) + wd * p
-        u = lr * trust * g * norm(p) / norm(g)
-        t = momentum * t + u
-        p = p - (u + momentum * t if nesterov else t)
-    return p
-
-
 def lion(p, grads, lr=0.01, b1=0.9, b2=0.99, wd=1e-3, squash=np.sign):
     m = np.zeros_like(p)
     for g in grads:
@@ -180,16 +128,6 @@ def lion(p, grads, lr=0.01, b1=0.9, b2=0.99, wd=1e-3, squash=np.sign):
         u = squash(b1 * m + (1 - b1) * g)
         m = b2 * m + (1 - b2) * g
         p = p - lr * (u + wd * p)
-    return p
-
-
-def novograd(p, grads, lr=0.01, b1=0.9, b2=0.25, eps=1e-6, wd=0.0):
-    m, v = np.zeros_like(p), None
-    for g in grads:
-        g = g(p)
-        v = norm(g) ** 2 if v is None else b2 * v + (1 - b2) * norm(g) ** 2
-        m = b1 * m + g / (np.sqrt(v) + eps) + wd * p
-        p = p - lr * m
     return p
 
 
@@ -254,17 +192,6 @@ def signum(p, grads, lr=0.01, beta=0.9):
     return p
 
 
-def sm3(p, grads, lr=0.1, momentum=0.9):
-    rows, columns, m = np.zeros((p.shape[0], 1)), np.zeros((1, p.shape[1])), np.zeros_like(p)
-    for g in grads:
-        g = g(p)
-        v = np.minimum(rows, columns) + g * g
-        m = momentum * m + (1 - momentum) * g / np.sqrt(v + 1e-8)
-        rows, columns = v.max(1, keepdims=True), v.max(0, keepdims=True)
-        p = p - lr * m
-    return p
-
-
 def yogi(p, grads, lr=0.01, b1=0.9, b2=0.999, eps=1e-3):
     m = v = np.full_like(p, 1e-6)
     for t, g in enumerate(grads, start=1):
@@ -272,6 +199,114 @@ def yogi(p, grads, lr=0.01, b1=0.9, b2=0.999, eps=1e-3):
         m = b1 * m + (1 - b1) * g
         v = v - (1 - b2) * np.sign(v - g * g) * g * g
         p = p - lr * m / (1 - b1**t) / (np.sqrt(v / (1 - b2**t)) + eps)
+    return p
+
+
+def acprop(p, grads, lr=0.01, b1=0.9, b2=0.999, eps=1e-16, wd=0.0):
+    m = s = np.zeros_like(p)
+    for t, g in enumerate(grads, start=1):
+        g = g(p)
+        s_hat = np.ones_like(p) if t == 1 else s / (1 - b2 ** (t - 1))
+        m = b1 * m + (1 - b1) * g
+        s = b2 * s + (1 - b2) * (g - m) ** 2 / b1**2 + eps
+        p = p - lr * (g / (np.sqrt(s_hat) + eps) + wd * p)
+    return p
+
+
+def ademamix(p, grads, lr=0.01, b1=0.9, b2=0.999, b3=0.9999, alpha=5.0, eps=1e-8, warmup=0):
+    m1 = m2 = v = np.zeros_like(p)
+    for t, g in enumerate(grads, start=1):
+        g = g(p)
+        part = min(t / warmup, 1) if warmup else 1.0
+        beta3 = np.exp(np.log(b1) * np.log(b3) / ((1 - part) * np.log(b3) + part * np.log(b1)))
+        m1 = b1 * m1 + (1 - b1) * g
+        m2 = beta3 * m2 + (1 - beta3) * g
+        v = b2 * v + (1 - b2) * g * g
+        m1_hat, v_hat = m1 / (1 - b1**t), v / (1 - b2**t)
+        p = p - lr * (m1_hat + alpha * part * m2) / (np.sqrt(v_hat) + eps)
+    return p
+
+
+def simplified_ademamix(p, grads, lr=1e-3, b1=0.99, b2=0.95, alpha=0.0, eps=1e-8):
+    m = v = np.zeros_like(p)
+    for t, g in enumerate(grads, start=1):
+        g = g(p)
+        m = b1 * m + g
+        v = b2 * v + (1 - b2) * g * g
+        p = p - lr * (m + alpha * g) / (np.sqrt(v / (1 - b2**t)) + eps)
+    return p
+
+
+def adopt(p, grads, lr=0.01, b1=0.9, b2=0.9999, eps=1e-6, clip=True, nesterov=False):
+    m, v = np.zeros_like(p), None
+    for t, g in enumerate(grads):
+        g = g(p)
+        if t > 0:
+            u = g / np.maximum(np.sqrt(v), eps)
+            u = np.clip(u, -(t**0.25), t**0.25) if clip else u
+            m = b1 * m + (1 - b1) * u
+            p = p - lr * (b1 * m + (1 - b1) * u if nesterov else m)
+        v = g * g if t == 0 else b2 * v + (1 - b2) * g * g
+    return p
+
+
+def madgrad(p, grads, lr=0.01, momentum=0.9, eps=1e-6, wd=0.0):
+    x0 = p
+    s = v = np.zeros_like(p)
+    for k, g in enumerate(grads):
+        g = g(p) + wd * p
+        rate = (lr + eps) * np.sqrt(k + 1)
+        v, s = v + rate * g * g, s + rate * g
+        z = x0 - s / (np.cbrt(v) + eps)
+        p = momentum * p + (1 - momentum) * z
+    return p
+
+
+def sophia(p, grads, lr=0.01, b1=0.965, b2=0.99, eps=1e-8, wd=1e-4, gamma=0.01, interval=10):
+    """With the squares of the gradients for a diagonal."""
+    m = h = np.zeros_like(p)
+    for t, g in enumerate(grads):
+        g = g(p)
+        m = b1 * m + (1 - b1) * g
+        u = np.clip(m / (1 - b1 ** (t + 1)) / np.maximum(gamma * h, eps), -1, 1)
+        if t % interval == 0:
+            h = b2 * h + (1 - b2) * g * g
+        p = p - lr * (u + wd * p)
+    return p
+
+
+def no_state(params):
+    return ()
+
+
+def square(updates, state, params=None, **extra_args):
+    return jax.tree.map(tree.abs_squared, updates), state
+
+
+# Stands for an estimator of the Hessian's diagonal, which another package has.
+SQUARES = GradientTransformationExtraArgs(no_state, square)
+
+
+def grams(p, grads, lr=0.01, b1=0.9, b2=0.999, eps=1e-6, wd=0.0):
+    m = v = np.zeros_like(p)
+    for t, g in enumerate(grads, start=1):
+        g = g(p)
+        m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
+        u = m / (1 - b1**t) / (np.sqrt(v / (1 - b2**t)) + eps)
+        p = p - lr * (np.sign(g) * np.abs(u) + wd * p)
+    return p
+
+
+def mars(p, grads, lr=0.01, b1=0.95, b2=0.99, gamma=0.025, eps=1e-8, wd=0.0):
+    m = v = np.zeros_like(p)
+    last = None
+    for t, g in enumerate(grads, start=1):
+        g = g(p)
+        c = g if last is None else g + gamma * b1 / (1 - b1) * (g - last)
+        c, last = c / max(np.linalg.norm(c), 1), g
+        m, v = b1 * m + (1 - b1) * c, b2 * v + (1 - b2) * c * c
+        u = m / (1 - b1**t) / (np.sqrt(v / (1 - b2**t)) + eps)
+        p = p - lr * (u + wd * p)
     return p
 
 
@@ -389,27 +424,6 @@ ROWS = {
         ),
         rates=(100.0, 30.0, 10.0),
     ),
-    "adafactor": Row(
-        lambda: optx_aliases.adafactor(0.1, min_dim_size_to_factor=2),
-        ("scale_by_factored_rms", "scale_by_param_block_rms"),
-        paper=adafactor,
-        optax=lambda o: o.adafactor(0.1, min_dim_size_to_factor=2),
-        beats_optax=0.7,
-    ),
-    "adafactor, not factored": Row(
-        lambda: optx_aliases.adafactor(0.1, clipping_threshold=None),
-        paper=lambda p, g: adafactor(p, g, factored=False, clip=np.inf),
-        optax=lambda o: o.adafactor(0.1, clipping_threshold=None),
-    ),
-    "adafactor, momentum and decay": Row(
-        lambda: optx_aliases.adafactor(
-            0.1, 2, momentum=0.9, dtype_momentum=None, weight_decay_rate=1e-3
-        ),
-        paper=lambda p, g: adafactor(p, g, momentum=0.9, wd=1e-3),
-        optax=lambda o: o.adafactor(
-            0.1, 2, momentum=0.9, dtype_momentum=None, weight_decay_rate=1e-3
-        ),
-    ),
     "adagrad": Row(
         lambda: optx_aliases.adagrad(0.1),
         ("scale_by_rss",),
@@ -458,36 +472,6 @@ ROWS = {
         paper=lambda p, g: amsgrad(p, g, corrected=False),
         optax=lambda o: o.amsgrad(0.01, bias_correction_mu=False, bias_correction_nu=False),
     ),
-    "fromage": Row(
-        lambda: optx_aliases.fromage(0.01),
-        ("scale_by_trust_ratio",),
-        paper=fromage,
-        optax=lambda o: o.fromage(0.01),
-        beats_optax=0.7,
-    ),
-    "lamb": Row(
-        lambda: optx_aliases.lamb(0.01),
-        paper=lamb,
-        optax=lambda o: o.lamb(0.01),
-        beats_optax=0.7,
-    ),
-    "lamb, decay": Row(
-        lambda: optx_aliases.lamb(0.01, weight_decay=0.1),
-        paper=lambda p, g: lamb(p, g, wd=0.1),
-        optax=lambda o: o.lamb(0.01, weight_decay=0.1),
-        beats_optax=0.72,
-    ),
-    "lars": Row(
-        lambda: optx_aliases.lars(1.0, trust_coefficient=0.1),
-        paper=lars,
-        optax=lambda o: o.lars(1.0, trust_coefficient=0.1),
-        beats_optax=0.7,
-    ),
-    "lars, decay, Nesterov": Row(
-        lambda: optx_aliases.lars(1.0, 0.1, trust_coefficient=0.02, nesterov=True),
-        paper=lambda p, g: lars(p, g, trust=0.02, wd=0.1, nesterov=True),
-        optax=lambda o: o.lars(1.0, 0.1, trust_coefficient=0.02, nesterov=True),
-    ),
     "lion": Row(
         lambda: optx_aliases.lion(0.01),
         ("scale_by_lion",),
@@ -506,12 +490,6 @@ ROWS = {
         optax=lambda o: o.noisy_sgd(0.1, key=0),
         same_numbers=False,  # another stream of random numbers
         beats_optax=0.7,
-    ),
-    "novograd": Row(
-        lambda: optx_aliases.novograd(0.01, weight_decay=0.1),
-        ("scale_by_novograd",),
-        paper=lambda p, g: novograd(p, g, wd=0.1),
-        optax=lambda o: o.novograd(0.01, weight_decay=0.1),
     ),
     "optimistic_gradient_descent": Row(
         lambda: optx_aliases.optimistic_gradient_descent(0.05, 0.8, 0.3),
@@ -576,20 +554,92 @@ ROWS = {
         optax=lambda o: o.signum(0.01),
         floor=20,
     ),
-    "sm3": Row(
-        lambda: optx_aliases.sm3(0.1),
-        ("scale_by_sm3",),
-        paper=sm3,
-        optax=lambda o: o.sm3(0.1),
-        beats_optax=1.001,
-        # What its state calls nu is the momentum, complex for complex parameters: test_classic.py.
-        options={"complex_params": False},
-    ),
     "yogi": Row(
         lambda: optx_aliases.yogi(0.01),
         ("scale_by_yogi",),
         paper=yogi,
         optax=lambda o: o.yogi(0.01),
         floor=28,
+    ),
+    "acprop": Row(
+        lambda: optx_aliases.acprop(0.01, eps=1e-8, eps_root=1e-8, weight_decay=0.1),
+        ("scale_by_acprop",),
+        paper=lambda p, g: acprop(p, g, eps=1e-8, wd=0.1),
+        optax=lambda o: o.contrib.acprop(0.01, eps=1e-8, eps_root=1e-8, weight_decay=0.1),
+        floor=28,
+        over_floor=2.15,  # both slots' old values serve the new ones, so XLA:CPU keeps copies
+        copies=2.01,
+    ),
+    "ademamix": Row(
+        lambda: optx_aliases.ademamix(0.01),
+        ("scale_by_ademamix",),
+        paper=ademamix,
+        optax=lambda o: o.contrib.ademamix(0.01),
+        floor=36,
+        over_floor=1.56,  # each of three slots reads the gradient again
+    ),
+    "ademamix, schedules": Row(
+        lambda: optx_aliases.ademamix(
+            0.01,
+            b3=optx_aliases.ademamix_b3_schedule(0.99, 15),
+            alpha=optx_aliases.ademamix_alpha_schedule(4.0, 15),
+        ),
+        paper=lambda p, g: ademamix(p, g, b3=0.99, alpha=4.0, warmup=15),
+        floor=36,
+        over_floor=1.56,  # each of three slots reads the gradient again
+    ),
+    "simplified_ademamix": Row(
+        lambda: optx_aliases.simplified_ademamix(1e-3, alpha=2.0),
+        ("scale_by_simplified_ademamix",),
+        paper=lambda p, g: simplified_ademamix(p, g, alpha=2.0),
+        optax=lambda o: o.contrib.simplified_ademamix(1e-3, alpha=2.0),
+        floor=28,
+        over_floor=1.58,  # the newest gradient is mixed in, which Adam's last pass does not read
+    ),
+    "adopt": Row(
+        lambda: optx_aliases.adopt(0.01),
+        ("scale_by_adopt",),
+        paper=adopt,
+        optax=lambda o: o.contrib.adopt(0.01),
+        floor=28,
+    ),
+    "adopt, Nesterov, no clipping": Row(
+        lambda: optx_aliases.adopt(0.01, eps=0.01, nesterov=True, use_clipping=False),
+        paper=lambda p, g: adopt(p, g, eps=0.01, clip=False, nesterov=True),
+        optax=lambda o: o.contrib.adopt(0.01, eps=0.01, nesterov=True, use_clipping=False),
+        floor=28,
+        over_floor=2.15,  # without the clip the old v must be kept, and Nesterov reads it twice
+        copies=1.01,
+    ),
+    "madgrad": Row(
+        lambda: optx_aliases.madgrad(0.01, weight_decay=1e-3),
+        ("scale_by_madgrad",),
+        paper=lambda p, g: madgrad(p, g, wd=1e-3),
+        optax=lambda o: o.contrib.madgrad(0.01, weight_decay=1e-3),
+        same_numbers=False,  # optax takes √t in float32; test_contributed.py compares
+        floor=32,
+        over_floor=1.63,  # the decayed gradient of the row: the parameters are read three times
+    ),
+    "sophia": Row(
+        lambda: optx_aliases.sophia(0.01, hessian_diagonal_fn=SQUARES),
+        ("scale_by_sophia",),
+        paper=sophia,
+        optax=lambda o: o.contrib.sophia(0.01, hessian_diagonal_fn=SQUARES),
+        options={"complex_params": False},
+    ),
+    "grams": Row(
+        lambda: optx_aliases.grams(0.01, weight_decay=0.1),
+        ("scale_by_grams",),
+        paper=lambda p, g: grams(p, g, wd=0.1),
+        floor=28,
+        over_floor=1.58,  # its sign is the gradient's, which Adam's last pass does not read
+    ),
+    "mars": Row(
+        lambda: optx_aliases.mars(0.01, weight_decay=1e-3),
+        ("scale_by_mars",),
+        paper=lambda p, g: mars(p, g, wd=1e-3),
+        floor=36,
+        over_floor=2.0,  # the norm of an array comes first
+        copies=1.01,
     ),
 }

@@ -1,0 +1,53 @@
+"""Arguments that no optimizer accepts."""
+
+import jax.numpy as jnp
+import pytest
+
+import optx_aliases as a
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: a.scale_by_lion(mode="soft"), ValueError, "mode must be one of 'hard', 'smooth'"),
+        (lambda: a.lion(1e-3, b2=1.0), ValueError, "scale_by_lion: b2 must be less than 1"),
+        (
+            lambda: a.adabelief(1e-3, eps=-1.0),
+            ValueError,
+            "scale_by_belief: eps must be at least 0",
+        ),
+        (lambda: a.adadelta(rho=1.5), ValueError, "scale_by_adadelta: rho must be less than 1"),
+        (lambda: a.adagrad(0.1, -1.0), ValueError, "initial_accumulator_value must be at least 0"),
+        (lambda: a.adamax(0.1, b1=1.0), ValueError, "scale_by_adamax: b1 must be less than 1"),
+        (lambda: a.adan(0.1, b3=-0.1), ValueError, "scale_by_adan: b3 must be at least 0"),
+        (lambda: a.amsgrad(0.1, b2=1), ValueError, "scale_by_amsgrad: b2 must be less than 1"),
+        (lambda: a.radam(0.1, threshold=3.0), ValueError, "threshold must be at least 4"),
+        (lambda: a.rprop(0.0), ValueError, "scale_by_rprop: learning_rate must be greater than 0"),
+        (lambda: a.rprop(0.1, eta_plus=0.9), ValueError, "eta_plus must be greater than 1"),
+        (lambda: a.yogi(0.1, eps=float("nan")), ValueError, "scale_by_yogi: eps must be"),
+        (lambda: a.sm3(0.1, momentum=1.0), ValueError, "scale_by_sm3: b1 must be less than 1"),
+        (
+            lambda: a.adafactor(min_dim_size_to_factor=0),
+            ValueError,
+            "min_dim_size_to_factor must be",
+        ),
+        (
+            lambda: a.noisy_sgd(0.1, eta=-1.0, key=0),
+            ValueError,
+            "noisy_sgd: eta must be at least 0",
+        ),
+        (lambda: a.noisy_sgd(0.1, key=0, seed=0), ValueError, "give a key"),
+        (lambda: a.novograd(0.1, weight_decay=-1.0), ValueError, "weight_decay must be at least 0"),
+        (lambda: a.fromage("fast"), TypeError, "learning_rate must be a number"),
+    ],
+)
+def test_what_cannot_work_is_refused_when_it_is_built(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+@pytest.mark.parametrize("make", [a.lamb, a.lars, a.fromage, a.adafactor])
+def test_what_needs_the_parameters_says_so(make):
+    tx = make(0.1)
+    with pytest.raises(ValueError, match="needs the parameters"):
+        tx.update(jnp.ones(2), tx.init(jnp.ones(2)))
