@@ -109,3 +109,22 @@ def test_a_point_of_the_set_stays_and_nothing_divides_by_zero():
         assert bool(jnp.all(jnp.isfinite(project(zeros))))
     with pytest.raises(ValueError, match="projection_simplex: scale must be greater than 0"):
         projection_simplex(zeros, 0.0)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_numbers_and_integers_are_cast_to_floating_point(name):
+    project, _ = SETS[name]
+    numbers = {"a": np.asarray([2, -2, 1]), "b": [[1], [0.5]]}
+    if name in ("hyperplane", "halfspace", "vector"):
+        numbers["b"] = np.asarray(numbers["b"])
+    arrays = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), numbers)
+    made, expected = project(numbers), project(arrays)
+    assert {x.dtype for x in jax.tree.leaves(made)} == {jnp.dtype(jnp.float32)}
+    np.testing.assert_array_equal(flat(made), flat(expected))
+
+
+@pytest.mark.parametrize("name", SETS.keys() - {"l2_sphere", "l2_ball"})
+def test_a_set_with_an_order_refuses_complex_leaves_by_path(name):
+    project, _ = SETS[name]
+    with pytest.raises(TypeError, match=rf"projection_\w+: leaf\['b'\] is complex"):
+        project({**X, "b": X["b"] * 1j})

@@ -21,12 +21,13 @@ __getattr__, __dir__, __all__ = table_of_contents(
     _protocol.types: EmptyState GradientTransformation GradientTransformationExtraArgs
         MaskedNode OptState Params PyTree Scalar ScalarOrSchedule Schedule TransformInitFn
         TransformUpdateFn Updates
+    _state.learning_rates: learning_rates
     _state.readout: hyperparams metrics
     _state.sharding: state_sharding zero1 zero1_rule
     _training.apply_updates: apply_updates incremental_update periodic_update
     _training.flat: Unravel ravel_params
-    _training.microbatching: RunningStatistics micro_grad micro_vmap microbatch
-        reshape_batch_axis
+    _training.accumulators: Accumulator RunningStatistics
+    _training.microbatching: MicroGradAux micro_grad micro_vmap microbatch reshape_batch_axis
     _training.scale_gradient: scale_gradient
     _transforms.add_decayed_weights: WeightDecaySchedule add_decayed_weights
     _transforms.add_noise: AddNoiseState add_noise

@@ -18,14 +18,14 @@ from jax.typing import ArrayLike
 from optx_losses._inputs import as_floats
 
 
-def hungarian_algorithm(costs: ArrayLike) -> tuple[jax.Array, jax.Array]:
+def hungarian_algorithm(cost_matrix: ArrayLike) -> tuple[jax.Array, jax.Array]:
     """The assignment of rows to columns with the least total cost.
 
     Supports jit and vmap. The indices have no gradient; the gradient of a matching loss flows through
-    the selected costs, `costs[rows, columns]`.
+    the selected costs, `cost_matrix[rows, columns]`.
 
     Args:
-      costs: shape [n, m], finite; either may be larger.
+      cost_matrix: shape [n, m], finite; either may be larger.
 
     Returns:
       `(rows, columns)`, int32, shape [min(n, m)]: row `rows[k]` is assigned to column `columns[k]`. The
@@ -41,9 +41,9 @@ def hungarian_algorithm(costs: ArrayLike) -> tuple[jax.Array, jax.Array]:
       >>> hungarian_algorithm(jnp.array([[1.0, 2.0, 9.0], [1.0, 5.0, 9.0]]))
       (Array([0, 1], dtype=int32), Array([1, 0], dtype=int32))
     """
-    (c,) = as_floats("hungarian_algorithm", costs=costs)
+    (c,) = as_floats("hungarian_algorithm", cost_matrix=cost_matrix)
     if c.ndim != 2:
-        raise ValueError(f"hungarian_algorithm: costs is {c.shape}; it must be a matrix")
+        raise ValueError(f"hungarian_algorithm: cost_matrix is {c.shape}; it must be a matrix")
     c = lax.stop_gradient(c)
     n, m = c.shape
     if n == 0 or m == 0:

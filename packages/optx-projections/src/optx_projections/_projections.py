@@ -1,6 +1,6 @@
 """Euclidean projections onto sets, for projected gradient descent.
 
-Each takes a tree as one vector and returns the nearest tree in the set.
+Each takes a tree as one vector and returns the nearest tree in the set. Integers are cast to floating point.
 
 References: Duchi et al., "Efficient Projections onto the l1-Ball for Learning in High Dimensions", 2008,
 figure 1 (simplex and l1 ball); Boyd, Vandenberghe, "Convex Optimization", section 8.1.
@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from optx_core import PyTree, Scalar, global_norm
-from optx_core.build import check_number
+from optx_core.build import check_number, dtype_of, is_inexact
 from optx_core.tree import sum as tree_sum
 from optx_core.tree import vdot
 
@@ -23,7 +23,7 @@ def projection_non_negative(tree: PyTree) -> PyTree:
     """The nearest tree without negative entries: max(x, 0).
 
     Args:
-      tree: a tree of real arrays.
+      tree: a tree of real arrays or numbers.
 
     Returns:
       A tree of the same structure, shapes and dtypes.
@@ -34,6 +34,7 @@ def projection_non_negative(tree: PyTree) -> PyTree:
       >>> projection_non_negative(jnp.array([-1.0, 2.0]))
       Array([0., 2.], dtype=float32)
     """
+    tree = _arrays("projection_non_negative", tree)
     return jax.tree.map(lambda x: jnp.maximum(x, jnp.zeros_like(x)), tree)
 
 
@@ -41,7 +42,7 @@ def projection_box(tree: PyTree, lower: PyTree, upper: PyTree) -> PyTree:
     """The nearest tree between two bounds: min(max(x, lower), upper).
 
     Args:
-      tree: a tree of real arrays.
+      tree: a tree of real arrays or numbers.
       lower: a scalar, or a tree of the same structure.
       upper: a scalar, or a tree of the same structure.
 
@@ -54,6 +55,7 @@ def projection_box(tree: PyTree, lower: PyTree, upper: PyTree) -> PyTree:
       >>> projection_box(jnp.array([-1.0, 2.0]), 0.0, 1.0)
       Array([0., 1.], dtype=float32)
     """
+    tree = _arrays("projection_box", tree)
     low, high = (_spread(bound, tree) for bound in (lower, upper))
     return jax.tree.map(
         lambda x, a, b: jnp.clip(x, jnp.asarray(a, x.dtype), jnp.asarray(b, x.dtype)),
@@ -67,7 +69,7 @@ def projection_hypercube(tree: PyTree, scale: Scalar = 1.0) -> PyTree:
     """The nearest tree with all entries in [0, scale].
 
     Args:
-      tree: a tree of real arrays.
+      tree: a tree of real arrays or numbers.
       scale: the side of the cube, a scalar above 0.
 
     Returns:
@@ -79,6 +81,7 @@ def projection_hypercube(tree: PyTree, scale: Scalar = 1.0) -> PyTree:
       >>> projection_hypercube(jnp.array([-1.0, 0.5, 2.0]))
       Array([0. , 0.5, 1. ], dtype=float32)
     """
+    tree = _arrays("projection_hypercube", tree)
     check_number("projection_hypercube", above=0, scale=scale)
     return projection_box(tree, 0.0, scale)
 
@@ -87,7 +90,7 @@ def projection_simplex(tree: PyTree, scale: Scalar = 1.0) -> PyTree:
     """The nearest tree of non-negative entries that sum to a number.
 
     Args:
-      tree: a tree of real arrays.
+      tree: a tree of real arrays or numbers.
       scale: the sum, a scalar above 0.
 
     Returns:
@@ -99,6 +102,7 @@ def projection_simplex(tree: PyTree, scale: Scalar = 1.0) -> PyTree:
       >>> projection_simplex(jnp.array([2.0, 1.0, -3.0]))
       Array([1., 0., 0.], dtype=float32)
     """
+    tree = _arrays("projection_simplex", tree)
     check_number("projection_simplex", above=0, scale=scale)
     shift = _simplex_shift(_vector(tree), scale)
     return jax.tree.map(lambda x: jnp.maximum(x - shift.astype(x.dtype), jnp.zeros_like(x)), tree)
@@ -108,7 +112,7 @@ def projection_l1_sphere(tree: PyTree, scale: Scalar = 1.0) -> PyTree:
     """The nearest tree whose absolute values sum to a number.
 
     Args:
-      tree: a tree of real arrays.
+      tree: a tree of real arrays or numbers.
       scale: the sum, a scalar above 0.
 
     Returns:
@@ -120,6 +124,7 @@ def projection_l1_sphere(tree: PyTree, scale: Scalar = 1.0) -> PyTree:
       >>> projection_l1_sphere(jnp.array([-3.0, 1.0]))
       Array([-1.,  0.], dtype=float32)
     """
+    tree = _arrays("projection_l1_sphere", tree)
     check_number("projection_l1_sphere", above=0, scale=scale)
     shift = _simplex_shift(jnp.abs(_vector(tree)), scale)
 
@@ -134,7 +139,7 @@ def projection_l1_ball(tree: PyTree, scale: Scalar = 1.0) -> PyTree:
     """The nearest tree whose absolute values sum to at most a number.
 
     Args:
-      tree: a tree of real arrays.
+      tree: a tree of real arrays or numbers.
       scale: the greatest sum, a scalar above 0.
 
     Returns:
@@ -146,6 +151,7 @@ def projection_l1_ball(tree: PyTree, scale: Scalar = 1.0) -> PyTree:
       >>> projection_l1_ball(jnp.array([0.25, -0.25]))
       Array([ 0.25, -0.25], dtype=float32)
     """
+    tree = _arrays("projection_l1_ball", tree)
     inside = tree_sum(jax.tree.map(jnp.abs, tree)) <= scale
     outside = projection_l1_sphere(tree, scale)
     return jax.tree.map(lambda x, y: jnp.where(inside, x, y), tree, outside)
@@ -167,6 +173,7 @@ def projection_l2_sphere(tree: PyTree, scale: Scalar = 1.0) -> PyTree:
       >>> projection_l2_sphere(jnp.array([3.0, 4.0]), 10.0)
       Array([6., 8.], dtype=float32)
     """
+    tree = _arrays("projection_l2_sphere", tree, real=False)
     check_number("projection_l2_sphere", above=0, scale=scale)
     norm = global_norm(tree)
     factor = jnp.where(norm > 0, scale / jnp.where(norm > 0, norm, 1), 1)
@@ -177,7 +184,7 @@ def projection_l2_ball(tree: PyTree, scale: Scalar = 1.0) -> PyTree:
     """The nearest tree of at most a given Euclidean norm.
 
     Args:
-      tree: a tree of arrays.
+      tree: a tree of arrays or numbers.
       scale: the greatest norm, a scalar above 0.
 
     Returns:
@@ -189,6 +196,7 @@ def projection_l2_ball(tree: PyTree, scale: Scalar = 1.0) -> PyTree:
       >>> projection_l2_ball(jnp.array([3.0, 4.0]), 10.0)
       Array([3., 4.], dtype=float32)
     """
+    tree = _arrays("projection_l2_ball", tree, real=False)
     check_number("projection_l2_ball", above=0, scale=scale)
     norm = global_norm(tree)
     outside = norm > scale
@@ -200,7 +208,7 @@ def projection_linf_ball(tree: PyTree, scale: Scalar = 1.0) -> PyTree:
     """The nearest tree with all entries in [−scale, scale].
 
     Args:
-      tree: a tree of real arrays.
+      tree: a tree of real arrays or numbers.
       scale: the greatest absolute value, a scalar above 0.
 
     Returns:
@@ -212,6 +220,7 @@ def projection_linf_ball(tree: PyTree, scale: Scalar = 1.0) -> PyTree:
       >>> projection_linf_ball(jnp.array([-3.0, 0.5]))
       Array([-1. ,  0.5], dtype=float32)
     """
+    tree = _arrays("projection_linf_ball", tree)
     check_number("projection_linf_ball", above=0, scale=scale)
     return projection_box(tree, -scale, scale)
 
@@ -220,7 +229,7 @@ def projection_hyperplane(x: PyTree, a: PyTree, b: Scalar) -> PyTree:
     """The nearest tree with ⟨a, x⟩ = b.
 
     Args:
-      x: a tree of real arrays.
+      x: a tree of real arrays or numbers.
       a: the normal, a tree of the same structure and shapes, not zero.
       b: the offset, a scalar.
 
@@ -233,6 +242,8 @@ def projection_hyperplane(x: PyTree, a: PyTree, b: Scalar) -> PyTree:
       >>> projection_hyperplane(jnp.array([2.0, 2.0]), jnp.array([1.0, 1.0]), 2.0)
       Array([1., 1.], dtype=float32)
     """
+    x = _arrays("projection_hyperplane", x)
+    a = _arrays("projection_hyperplane", a)
     return _along(x, a, vdot(a, x) - b)
 
 
@@ -240,7 +251,7 @@ def projection_halfspace(x: PyTree, a: PyTree, b: Scalar) -> PyTree:
     """The nearest tree with ⟨a, x⟩ ≤ b.
 
     Args:
-      x: a tree of real arrays.
+      x: a tree of real arrays or numbers.
       a: the outward normal, a tree of the same structure and shapes, not zero.
       b: the offset, a scalar.
 
@@ -253,6 +264,8 @@ def projection_halfspace(x: PyTree, a: PyTree, b: Scalar) -> PyTree:
       >>> projection_halfspace(jnp.array([0.0, 0.0]), jnp.array([1.0, 1.0]), 2.0)
       Array([0., 0.], dtype=float32)
     """
+    x = _arrays("projection_halfspace", x)
+    a = _arrays("projection_halfspace", a)
     excess = vdot(a, x) - b
     return _along(x, a, jnp.maximum(excess, jnp.zeros_like(excess)))
 
@@ -261,7 +274,7 @@ def projection_vector(x: PyTree, a: PyTree) -> PyTree:
     """The nearest multiple of a tree: a·⟨a, x⟩ / ⟨a, a⟩.
 
     Args:
-      x: a tree of real arrays.
+      x: a tree of real arrays or numbers.
       a: a tree of the same structure and shapes, not zero.
 
     Returns:
@@ -273,8 +286,24 @@ def projection_vector(x: PyTree, a: PyTree) -> PyTree:
       >>> projection_vector(jnp.array([2.0, 3.0]), jnp.array([1.0, 0.0]))
       Array([2., 0.], dtype=float32)
     """
+    x = _arrays("projection_vector", x)
+    a = _arrays("projection_vector", a)
     share = vdot(a, x) / vdot(a, a)
     return jax.tree.map(lambda v, like: (share.astype(v.dtype) * v).astype(like.dtype), a, x)
+
+
+def _arrays(where: str, tree: PyTree, *, real: bool = True) -> PyTree:
+    """The leaves as floating-point arrays; Python numbers and integers become the default dtype."""
+
+    def leaf(path: Any, x: Any) -> jax.Array:
+        if real and jnp.iscomplexobj(x):
+            place = jax.tree_util.keystr(path)
+            raise TypeError(
+                f"{where}: leaf{place} is complex; project its real and imaginary parts"
+            )
+        return jnp.asarray(x, dtype_of(x) if is_inexact(x) else jnp.result_type(float))
+
+    return jax.tree_util.tree_map_with_path(leaf, tree)
 
 
 def _along(x: PyTree, a: PyTree, excess: jax.Array) -> PyTree:
@@ -292,7 +321,7 @@ def _simplex_shift(v: jax.Array, scale: Scalar) -> jax.Array:
 
 
 def _vector(tree: PyTree) -> jax.Array:
-    leaves = [jnp.asarray(x) for x in jax.tree.leaves(tree)]
+    leaves = jax.tree.leaves(tree)
     wide = jnp.float64 if any(x.dtype == jnp.float64 for x in leaves) else jnp.float32
     return jnp.concatenate([x.reshape(-1).astype(wide) for x in leaves])
 

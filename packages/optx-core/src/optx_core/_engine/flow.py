@@ -25,7 +25,7 @@ from optx_core._protocol.absent import (
     is_placeholder,
     paths,
 )
-from optx_core._protocol.dtypes import dtype_of, is_inexact
+from optx_core._protocol.dtypes import cast_to_wider, dtype_of, is_inexact
 from optx_core._protocol.recorded import call_of
 from optx_core._protocol.types import MaskedNode, OptState, Params, PyTree, Updates
 
@@ -270,7 +270,11 @@ class Flow:
                     raise TreeMismatchError(_wrong_shape(item.trail, self._path(index), shape, x))
 
     def _check_params(self) -> None:
-        """Compares shapes with the parameters', once, before anything reads the updates."""
+        """Compares shapes with the parameters', once, before anything reads the updates.
+
+        Gradients of a lower precision than their parameters' are cast to it, so that updates are not
+        rounded on their way to the parameters.
+        """
         params, self._unchecked = self._unchecked, None
         if params is None:
             return
@@ -286,6 +290,7 @@ class Flow:
                 continue
             if _shape(g) != _shape(p):
                 raise TreeMismatchError(_wrong_shape(self.trail, self._path(index), _shape(g), p))
+            self._leaves[index] = cast_to_wider(g, p)
 
     def _path(self, index: int) -> str:
         return paths(self.skeleton)[index]

@@ -19,24 +19,21 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Concatenate, Literal, ParamSpec, TypeAlias, get_args, get_origin, overload
+from typing import Any, Concatenate, Literal, ParamSpec, TypeAlias, overload
 
+import jax.numpy as jnp
+
+from optx_core._engine.factory import choices, factory
 from optx_core._engine.keys import ArrayKey, key_of, numbered
 from optx_core._engine.leafwise import LeafStep
-from optx_core._engine.numbers import (
-    check_number,
-    need_params,
-    safe_increment,
-    zero_count,
-)
+from optx_core._engine.numbers import need_params, safe_increment, zero_count
 from optx_core._engine.rates import rate_of
-from optx_core._engine.scheduled import evaluate, schedulable
+from optx_core._engine.scheduled import evaluate
 from optx_core._engine.slots import copy_of, map_slots, slots_like
 from optx_core._engine.staged import leafwise
 from optx_core._protocol.dtypes import at_least_float32
-from optx_core._protocol.kinds import Kind, Number, Slot, hints_of, is_count, is_number, kinds_of
+from optx_core._protocol.kinds import Kind, Number, Slot, hints_of, is_count, kinds_of
 from optx_core._protocol.kinds import declared as declared_kind
-from optx_core._protocol.recorded import recorded
 from optx_core._protocol.types import (
     EmptyState,
     GradientTransformationExtraArgs,
@@ -202,7 +199,7 @@ class _Rule:
                 )
         for parameter in self.arguments:
             kind = self.numbers.get(parameter.name)
-            named = kind or _choices(self.hints[parameter.name])
+            named = kind or choices(self.hints[parameter.name])
             if not named and type(parameter.default) in (float, int):
                 raise TypeError(
                     f"{self.where}: {parameter.name} needs a declaration: Rate, Positive, "
@@ -257,7 +254,6 @@ class _Rule:
         def make(*args: Any, **kwargs: Any) -> GradientTransformationExtraArgs:
             bound = self.signature.bind(*args, **kwargs)
             bound.apply_defaults()
-            self._check(bound.arguments)
             if check is not None:
                 check(**bound.arguments)
             return self._transformation(bound.arguments)
@@ -266,30 +262,7 @@ class _Rule:
         del make.__wrapped__  # type: ignore[attr-defined]
         make.__annotations__ = {**self.hints, "return": GradientTransformationExtraArgs}
         make.__signature__ = self.signature  # type: ignore[attr-defined]
-        scheduled = [
-            name
-            for name, kind in self.numbers.items()
-            if is_number(kind)
-            and (isinstance(kind, tuple) or (kind.schedule and not kind.own_count))
-        ]
-        return recorded(schedulable(*scheduled)(make))
-
-    def _check(self, arguments: dict[str, Any]) -> None:
-        for parameter in self.arguments:
-            name = parameter.name
-            kind, value = self.numbers.get(name), arguments[name]
-            optional = parameter.default is None or type(None) in get_args(self.hints[name])
-            if value is None and optional:
-                continue
-            if isinstance(kind, tuple):
-                _check_tuple(self.where, name, kind, value)
-            elif isinstance(kind, Number):
-                _check_one(self.where, name, kind, value)
-            else:
-                choices = _choices(self.hints[name])
-                if choices and value not in choices:
-                    shown = ", ".join(map(repr, choices))
-                    raise ValueError(f"{self.where}: {name} must be one of {shown}, not {value!r}")
+        return factory(make)
 
     def _transformation(self, arguments: dict[str, Any]) -> GradientTransformationExtraArgs:
         fixed = {
@@ -362,7 +335,7 @@ def _initial(kind: Slot, params: Params, arguments: dict[str, Any]) -> PyTree:
     dtype = arguments[kind.dtype] if kind.dtype else None
     if kind.init is not None:
         make = functools.partial(kind.init, **arguments)
-        return map_slots(lambda p: make(_wide(p, kind)), params)
+        return map_slots(lambda p: make(_wide(jnp.asarray(p), kind)), params)
     if kind.fill == "params":
         return copy_of(params, dtype)
     fill = kind.fill(**arguments) if callable(kind.fill) else kind.fill
@@ -373,25 +346,3 @@ def _wide(p: Any, kind: Slot) -> Any:
     """The parameter as `slot(init=...)` sees it: in at least float32, real for a second moment."""
     p = p.real if kind.nonnegative else p
     return p.astype(at_least_float32(p.dtype))
-
-
-def _check_one(where: str, name: str, kind: Number, value: Any) -> None:
-    if value is None:
-        raise TypeError(f"{where}: {name} must be a number, not None")
-    if kind.integer and (not isinstance(value, int) or isinstance(value, bool)):
-        raise ValueError(f"{where}: {name} must be an int of at least {kind.low}, not {value!r}")
-    check_number(where, **kind.bounds, **{name: value})
-
-
-def _check_tuple(where: str, name: str, kind: tuple[Any, ...], value: Any) -> None:
-    if not isinstance(value, tuple | list) or len(value) != len(kind):
-        raise TypeError(f"{where}: {name} must be {len(kind)} numbers, not {value!r}")
-    for place, (one, item) in enumerate(zip(kind, value, strict=True)):
-        _check_one(where, f"{name}[{place}]", one, item)
-
-
-def _choices(hint: Any) -> tuple[Any, ...]:
-    """The values that a `Literal` annotation allows."""
-    if get_origin(hint) is Literal:
-        return get_args(hint)
-    return tuple(choice for part in get_args(hint) for choice in _choices(part))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from optx_core._protocol.absent import is_absent, is_placeholder
+from optx_core._protocol.absent import is_placeholder
 from optx_core._protocol.dtypes import (
     at_least_float32,
     complex_dtype,
@@ -61,41 +62,24 @@ def slots_like(
       >>> tree.slots_like({"w": jnp.ones(2, jnp.bfloat16), "step": jnp.array(3)})
       {'step': None, 'w': Array([0., 0.], dtype=float32)}
     """
-
-    def slot(p: Any) -> Any:
-        if is_placeholder(p):
-            return p
-        if not is_inexact(p):
-            return None
-        chosen = slot_dtype(p, dtype, real=real)
-        return jnp.full_like(p, fill_value, dtype=chosen)
-
-    return jax.tree.map(slot, params, is_leaf=is_placeholder)
+    return map_slots(
+        lambda p: jnp.full_like(p, fill_value, dtype=slot_dtype(p, dtype, real=real)), params
+    )
 
 
-def widened(tree: PyTree, fresh: bool = False) -> PyTree:
-    """A tree in at least float32, None for leaves that are not of floating point.
+def widened(tree: PyTree) -> PyTree:
+    """A tree in at least float32; None for leaves that have no gradient.
 
     Args:
       tree: a tree of arrays.
-      fresh: whether every array gets a buffer of its own.
 
     Returns:
       A tree of the same structure.
     """
-
-    def leaf(x: Any) -> Any:
-        if is_placeholder(x):
-            return x
-        if is_absent(x) or not is_inexact(x):
-            return None
-        wide = jnp.asarray(x).astype(at_least_float32(jnp.asarray(x).dtype))
-        return jnp.copy(wide) if fresh else wide
-
-    return jax.tree.map(leaf, tree, is_leaf=is_placeholder)
+    return map_slots(lambda x: jnp.asarray(x).astype(at_least_float32(dtype_of(x))), tree)
 
 
-def map_slots(make: Any, params: PyTree) -> PyTree:
+def map_slots(make: Callable[[Any], Any], params: PyTree) -> PyTree:
     """The result of `make(p)` for each parameter; None where one has no gradient.
 
     Args:
@@ -109,7 +93,7 @@ def map_slots(make: Any, params: PyTree) -> PyTree:
     def slot(p: Any) -> Any:
         if is_placeholder(p):
             return p
-        return make(jnp.asarray(p)) if is_inexact(p) else None
+        return make(p) if is_inexact(p) else None
 
     return jax.tree.map(slot, params, is_leaf=is_placeholder)
 

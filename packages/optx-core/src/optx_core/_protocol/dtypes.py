@@ -19,7 +19,9 @@ def dtype_of(x: Any) -> Any:
       A dtype.
     """
     dtype = getattr(x, "dtype", None)
-    return jax.dtypes.canonicalize_dtype(np.result_type(x)) if dtype is None else dtype
+    if dtype is None or isinstance(x, np.ndarray | np.generic):
+        return jax.dtypes.canonicalize_dtype(np.result_type(x))
+    return dtype
 
 
 def is_inexact(x: Any) -> bool:
@@ -115,6 +117,26 @@ def cast_to_compute(x: Any, real: Any) -> Any:
     if jnp.issubdtype(x.dtype, jnp.floating):
         return x.astype(real)
     return x
+
+
+def cast_to_wider(g: Any, p: Any) -> Any:
+    """Casts a gradient to the precision of its parameter, where that is higher.
+
+    Args:
+      g: a floating-point or complex array.
+      p: the parameter; an integer array has no say.
+
+    Returns:
+      The gradient, real or complex as before.
+    """
+    dtype, wider = dtype_of(g), dtype_of(p)
+    if dtype == wider or not is_inexact(p):
+        return g
+    own, real = real_dtype(dtype), real_dtype(wider)
+    if jnp.finfo(own).bits >= jnp.finfo(real).bits:
+        return g
+    is_complex = jnp.issubdtype(dtype, jnp.complexfloating)
+    return jnp.asarray(g).astype(complex_dtype(real) if is_complex else real)
 
 
 def abs_squared(x: jax.Array) -> jax.Array:

@@ -1,7 +1,7 @@
 """Large batches in slices, inside one jitted call.
 
 The slices run one after another in a scan, so memory is that of one; means and sums are taken in
-float32.
+float32. A slice holds every n-th example, so a batch that is split over devices stays where it is.
 """
 
 from __future__ import annotations
@@ -13,23 +13,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from optx_core import PyTree, build
+from optx_core import PyTree
+from optx_core._training.accumulators import (
+    REDUCTIONS,
+    Accumulator,
+    RunningStatistics,
+    scan_slices,
+    wide,
+)
 
-REDUCTIONS = ("mean", "sum", "stack", "statistics")
 
-
-class RunningStatistics(NamedTuple):
-    """Mean and variance of a quantity over the slices of a batch.
+class MicroGradAux(NamedTuple):
+    """What `micro_grad` returns beside the transformed gradient, per example.
 
     Attributes:
-      mean: a tree of the quantity's structure, in at least float32.
-      variance: likewise, of the slices' values (with n, not n − 1, below).
-      count: the number of slices.
+      values: the losses, (n,).
+      aux: the auxiliary output of the loss with a leading axis of examples; None without `has_aux`.
+      metrics: the results of `metrics_fn` with a leading axis of examples; None without it.
     """
 
-    mean: PyTree
-    variance: PyTree
-    count: int  # type: ignore[assignment]  # a field, though tuples have count()
+    values: jax.Array
+    aux: PyTree
+    metrics: PyTree
 
 
 def reshape_batch_axis(batch: PyTree, microbatch_size: int, axis: int = 0) -> PyTree:
@@ -41,7 +46,8 @@ def reshape_batch_axis(batch: PyTree, microbatch_size: int, axis: int = 0) -> Py
       axis: which axis counts the examples.
 
     Returns:
-      A tree of arrays with a new leading axis that counts the slices.
+      A tree of arrays with a new leading axis that counts the n slices. Slice k holds the examples
+      k, k + n, k + 2n, ..., so a batch that is split over devices is not moved.
 
     Raises:
       ValueError: if the sizes differ, or are not divisible; names the path.
@@ -52,31 +58,39 @@ def reshape_batch_axis(batch: PyTree, microbatch_size: int, axis: int = 0) -> Py
       >>> reshape_batch_axis({"x": jnp.ones((6, 3))}, 2)["x"].shape
       (3, 2, 3)
     """
-    sizes = {
-        jax.tree_util.keystr(path): np.shape(x)[axis] if np.ndim(x) > axis else None
-        for path, x in jax.tree_util.tree_leaves_with_path(batch)
-    }
-    if None in sizes.values() or len(set(sizes.values())) > 1:
-        listed = ", ".join(f"batch{path}: {size}" for path, size in sizes.items())
-        raise ValueError(f"microbatch: axis {axis} must have the same size everywhere: {listed}")
-    for path, size in sizes.items():
-        if microbatch_size < 1 or (size or 0) % microbatch_size:
-            raise ValueError(
-                f"microbatch: microbatch_size={microbatch_size} does not divide the {size} examples "
-                f"of batch{path}"
-            )
+    _check_sizes(_sizes("batch", batch, axis), axis, microbatch_size)
 
     def leaf(x: Any) -> jax.Array:
         x = jnp.asarray(x)
         shape = (
             *x.shape[:axis],
-            x.shape[axis] // microbatch_size,
             microbatch_size,
+            x.shape[axis] // microbatch_size,
             *x.shape[axis + 1 :],
         )
-        return jnp.moveaxis(x.reshape(shape), axis, 0)
+        return jnp.moveaxis(x.reshape(shape), axis + 1, 0)
 
     return jax.tree.map(leaf, batch)
+
+
+def _sizes(name: str, batch: PyTree, axis: int) -> dict[str, int | None]:
+    """The number of examples in each array, by its path; None where it has no such axis."""
+    return {
+        f"{name}{jax.tree_util.keystr(path)}": np.shape(x)[axis] if np.ndim(x) > axis else None
+        for path, x in jax.tree_util.tree_leaves_with_path(batch)
+    }
+
+
+def _check_sizes(sizes: dict[str, int | None], axis: Any, microbatch_size: int) -> None:
+    if None in sizes.values() or len(set(sizes.values())) > 1:
+        listed = ", ".join(f"{path}: {size}" for path, size in sizes.items())
+        raise ValueError(f"microbatch: axis {axis} must have the same size everywhere: {listed}")
+    for path, size in sizes.items():
+        if microbatch_size < 1 or (size or 0) % microbatch_size:
+            raise ValueError(
+                f"microbatch: microbatch_size={microbatch_size} does not divide the {size} examples "
+                f"of {path}"
+            )
 
 
 def microbatch(
@@ -84,19 +98,28 @@ def microbatch(
     microbatch_size: int,
     *,
     argnums: int | Sequence[int] = 0,
-    in_axes: int = 0,
-    reduction: str = "mean",
+    argnames: str | Sequence[str] = (),
+    in_axes: int | Sequence[int] = 0,
+    reduction: Any = "mean",
+    num_real_microbatches: Any = None,
 ) -> Callable[..., PyTree]:
     """Evaluates a function slice by slice, and reduces over the slices.
 
     Args:
       function: a function of arrays, some of which are batches; it returns a tree of arrays for its
         slice (a mean over its examples, say).
-      microbatch_size: how many examples a slice has; must divide the batch.
-      argnums: which positional arguments are batches (trees of them).
-      in_axes: their axis of examples.
-      reduction: "mean" or "sum" over the slices, "stack" for all of them along a leading axis, or
-        "statistics" for a `RunningStatistics`.
+      microbatch_size: the number of examples in a slice; must divide the batch.
+      argnums: the positional arguments that are batches (trees of them).
+      argnames: the keyword arguments that are batches.
+      in_axes: their axis of examples, one for all of them, or one each: first those of `argnums`, then
+        those of `argnames`.
+      reduction: "mean" or "sum" over the slices; "concat" for one row per example, in the batch's order,
+        of results with a leading axis of examples; "stack" for all results along a new leading axis;
+        "statistics" for a `RunningStatistics`; or an `Accumulator`. A tree prefix of the function's
+        result reduces its parts in different ways.
+      num_real_microbatches: the number of slices to evaluate, an int or an int32 scalar; all by default.
+        Slices after these are not evaluated, and count as nothing in the reduction (zeros in "stack" and
+        "concat"): batches of different sizes run by one program.
 
     Returns:
       A function of the same arguments.
@@ -110,91 +133,85 @@ def microbatch(
       >>> mean = microbatch(lambda x: jnp.mean(x), microbatch_size=2)
       >>> mean(jnp.arange(6.0))
       Array(2.5, dtype=float32)
+      >>> parts = microbatch(lambda x: (2 * x, jnp.sum(x)), 2, reduction=("concat", "sum"))
+      >>> parts(jnp.arange(4.0))
+      (Array([0., 2., 4., 6.], dtype=float32), Array(6., dtype=float32))
     """
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"microbatch: reduction must be one of {REDUCTIONS}, not {reduction!r}")
-    batched = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    for kind in jax.tree.leaves(reduction):
+        if not isinstance(kind, Accumulator) and kind not in REDUCTIONS:
+            raise ValueError(
+                f"microbatch: reduction must be one of {tuple(REDUCTIONS)} or an Accumulator, not {kind!r}"
+            )
+    places = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    names = (argnames,) if isinstance(argnames, str) else tuple(argnames)
+    axes = (in_axes,) * len(places + names) if isinstance(in_axes, int) else tuple(in_axes)
+    if len(axes) != len(places + names):
+        raise ValueError(
+            f"microbatch: in_axes has {len(axes)} axes for {len(places + names)} batches; give one "
+            "for each of argnums and argnames"
+        )
 
     def run(*args: Any, **kwargs: Any) -> PyTree:
-        slices = reshape_batch_axis([args[k] for k in batched], microbatch_size, in_axes)
-        count = jax.tree.leaves(slices)[0].shape[0]
+        batches = [args[k] for k in places] + [kwargs[name] for name in names]
+        sizes: dict[str, int | None] = {}
+        for k, (batch, axis) in enumerate(zip(batches, axes, strict=True)):
+            sizes |= _sizes(f"batch[{k}]", batch, axis)
+        _check_sizes(sizes, in_axes, microbatch_size)
+        slices = [
+            reshape_batch_axis(batch, microbatch_size, axis)
+            for batch, axis in zip(batches, axes, strict=True)
+        ]
 
-        def one(part: list[Any]) -> PyTree:
-            filled = list(args)
-            for k, value in zip(batched, part, strict=True):
+        def one(parts: list[Any]) -> PyTree:
+            filled, named = list(args), dict(kwargs)
+            for k, value in zip(places, parts, strict=False):
                 filled[k] = value
-            return function(*filled, **kwargs)
+            named.update(zip(names, parts[len(places) :], strict=True))
+            return function(*filled, **named)
 
-        if reduction == "stack":
-            return jax.lax.map(one, slices)
-        return _accumulate(one, slices, count, reduction)
+        return scan_slices(one, slices, reduction, num_real_microbatches)
 
     return run
-
-
-def _accumulate(one: Callable[..., Any], slices: PyTree, count: int, reduction: str) -> PyTree:
-    shapes = jax.eval_shape(one, jax.tree.map(lambda x: x[0], slices))
-
-    def wide(s: Any) -> Any:
-        return build.at_least_float32(s.dtype) if build.is_inexact(s) else s.dtype
-
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, wide(s)), shapes)
-
-    def add(total: PyTree, made: PyTree) -> PyTree:
-        return jax.tree.map(lambda t, m: t + m.astype(t.dtype), total, made)
-
-    if reduction == "statistics":
-
-        def step(carry: Any, part: Any) -> Any:
-            seen, mean, square = carry
-            made = jax.tree.map(lambda m, s: m.astype(wide(s)), one(part), shapes)
-            seen = seen + 1
-            ahead = jax.tree.map(lambda m, x: x - m, mean, made)
-            mean = jax.tree.map(lambda m, d: m + d / seen.astype(m.dtype), mean, ahead)
-            square = jax.tree.map(lambda q, d, x, m: q + d * (x - m), square, ahead, made, mean)
-            return (seen, mean, square), None
-
-        (_, mean, square), _ = jax.lax.scan(step, (jnp.zeros((), jnp.int32), zeros, zeros), slices)
-        variance = jax.tree.map(lambda q: q / count, square)
-        return RunningStatistics(mean, variance, count)
-
-    total, _ = jax.lax.scan(lambda t, part: (add(t, one(part)), None), zeros, slices)
-
-    def finish(t: jax.Array, s: Any) -> jax.Array:
-        if reduction == "mean":
-            t = t / count if build.is_inexact(t) else t.astype(jnp.float32) / count
-            return t.astype(s.dtype) if build.is_inexact(s) else t
-        return t.astype(s.dtype)
-
-    return jax.tree.map(finish, total, shapes)
 
 
 def micro_grad(
     loss_fn: Callable[..., Any],
     microbatch_size: int,
     *,
-    argnums: int = 0,
+    argnums: int | Sequence[int] = 0,
     batch_argnums: int | Sequence[int] = 1,
     has_aux: bool = False,
-    reduction: str = "mean",
+    reduction: Any = "mean",
     return_value: bool = False,
+    transform_fn: Callable[[PyTree], PyTree] | None = None,
+    metrics_fn: Callable[[PyTree], PyTree] | None = None,
+    keep_batch_dim: bool = True,
+    num_real_microbatches: Any = None,
 ) -> Callable[..., Any]:
     """The gradient of a loss over a large batch, slice by slice in one jitted call.
 
     Args:
       loss_fn: a function of parameters and batches that returns the mean (or sum) of the loss over the
         examples it is given, a scalar; with `has_aux` a pair of it and a tree of arrays.
-      microbatch_size: how many examples a slice has; must divide the batch.
-      argnums: which argument to differentiate.
-      batch_argnums: which arguments are batches, their leading axis counting the examples.
+      microbatch_size: the number of examples in a slice; must divide the batch.
+      argnums: the argument to differentiate, or several.
+      batch_argnums: the arguments that are batches, their leading axis counting the examples.
       has_aux: whether `loss_fn` returns auxiliary output; it is reduced over the slices likewise.
       reduction: "mean" for a loss that is a mean, "sum" for a sum, or "statistics" for mean and
-        variance of the slices' gradients (the gradient noise).
+        variance of the slices' gradients (the gradient noise); see `microbatch`.
       return_value: whether to return `(value, gradient)`, as `jax.value_and_grad` does.
+      transform_fn: a function of the gradient of a single example, such as one that clips it or
+        `lambda g: (g, tree.mul(g, g))`; what it returns is reduced over the examples.
+      metrics_fn: a function of the gradient of a single example, such as its norm; what it returns is
+        kept for each example.
+      keep_batch_dim: whether `loss_fn`, where it is called with single examples, takes them with a
+        leading axis of size 1.
+      num_real_microbatches: the number of slices to evaluate; see `microbatch`.
 
     Returns:
       A function of the arguments of `loss_fn`: like `jax.grad` of it, with the same numbers up to
-      float32 rounding, and the memory of one slice.
+      float32 rounding, and the memory of one slice. With `transform_fn` or `metrics_fn` it returns
+      the reduced gradient and a `MicroGradAux`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -202,21 +219,51 @@ def micro_grad(
       >>> loss = lambda w, x: jnp.mean((w * x) ** 2)
       >>> micro_grad(loss, microbatch_size=2)(jnp.float32(1.0), jnp.arange(4.0))
       Array(7., dtype=float32)
+      >>> grad, aux = micro_grad(loss, 2, metrics_fn=jnp.abs)(jnp.float32(1.0), jnp.arange(4.0))
+      >>> aux.metrics
+      Array([ 0.,  2.,  8., 18.], dtype=float32)
     """
     both = jax.value_and_grad(loss_fn, argnums=argnums, has_aux=has_aux)
-    run = microbatch(both, microbatch_size, argnums=batch_argnums, reduction=reduction)
+    places = (batch_argnums,) if isinstance(batch_argnums, int) else tuple(batch_argnums)
+    if transform_fn is not None or metrics_fn is not None:
 
-    def pick(made: Any) -> Any:
-        value, grads = made
+        def example(*args: Any, **kwargs: Any) -> tuple[PyTree, MicroGradAux]:
+            given = list(args)
+            for k in places if keep_batch_dim else ():
+                given[k] = jax.tree.map(lambda x: x[None], given[k])
+            value, grads = both(*given, **kwargs)
+            value, aux = value if has_aux else (value, None)
+            metrics = None if metrics_fn is None else metrics_fn(grads)
+            return grads if transform_fn is None else transform_fn(grads), MicroGradAux(
+                value, aux, metrics
+            )
+
+        return micro_vmap(
+            example,
+            microbatch_size,
+            argnums=places,
+            reduction=(reduction, "concat"),
+            num_real_microbatches=num_real_microbatches,
+        )
+    run = microbatch(
+        both,
+        microbatch_size,
+        argnums=places,
+        reduction=reduction,
+        num_real_microbatches=num_real_microbatches,
+    )
+
+    def pick(result: Any) -> Any:
+        value, grads = result
         if return_value:
             return value, grads
         return (grads, value[1]) if has_aux else grads
 
     def gradient(*args: Any, **kwargs: Any) -> Any:
-        made = run(*args, **kwargs)
-        if isinstance(made, RunningStatistics):
-            return RunningStatistics(pick(made.mean), pick(made.variance), made.count)
-        return pick(made)
+        result = run(*args, **kwargs)
+        if isinstance(result, RunningStatistics):
+            return RunningStatistics(pick(result.mean), pick(result.variance), result.count)
+        return pick(result)
 
     return gradient
 
@@ -226,16 +273,21 @@ def micro_vmap(
     microbatch_size: int,
     *,
     argnums: int | Sequence[int] = 0,
+    reduction: Any = "concat",
+    num_real_microbatches: Any = None,
 ) -> Callable[..., PyTree]:
     """`jax.vmap` over a large batch, slice by slice, with the memory of one slice.
 
     Args:
       function: a function of one example.
-      microbatch_size: how many examples run at once; must divide the batch.
-      argnums: which positional arguments have a leading axis of examples; the others are shared.
+      microbatch_size: the number of examples that run at once; must divide the batch.
+      argnums: the positional arguments with a leading axis of examples; the others are shared.
+      reduction: "concat" for one result per example, "mean" or "sum" over the examples, or a tree prefix
+        of the results with one of these for each part.
+      num_real_microbatches: the number of slices to evaluate; see `microbatch`.
 
     Returns:
-      A function of the same arguments, whose results have a leading axis of examples.
+      A function of the same arguments.
 
     Example:
       >>> import jax.numpy as jnp
@@ -243,12 +295,36 @@ def micro_vmap(
       >>> micro_vmap(lambda x: 2 * x, microbatch_size=2)(jnp.arange(4.0))
       Array([0., 2., 4., 6.], dtype=float32)
     """
-    batched = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    places = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    kinds, structure = jax.tree.flatten(reduction)
+    if unknown := [kind for kind in kinds if kind not in _OVER_EXAMPLES]:
+        raise ValueError(
+            f"micro_vmap: reduction must be one of {tuple(_OVER_EXAMPLES)}, not {unknown[0]!r}"
+        )
 
-    def run(*args: Any) -> PyTree:
-        axes = [0 if k in batched else None for k in range(len(args))]
-        mapped = jax.vmap(function, in_axes=axes)
-        stacked = microbatch(mapped, microbatch_size, argnums=batched, reduction="stack")(*args)
-        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), stacked)
+    def run(*args: Any, **kwargs: Any) -> PyTree:
+        axes = [0 if k in places else None for k in range(len(args))]
+
+        def part(*args: Any) -> PyTree:
+            results = jax.vmap(lambda *args: function(*args, **kwargs), in_axes=axes)(*args)
+            return structure.unflatten(
+                jax.tree.map(_OVER_EXAMPLES[kind], result)
+                for kind, result in zip(kinds, structure.flatten_up_to(results), strict=True)
+            )
+
+        return microbatch(
+            part,
+            microbatch_size,
+            argnums=places,
+            reduction=reduction,
+            num_real_microbatches=num_real_microbatches,
+        )(*args)
 
     return run
+
+
+_OVER_EXAMPLES: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "concat": lambda x: x,
+    "mean": lambda x: jnp.mean(x, 0, dtype=wide(x.dtype)),
+    "sum": lambda x: jnp.sum(x, 0, dtype=wide(x.dtype)),
+}

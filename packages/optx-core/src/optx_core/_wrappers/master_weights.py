@@ -55,9 +55,7 @@ def master_weights(inner: Any) -> build.Transformation:
     inner = with_extra_args_support(inner)
 
     def init(params: Params) -> MasterWeightsState:
-        return MasterWeightsState(
-            build.widened(params, fresh=True), inner.init(build.widened(params))
-        )
+        return MasterWeightsState(build.copy_of(params), inner.init(build.widened(params)))
 
     def update(
         updates: Updates, state: MasterWeightsState, params: Params = None, **extra_args: Any

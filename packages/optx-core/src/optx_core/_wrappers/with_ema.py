@@ -65,9 +65,7 @@ def with_ema(inner: Any, decay: ScalarOrSchedule = 0.999) -> build.Transformatio
     inner = with_extra_args_support(inner)
 
     def init(params: Params) -> WithEmaState:
-        return WithEmaState(
-            build.zero_count(), build.widened(params, fresh=True), inner.init(params)
-        )
+        return WithEmaState(build.zero_count(), build.copy_of(params), inner.init(params))
 
     def update(
         updates: Updates, state: WithEmaState, params: Params = None, **extra_args: Any

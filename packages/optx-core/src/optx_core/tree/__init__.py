@@ -4,81 +4,21 @@ None and masked nodes are "not here" and pass through everything. What `jax.tree
 (`map`, `leaves`, `reduce`, `all`, ...) is not repeated.
 """
 
-from optx_core._engine.labels import mask_like
-from optx_core._engine.slots import slot_dtype, slots_like
-from optx_core._engine.staged import map_leaves
-from optx_core._protocol.absent import flatten, is_absent, is_placeholder
-from optx_core._protocol.dtypes import abs_squared
-from optx_core.tree._arithmetic import add, add_scale, clip, conj, div, mul, real, scale, sub, where
-from optx_core.tree._making import (
-    batch_shape,
-    cast,
-    cast_like,
-    full_like,
-    ones_like,
-    random_like,
-    split_key_like,
-    zeros_like,
-)
-from optx_core.tree._moments import (
-    bias_correction,
-    update_infinity_moment,
-    update_moment,
-    update_moment_per_elem_norm,
-)
-from optx_core.tree._reductions import allclose, dtype, max, min, norm, size, sum, vdot
-from optx_core.tree._state import (
-    NamedTupleKey,
-    get,
-    get_all_with_path,
-    map_params,
-    set,
-    show_path,
-)
+from optx_core._contents import table_of_contents
 
-__all__ = [
-    "NamedTupleKey",
-    "abs_squared",
-    "add",
-    "add_scale",
-    "allclose",
-    "batch_shape",
-    "bias_correction",
-    "cast",
-    "cast_like",
-    "clip",
-    "conj",
-    "div",
-    "dtype",
-    "flatten",
-    "full_like",
-    "get",
-    "get_all_with_path",
-    "is_absent",
-    "is_placeholder",
-    "map_leaves",
-    "map_params",
-    "mask_like",
-    "max",
-    "min",
-    "mul",
-    "norm",
-    "ones_like",
-    "random_like",
-    "real",
-    "scale",
-    "set",
-    "show_path",
-    "size",
-    "slot_dtype",
-    "slots_like",
-    "split_key_like",
-    "sub",
-    "sum",
-    "update_infinity_moment",
-    "update_moment",
-    "update_moment_per_elem_norm",
-    "vdot",
-    "where",
-    "zeros_like",
-]
+__getattr__, __dir__, __all__ = table_of_contents(
+    __name__,
+    """
+    _engine.labels: mask_like
+    _engine.slots: slot_dtype slots_like
+    _engine.staged: map_leaves
+    _protocol.absent: flatten is_absent is_placeholder
+    _protocol.dtypes: abs_squared
+    tree._arithmetic: add add_scale clip conj div mul real scale sub where
+    tree._making: batch_shape cast cast_like full_like ones_like random_like split_key_like
+        unwrap_random_key_data zeros_like
+    tree._moments: bias_correction update_infinity_moment update_moment update_moment_per_elem_norm
+    tree._reductions: allclose dtype max min norm size sum vdot
+    tree._state: NamedTupleKey get get_all_with_path map_params set show_path
+    """,
+)

@@ -188,3 +188,26 @@ def random_like(
         split_key_like(rng_key, target_tree),
         target_tree,
     )
+
+
+def unwrap_random_key_data(input_tree: PyTree) -> PyTree:
+    """Typed random keys as the integers that they hold, to compare or print them.
+
+    Args:
+      input_tree: a tree of arrays and typed keys.
+
+    Returns:
+      A tree of the same structure, with uint32 arrays in place of keys.
+
+    Example:
+      >>> import jax
+      >>> from optx_core import tree
+      >>> tree.unwrap_random_key_data({"key": jax.random.key(1), "n": 3})
+      {'key': Array([0, 1], dtype=uint32), 'n': 3}
+    """
+
+    def leaf(x: Any) -> Any:
+        is_key = jax.dtypes.issubdtype(getattr(x, "dtype", None), jax.dtypes.prng_key)
+        return jax.random.key_data(x) if is_key else x
+
+    return jax.tree.map(leaf, input_tree)

@@ -22,11 +22,12 @@ from optx_core._protocol.dtypes import (
 from optx_core._protocol.types import PyTree, Scalar
 
 
-def sum(tree: PyTree) -> jax.Array:
+def sum(tree: PyTree, associative_reduction: bool = False) -> jax.Array:
     """The sum of all entries.
 
     Args:
       tree: a tree of arrays.
+      associative_reduction: has no effect: the arrays' sums are always added in one reduction.
 
     Returns:
       A scalar, of at least float32 where an array is of floating point; 0.0 for a tree without
