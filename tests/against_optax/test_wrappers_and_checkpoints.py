@@ -31,6 +31,14 @@ ROWS = {
     "apply_every": lambda o, a: o.chain(a.sgd(0.1), o.apply_every(3)),
     "apply_if_finite": lambda o, a: o.apply_if_finite(a.adam(0.01), 3),
     "masked": lambda o, a: o.masked(a.adam(0.01), mask),
+    "masked, by a prefix": lambda o, a: o.masked(a.adam(0.01), {"a": True, "b": False}),
+    "masked twice, by prefixes": lambda o, a: o.masked(
+        o.masked(a.adam(0.01), {"a": False, "b": {"c": True}}), {"a": True, "b": True}
+    ),
+    "partition, by a prefix": lambda o, a: o.partition(
+        {"slow": o.chain(a.adam(0.01), a.sgd(1.0)), "fast": a.sgd(0.1, momentum=0.9)},
+        {"a": "slow", "b": "fast"},
+    ),
     "freeze": lambda o, a: (
         o.chain(a.adam(0.01), o.transforms.freeze(mask({**PARAMS})))
         if o is optax
@@ -81,9 +89,23 @@ def test_a_wrapper_gives_the_numbers_of_optax(name):
     )
 
 
+def places(state):
+    """The path of each array and of each masked node, whichever library's."""
+    empty = lambda x: isinstance(x, tuple) and not x
+    found, _ = jax.tree_util.tree_flatten_with_path(state, is_leaf=empty)
+    return sorted(
+        jax.tree_util.keystr(path)
+        for path, x in found
+        if not isinstance(x, tuple) or type(x).__name__ == "MaskedNode"
+    )
+
+
 CHECKPOINTS = [
     "MultiSteps",
     "masked",
+    "masked, by a prefix",
+    "masked twice, by prefixes",
+    "partition, by a prefix",
     "inject_hyperparams",
     "inject_hyperparams, schedule",
     "apply_if_finite",
@@ -104,6 +126,7 @@ def test_a_checkpoint_of_optax_goes_on_in_ours(name, tmp_path):
         checkpointer.wait_until_finished()
         restored = checkpointer.restore(tmp_path / "state", ours.init(PARAMS))
     assert jax.tree.structure(restored) == jax.tree.structure(ours.init(PARAMS))
+    assert places(ours.init(PARAMS)) == places(theirs.init(PARAMS))
     made, _ = train(ours, optx_core, params, restored, start=4)
     jax.tree.map(
         lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-6, atol=2e-6), made, expected

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from optx_core import Params, PyTree, build, tree, with_extra_args_support
-from optx_core._engine.labels import keep_where
+from optx_core._engine.labels import keep_where, mask_prefix
 from optx_core._engine.staged import staged
 
 
@@ -15,7 +15,8 @@ class MaskedState(NamedTuple):
     """State of `masked`.
 
     Attributes:
-      inner_state: the inner transformation's state, with masked nodes where nothing is kept.
+      inner_state: the inner transformation's state, with a masked node for each leaf, or each subtree
+        to which the mask has one False, of which nothing is kept.
     """
 
     inner_state: build.InnerState
@@ -58,12 +59,12 @@ def masked(
     inner = with_extra_args_support(inner)
 
     def init(params: Params) -> MaskedState:
-        return MaskedState(inner.init(keep_where(tree.mask_like(mask, params, "masked"), params)))
+        return MaskedState(inner.init(keep_where(mask_prefix(mask, params, "masked"), params)))
 
     def stages(
         flow: build.Flow, state: MaskedState, params: Params = None, **extra_args: Any
     ) -> Callable[[], MaskedState]:
-        flags = tree.mask_like(mask, flow.skeleton if params is None else params, "masked")
+        flags = mask_prefix(mask, flow.skeleton if params is None else params, "masked")
         extra = {
             name: keep_where(flags, value)
             if (mask_compatible_extra_args or name == "grad") and flow.has_structure_of(value)
@@ -89,16 +90,16 @@ def _of_a_part(
     function: Callable[..., Any], flags: PyTree, params: Params, gives_tree: bool
 ) -> Callable[..., Any]:
     """A function of all parameters as one of those whose flag is True; the others stay as they are."""
-    others, structure = tree.flatten(params)
-    keep = structure.flatten_up_to(flags)
+    keep, prefix = tree.flatten(flags)
+    others = prefix.flatten_up_to(params)
 
     @functools.wraps(function)  # whose signature says which extra arguments it takes
     def of_part(part: Params, *args: Any, **kwargs: Any) -> Any:
-        leaves = [
+        parts = [
             mine if flag else other
-            for mine, other, flag in zip(tree.flatten(part)[0], others, keep, strict=True)
+            for mine, other, flag in zip(prefix.flatten_up_to(part), others, keep, strict=True)
         ]
-        made = function(structure.unflatten(leaves), *args, **kwargs)
+        made = function(prefix.unflatten(parts), *args, **kwargs)
         return keep_where(flags, made) if gives_tree else made
 
     return of_part

@@ -9,7 +9,7 @@ import jax
 
 from optx_core import Params, PyTree, build, tree
 from optx_core._combinators.masked import masked
-from optx_core._engine.labels import plain_path, show_path, spread
+from optx_core._engine.labels import plain_path, prefix_of, show_path, spread
 from optx_core._engine.staged import staged
 
 
@@ -89,8 +89,7 @@ def parted(
     transforms = dict(transforms)
 
     def groups(like: PyTree) -> dict[Hashable, build.Transformation]:
-        labels = spread(param_labels, like, where)
-        leaves, structure = tree.flatten(labels)
+        leaves, structure = tree.flatten(prefix_of(param_labels, like, where))
         return {
             label: masked(
                 tx,

@@ -17,6 +17,7 @@ import numpy as np
 
 from optx_core._engine.batched import call_on_rows
 from optx_core._engine.leafwise import Equations, LeafStep, Operands, Program, argument_name, build
+from optx_core._engine.view import View
 from optx_core._protocol.absent import (
     TreeMismatchError,
     flatten,
@@ -34,7 +35,7 @@ from optx_core._protocol.types import MaskedNode, OptState, Params, PyTree, Upda
 class _Waiting:
     step: LeafStep
     trail: str
-    mask: list[bool] | None
+    view: View
     renewed: list[PyTree] | None = None
 
 
@@ -46,9 +47,9 @@ class Flow:
     """
 
     def __init__(self, updates: Updates, params: Params = None, name: str = "") -> None:
-        self._leaves, self._structure = flatten(updates)
+        self._leaves, structure = flatten(updates)
+        self._whole = self._view = View(structure, range(len(self._leaves)))
         self._waiting: list[_Waiting] = []
-        self._mask: list[bool] | None = None
         self._names = [name]
         self._unchecked = params
         self._check_gradients()
@@ -62,13 +63,15 @@ class Flow:
     @updates.setter
     def updates(self, updates: Updates) -> None:
         self._run()
-        if self._mask is None:
-            self._leaves, self._structure = flatten(updates)
+        view = self._view
+        if view.active is None:
+            self._leaves, structure = flatten(updates)
+            self._whole = self._view = View(structure, range(len(self._leaves)))
             return
-        new = self._structure.flatten_up_to(updates)
+        new = view.spread(view.structure.flatten_up_to(updates), self._leaves)
         self._leaves = [
-            there if keep else here
-            for here, there, keep in zip(self._leaves, new, self._mask, strict=True)
+            there if active else here
+            for here, there, active in zip(self._leaves, new, view.active, strict=True)
         ]
 
     @property
@@ -84,26 +87,20 @@ class Flow:
 
     def restore(self, updates: Updates) -> Updates:
         """Updates computed from `present`, with the absent leaves as they were."""
-        new = self._structure.flatten_up_to(updates)
-        old = self._structure.flatten_up_to(self.skeleton)
-        return self._structure.unflatten(
+        structure = self._view.structure
+        new, old = structure.flatten_up_to(updates), structure.flatten_up_to(self.skeleton)
+        return structure.unflatten(
             [there if is_absent(there) else here for here, there in zip(new, old, strict=True)]
         )
 
     @property
     def skeleton(self) -> Updates:
         """A tree with the structure, shapes and dtypes of the updates; runs nothing."""
-        leaves = self._leaves
-        if self._mask is not None:
-            leaves = [
-                leaf if keep or is_placeholder(leaf) else MaskedNode()
-                for leaf, keep in zip(leaves, self._mask, strict=True)
-            ]
-        return self._structure.unflatten(leaves)
+        return self._view.select(self._leaves)
 
     def has_structure_of(self, tree: PyTree) -> bool:
         """Whether a tree has the structure of the updates."""
-        return flatten(tree)[1] == self._structure
+        return flatten(tree)[1] == self._view.structure
 
     def through(
         self, tx: Any, state: OptState, params: Params = None, **extra_args: Any
@@ -133,7 +130,7 @@ class Flow:
     def push(self, step: LeafStep) -> Callable[[], OptState]:
         """Lets a step wait for its turn; returns what gives its new state."""
         self._check_params()
-        waiting = _Waiting(step, self.trail, self._mask)
+        waiting = _Waiting(step, self.trail, self._view)
         self._waiting.append(waiting)
 
         def finish() -> OptState:
@@ -151,16 +148,17 @@ class Flow:
 
     @contextlib.contextmanager
     def only(self, mask: PyTree) -> Iterator[None]:
-        """Restricts what follows to the leaves where `mask`, a tree of bools, is True."""
-        outer = self._mask
-        flags = [flag is True for flag in self._structure.flatten_up_to(mask)]
-        self._mask = (
-            flags if outer is None else [a and b for a, b in zip(outer, flags, strict=True)]
-        )
+        """Restricts what follows to the leaves where `mask` is True.
+
+        Args:
+          mask: a tree of bools, a prefix of the updates; where it is False at a subtree, one masked
+            node stands for all of it.
+        """
+        outer, self._view = self._view, self._view.under(mask)
         try:
             yield
         finally:
-            self._mask = outer
+            self._view = outer
 
     def _run(self) -> None:
         if not self._waiting:
@@ -187,7 +185,7 @@ class Flow:
             )
         self._apply(waiting, plans, columns, operands)
         for item, plan in zip(waiting, plans, strict=True):
-            item.renewed = [self._structure.unflatten(columns[place]) for place in plan.renews]
+            item.renewed = [item.view.unflatten(columns[place]) for place in plan.renews]
 
     def _apply(
         self,
@@ -199,7 +197,7 @@ class Flow:
         """Runs the steps on all leaves, and writes the results back into the columns."""
         programs: dict[tuple[int, ...], tuple[Program, list[int], list[int]]] = {}
         everything = tuple(range(len(waiting)))
-        masked = any(item.mask is not None for item in waiting)
+        masked = any(item.view.active is not None for item in waiting)
         shapes = [None if is_absent(g) else _shape(g) for g in self._leaves]
         for item, plan in zip(waiting, plans, strict=True):
             self._check_rows(item, plan, columns, shapes)
@@ -210,7 +208,7 @@ class Flow:
             active = everything
             if masked:
                 active = tuple(
-                    k for k in active if (mask := waiting[k].mask) is None or mask[index]
+                    k for k in active if (seen := waiting[k].view.active) is None or seen[index]
                 )
             if not active:
                 continue
@@ -229,13 +227,16 @@ class Flow:
 
     def _column(self, item: _Waiting, tree: PyTree, place: int) -> list[Any]:
         name = argument_name(item.step.leaf, place)
-        return flatten_like(
-            self._structure,
+        leaves = flatten_like(
+            item.view.structure,
             tree,
             where=item.trail,
             name="the parameters" if name == "p" else f"the state's {name}",
-            like=lambda: self.skeleton,
+            like=lambda: item.view.select(self._leaves),
         )
+        if item.view.active is None:
+            return leaves
+        return item.view.spread(leaves, [MaskedNode()] * len(self._leaves))
 
     def _check_gradients(self) -> None:
         for index, g in enumerate(self._leaves):
@@ -258,7 +259,7 @@ class Flow:
             name = argument_name(item.step.leaf, 1 + place)
             same = place < len(item.step.slots) or name == "p"
             for index, (shape, x) in enumerate(zip(shapes, columns[column], strict=True)):
-                if shape is None or (item.mask is not None and not item.mask[index]):
+                if shape is None or ((seen := item.view.active) is not None and not seen[index]):
                     continue
                 if is_placeholder(x):
                     raise TreeMismatchError(
@@ -279,11 +280,11 @@ class Flow:
         if params is None:
             return
         theirs = flatten_like(
-            self._structure,
+            self._whole.structure,
             params,
             where=self.trail,
             name="the parameters",
-            like=lambda: self.skeleton,
+            like=lambda: self._whole.select(self._leaves),
         )
         for index, (g, p) in enumerate(zip(self._leaves, theirs, strict=True)):
             if is_absent(g) or is_placeholder(p):
@@ -293,7 +294,7 @@ class Flow:
             self._leaves[index] = cast_to_wider(g, p)
 
     def _path(self, index: int) -> str:
-        return paths(self.skeleton)[index]
+        return paths(self._whole.select(self._leaves))[index]
 
 
 def _program(plans: list[Equations]) -> tuple[Program, list[int], list[int]]:

@@ -31,20 +31,34 @@ def spread(labels: PyTree | Callable[[PyTree], PyTree], tree: PyTree, where: str
     Raises:
       ValueError: if a leaf has no label, or a label no leaf; lists the paths.
     """
+    given, prefix = flatten(prefix_of(labels, tree, where))
+    counts = [len(flatten(subtree)[0]) for subtree in prefix.flatten_up_to(tree)]
+    spread_out = [label for label, n in zip(given, counts, strict=True) for _ in range(n)]
+    return flatten(tree)[1].unflatten(spread_out)
+
+
+def prefix_of(labels: PyTree | Callable[[PyTree], PyTree], tree: PyTree, where: str) -> PyTree:
+    """The labels as a prefix of a tree: as they are, where they are one; else a label for each leaf.
+
+    Args:
+      labels, tree, where: as for `spread`.
+
+    Returns:
+      A tree of labels.
+
+    Raises:
+      ValueError: if a leaf has no label, or a label no leaf; lists the paths.
+    """
     leaves, structure = flatten(tree)
     if not leaves:
         return tree
     if callable(labels) and not _is_label_tree(labels):
         labels = labels(tree)
-    given, prefix = flatten(labels)
     try:
-        subtrees = prefix.flatten_up_to(tree)
+        flatten(labels)[1].flatten_up_to(tree)
     except (ValueError, TypeError):
         return structure.unflatten(_by_path(labels, tree, where))
-    counts = [len(flatten(subtree)[0]) for subtree in subtrees]
-    spread_out = [label for label, n in zip(given, counts, strict=True) for _ in range(n)]
-    assert len(spread_out) == len(leaves)  # noqa: S101 (a prefix covers the tree)
-    return structure.unflatten(spread_out)
+    return labels
 
 
 def _is_label_tree(labels: Any) -> bool:
@@ -77,7 +91,16 @@ def mask_like(
       >>> tree.mask_like({"a": True, "b": False}, {"a": [jnp.ones(2), jnp.ones(3)], "b": jnp.ones(1)})
       {'a': [True, True], 'b': False}
     """
-    flags, structure = flatten(spread(mask, tree, where))
+    return _checked(spread(mask, tree, where), where)
+
+
+def mask_prefix(mask: PyTree | Callable[[PyTree], PyTree], tree: PyTree, where: str) -> PyTree:
+    """The same as a prefix of the tree: one bool for a subtree where the mask has one."""
+    return _checked(prefix_of(mask, tree, where), where)
+
+
+def _checked(mask: PyTree, where: str) -> PyTree:
+    flags, structure = flatten(mask)
     for flag in flags:
         if not (isinstance(flag, bool | np.bool_) or is_placeholder(flag)):
             raise TypeError(f"{where}: a mask holds True and False, not {flag!r}")
@@ -85,13 +108,12 @@ def mask_like(
 
 
 def keep_where(mask: PyTree, tree: PyTree) -> PyTree:
-    """The tree with a masked node wherever `mask`, a tree of bools of its structure, is not True."""
-    leaves, structure = flatten(tree)
-    flags = structure.flatten_up_to(mask)
-    return structure.unflatten(
+    """The tree with a masked node wherever `mask`, a prefix of it, is not True."""
+    flags, prefix = flatten(mask)
+    return prefix.unflatten(
         [
-            leaf if flag is True or is_placeholder(leaf) else MaskedNode()
-            for leaf, flag in zip(leaves, flags, strict=True)
+            part if flag is True or is_placeholder(part) else MaskedNode()
+            for part, flag in zip(prefix.flatten_up_to(tree), flags, strict=True)
         ]
     )
 
