@@ -7,7 +7,7 @@ import types
 import pytest
 
 MODULES = (
-    "optax", "optax.assignment", "optax.contrib", "optax.losses", "optax.microbatching",
+    "optax", "optax.assignment", "optax.contrib", "optax.experimental._aggregating", "optax.losses", "optax.microbatching",
     "optax.perturbations", "optax.projections", "optax.schedules", "optax.second_order",
     "optax.transforms", "optax.tree", "optax.tree_utils",
 )  # fmt: skip
@@ -22,6 +22,20 @@ NOT_HERE = {
     "ConditionFn": "a type of theirs",
     "HutchinsonState": "hutchinson_estimator of optx_second_order keeps another one",
     "InjectHyperparamsState": "one state serves both kinds, InjectStatefulHyperparamsState",
+    "AccumulateAvgUpdatesState": "multi_steps has a state of its own",
+    "Aggregator": "a transformation of wrapping(..., per_example=True)",
+    "AggregatorUpdateFn": "a type of theirs",
+    "PerElementMeanAndSumSqDiffGradsState": "micro_grad(reduction='statistics') has no state",
+    "PerElementMeanAndVarianceEMAState": "micro_grad(reduction='statistics') has no state",
+    "accumulate_avg_updates": "multi_steps",
+    "add_mean_variance_to_opt": "micro_grad(reduction='statistics'), then ema",
+    "average_incrementally_updates": "multi_steps, of gradients of micro_grad",
+    "average_per_element_updates": "micro_grad",
+    "get_batch_size_from_per_elt_updates": "the leading axis",
+    "get_per_element_mean_and_sum_sq_diff_grads": "micro_grad(reduction='statistics')",
+    "get_unbiased_mean_and_variance_ema": "micro_grad(reduction='statistics'), then ema",
+    "process": "chain: gradients of single examples may begin any chain",
+    "track_per_element_mean_and_variance_with_ema": "ema of micro_grad(reduction='statistics')",
     "MaskOrFn": "the type is optx_core.build.Mask",
     "MultiTransformState": "PartitionState",
     "ShouldSkipUpdateFunction": "a type of theirs",
@@ -62,7 +76,8 @@ def public():
         for name in dir(theirs):
             value = getattr(theirs, name)
             hidden = name.startswith("_") or isinstance(value, types.ModuleType)
-            if hidden or not callable(value) or id(value) in seen:
+            foreign = not getattr(value, "__module__", "optax").startswith("optax")
+            if hidden or foreign or not callable(value) or id(value) in seen:
                 continue
             seen.add(id(value))
             in_tree = module in ("optax.tree", "optax.tree_utils")

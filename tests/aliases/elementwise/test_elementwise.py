@@ -62,3 +62,13 @@ def test_rprop_refuses_complex_gradients():
     tx, p = a.rprop(0.1), jnp.ones(2, jnp.complex64)
     with pytest.raises(TypeError, match="complex gradients have no sign"):
         tx.update(p, tx.init(p))
+
+
+def test_adabelief_decays_weights_apart_from_its_moments_and_without_a_decay_has_optaxs_state():
+    p, grads = jnp.ones((2, 3)), waves((2, 3), 3)
+    plain, _ = run(a.adabelief(0.1), p, grads[:1])
+    decayed, _ = run(a.adabelief(0.1, weight_decay=0.5), p, grads[:1])
+    np.testing.assert_allclose(decayed, plain - 0.1 * 0.5 * p, rtol=1e-6)
+    masked, _ = run(a.adabelief(0.1, weight_decay=0.5, mask=False), p, grads[:1])
+    np.testing.assert_allclose(masked, plain, rtol=1e-6)
+    assert len(a.adabelief(0.1).init(p)) == 2

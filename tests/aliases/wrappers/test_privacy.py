@@ -156,3 +156,13 @@ def test_masked_leaves_pass_by():
 def test_what_cannot_work_is_refused(make, message):
     with pytest.raises((ValueError, AttributeError), match=message):
         make()
+
+
+def test_dpsgd_takes_a_key_or_a_seed_and_not_both():
+    make = lambda **given: optx_aliases.dpsgd(0.1, 1.0, 1.1, **given)
+    p, grads = jnp.ones(2), jnp.ones((4, 2))
+    one, other = (tx.update(grads, tx.init(p), p)[0] for tx in (make(seed=3), make(key=3)))
+    np.testing.assert_array_equal(one, other)
+    for given in ({}, {"seed": 0, "key": 0}):
+        with pytest.raises(ValueError, match="dpsgd: give a key"):
+            make(**given)

@@ -174,6 +174,8 @@ def galore(
     weight_decay: ScalarOrSchedule = 0.0,
     mask: build.Mask = None,
     weight_dimension_numbers: Any = None,
+    *,
+    mu_dtype: build.DType = None,
 ) -> build.Transformation:
     """GaLore (Zhao et al., 2024), with decoupled weight decay.
 
@@ -183,14 +185,22 @@ def galore(
       weight_dimension_numbers: as for `scale_by_galore`.
       weight_decay: λ, a scalar at least 0, or a schedule.
       mask: which leaves decay, as for `optx_core.masked`; all by default.
+      mu_dtype: dtype of Adam's mean gradient, for the default `base_optimizer`.
 
     Returns:
       A transformation; `update` needs the parameters.
+
+    Raises:
+      ValueError: for a `mu_dtype` beside a `base_optimizer`.
 
     Example:
       >>> from optx_aliases import galore
       >>> tx = galore(1e-3, rank=64, weight_decay=0.01)
     """
+    if mu_dtype is not None:
+        if base_optimizer is not None:
+            raise ValueError("galore: give mu_dtype to the base_optimizer itself")
+        base_optimizer = scale_by_adam(mu_dtype=mu_dtype)
     return chain(
         scale_by_galore(rank, update_proj_gap, scale, base_optimizer, weight_dimension_numbers),
         add_decayed_weights(weight_decay, mask),

@@ -125,9 +125,11 @@ def dpsgd(
     learning_rate: ScalarOrSchedule,
     l2_norm_clip: ScalarOrSchedule,
     noise_multiplier: ScalarOrSchedule,
-    seed: Array | int,
+    seed: Array | int | None = None,
     momentum: ScalarOrSchedule | None = None,
     nesterov: bool = False,
+    *,
+    key: Array | int | None = None,
 ) -> build.Transformation:
     """SGD with differential privacy (Abadi et al., 2016).
 
@@ -137,6 +139,7 @@ def dpsgd(
       seed: a seed, or a key of `jax.random`.
       momentum: as for `sgd`; None for none.
       nesterov: whether to use Nesterov's momentum.
+      key: a key of `jax.random`, or a seed, in place of `seed`.
 
     Returns:
       A transformation; its state is that of `chain(differentially_private_aggregate(...), trace(...),
@@ -157,8 +160,12 @@ def dpsgd(
     """
     if nesterov and momentum is None:
         raise ValueError("dpsgd: nesterov=True needs a momentum, such as momentum=0.9")
+    if (key is None) == (seed is None):
+        raise ValueError("dpsgd: give a key (or a seed), such as key=0")
     return chain(
-        differentially_private_aggregate(l2_norm_clip, noise_multiplier, seed),
+        differentially_private_aggregate(
+            l2_norm_clip, noise_multiplier, seed if key is None else key
+        ),
         identity() if momentum is None else trace(momentum, nesterov),
         scale_by_learning_rate(learning_rate),
     )
