@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from optx_core._engine.batched import call_on_rows
 from optx_core._protocol.absent import is_absent, is_placeholder
 from optx_core._protocol.dtypes import (
     abs_squared,
@@ -72,7 +73,7 @@ def global_norm(updates: PyTree) -> jax.Array:
     leaves = [
         cast_to_compute(x if is_inexact(x) else x.astype(real), real) for x in leaves if x.size
     ]
-    return _norm(leaves) if leaves else jnp.zeros((), real)
+    return _norm_compiled_once(leaves) if leaves else jnp.zeros((), real)
 
 
 @jax.custom_jvp
@@ -92,25 +93,25 @@ def _norm_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     return norm, jnp.sum(jnp.stack(parts))
 
 
+_norm_compiled_once = jax.jit(_norm)  # for un-jitted callers too
+
+
 def _by_branch(leaves: list[jax.Array]) -> jax.Array:
     """One sum, and only where it is not trusted a second one: XLA:CPU reads the arrays for each."""
-    total = _sum_of_squares(leaves)
+    total = _total(leaves, _square)
     return lax.cond(_is_trusted(total), lambda t, _: jnp.sqrt(t), _again, total, leaves)
 
 
 def _again(total: jax.Array, leaves: list[jax.Array]) -> jax.Array:
     bounds = _RANGES[total.dtype.name]
     unit = jnp.where(total >= bounds.large, bounds.unit, 1 / bounds.unit)
-    # Divided: a product XLA would square before it multiplies by it.
-    return jnp.sqrt(_sum_of_squares([x / unit.astype(x.dtype) for x in leaves])) * unit
+    return jnp.sqrt(_total(leaves, _square_over, unit)) * unit
 
 
 def _at_once(leaves: list[jax.Array]) -> jax.Array:
     """All sums in one pass, where a branch would cost more than they do."""
-    total = _sum_of_squares(leaves)
-    _, large, unit, least = _RANGES[total.dtype.name]
-    of_large = _sum_of_squares([x * (1 / unit) + least for x in leaves])
-    of_small = _sum_of_squares([x * unit + least for x in leaves])
+    total, of_large, of_small = _total(leaves, _squares)
+    _, large, unit, _ = _RANGES[total.dtype.name]
     other = jnp.where(total >= large, jnp.sqrt(of_large) * unit, jnp.sqrt(of_small) / unit)
     return jnp.where(_is_trusted(total), jnp.sqrt(total), other)
 
@@ -120,8 +121,33 @@ def _is_trusted(total: jax.Array) -> jax.Array:
     return (total > bounds.small) & (total < bounds.large)
 
 
-def _sum_of_squares(leaves: list[jax.Array]) -> jax.Array:
-    return jnp.sum(jnp.stack([jnp.sum(abs_squared(x)) for x in leaves]))
+def _total(leaves: list[jax.Array], measure: Any, operands: Any = None) -> Any:
+    """The sum over all leaves of what `measure` returns for each."""
+    rows = [(x,) for x in leaves]
+    parts = call_on_rows(_row, [measure] * len(leaves), rows, operands)
+    return jax.tree.map(lambda *xs: jnp.sum(jnp.stack(xs)), *parts)
+
+
+def _row(measure: Any) -> Any:
+    def run(row: tuple[jax.Array], operands: Any) -> Any:
+        return measure(row[0], operands)
+
+    return run
+
+
+def _square(x: jax.Array, _: Any) -> jax.Array:
+    return jnp.sum(abs_squared(x))
+
+
+def _square_over(x: jax.Array, unit: jax.Array) -> jax.Array:
+    # Divided: a product XLA would square before it multiplies by it.
+    return jnp.sum(abs_squared(x / unit.astype(x.dtype)))
+
+
+def _squares(x: jax.Array, _: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+    _, _, unit, least = _RANGES[real_dtype(x.dtype).name]
+    parts = (x, x * (1 / unit) + least, x * unit + least)
+    return tuple(jnp.sum(abs_squared(part)) for part in parts)  # type: ignore[return-value]
 
 
 def safe_norm(

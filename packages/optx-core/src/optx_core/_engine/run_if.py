@@ -28,7 +28,8 @@ def run_if(condition: jax.Array, run: Callable[[PyTree], PyTree], carry: PyTree)
 
     Returns:
       A tree like `carry`. Where the condition does not hold, nothing of `run` is computed and
-      nothing is copied; the derivative, forward and reverse, is that of `lax.cond`.
+      nothing is copied; the derivative, forward and reverse, is that of `lax.cond`. Outside of `jax.jit`
+      the condition is read, and nothing is compiled.
 
     Example:
       >>> import jax.numpy as jnp
@@ -36,6 +37,8 @@ def run_if(condition: jax.Array, run: Callable[[PyTree], PyTree], carry: PyTree)
       >>> float(run_if(jnp.array(True), lambda x: x + 1.0, jnp.array(1.0)))
       2.0
     """
+    if not isinstance(condition, jax.core.Tracer):
+        return run(carry) if condition else carry
     carry = loop_carry(
         lambda kept: jax.tree.map(lambda a, b: jnp.where(condition, a, b), run(kept), kept), carry
     )
