@@ -110,3 +110,23 @@ MGH = {
     "Brown almost-linear": (brown_almost_linear, np.full(10, 0.5), 0.0),
     "Gaussian": (gaussian, np.array([0.4, 1.0, 0.0]), 1.1279328e-8),
 }
+
+
+def penalty(x):
+    return 1e-5 * jnp.sum((x - 1) ** 2) + (jnp.sum(x * x) - 0.25) ** 2
+
+
+def watson(x):
+    t, j = (np.arange(1, 30) / 29)[:, None], np.arange(x.size)[None]
+    powers, slopes = (t**j).astype(x.dtype), (j * t ** np.maximum(j - 1, 0)).astype(x.dtype)
+    residuals = slopes @ x - (powers @ x) ** 2 - 1
+    return jnp.sum(residuals**2) + x[0] ** 2 + (x[1] - x[0] ** 2 - 1) ** 2
+
+
+# With least values near 1e-5; the bounds are what SciPy's methods reach in float64 and in float32 (BFGS;
+# L-BFGS-B for Watson's in float32).
+NEAR_ZERO = {
+    "Penalty I, 4": (penalty, np.arange(1.0, 5.0), 2.3e-5, 2.3e-5),
+    "Penalty I, 10": (penalty, np.arange(1.0, 11.0), 7.18e-5, 7.2e-5),
+    "Watson, 9": (watson, np.zeros(9), 6.7e-6, 3.9e-5),
+}

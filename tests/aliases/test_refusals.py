@@ -2,8 +2,10 @@
 
 import jax.numpy as jnp
 import pytest
+from optimizer_rows import ROWS
 
 import optx_aliases as a
+from optx_core import build
 
 
 @pytest.mark.parametrize(
@@ -51,3 +53,20 @@ def test_what_needs_the_parameters_says_so(make):
     tx = make(0.1)
     with pytest.raises(ValueError, match="needs the parameters"):
         tx.update(jnp.ones(2), tx.init(jnp.ones(2)))
+
+
+# Infinity means no limit.
+LIMITS = {
+    "clip", "clip_threshold", "clipping_threshold", "curv_rtol", "growth_limit", "growth_rate",
+    "increase_factor", "max_learning_rate", "max_step_size", "max_delta", "max_norm",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name in ROWS if "," not in name])
+def test_no_number_but_a_limit_may_be_infinite(name):
+    call = build.call_of(ROWS[name].make())
+    for argument, value in call.arguments.items():
+        if type(value) is not float or argument in LIMITS:
+            continue
+        with pytest.raises(ValueError, match=r"must be (finite|at most|less than)"):
+            call.replace(**{argument: float("inf")})

@@ -577,8 +577,8 @@ def test_numbers_that_share_a_name_are_told_apart_by_path():
     )
     numbers = hyperparams(tx, tx.init(PARAMS))
     assert numbers == {
-        "0/a/scale_by_learning_rate/learning_rate": 0.1,
-        "0/b/scale_by_learning_rate/learning_rate": 0.2,
+        "0/a/learning_rate": 0.1,
+        "0/b/learning_rate": 0.2,
         "max_norm": 1.0,
     }
     with pytest.raises(TypeError, match="was not made by a recorded function"):

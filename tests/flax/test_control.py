@@ -18,7 +18,7 @@ from optx_core import (
     trace,
     with_ema,
 )
-from optx_flax import hyperparams, label_params, metrics, set_hyperparam
+from optx_flax import hyperparams, label_params, learning_rates, metrics, set_hyperparam
 
 
 def made(tx):
@@ -141,3 +141,16 @@ def test_a_schedule_is_read_at_the_optimizers_own_count():
     push(model, optimizer)
     push(model, optimizer)
     assert float(hyperparams(optimizer)["learning_rate"]) == 0.25
+
+
+def test_a_place_as_hyperparams_names_it_says_which_number_is_meant():
+    optimizer = made(lambda model: chain(trace(0.0), by_kind(model)))[1]
+    assert set(hyperparams(optimizer)) == {"decay", "1/k/learning_rate", "1/b/learning_rate"}
+    set_hyperparam(optimizer, "1/k/learning_rate", 0.5)
+    rates = learning_rates(optimizer)
+    assert {name: float(rate) for name, rate in rates.items()} == {
+        "1/k/learning_rate": 0.5,
+        "1/b/learning_rate": 2.0,
+    }
+    with pytest.raises(KeyError, match="no '0/k/learning_rate' can be set"):
+        set_hyperparam(optimizer, "0/k/learning_rate", 0.1)

@@ -149,8 +149,8 @@ def test_groups_have_settings_of_their_own(model):
     far, optimizer = moved(model, param_groups(model, named, rate, learning_rate=1.0))
     assert far == {"first/bias": 1.0, "first/kernel": 2.0, "layers/0/kernel": 1.0}
     assert hyperparams(optimizer) == {
-        "some/scale_by_learning_rate/learning_rate": 1.0,
-        "others/scale_by_learning_rate/learning_rate": 2.0,
+        "some/learning_rate": 1.0,
+        "others/learning_rate": 2.0,
     }
 
 

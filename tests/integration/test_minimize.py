@@ -64,7 +64,9 @@ def test_it_finds_what_scipy_finds_for_at_most_half_as_many_evaluations_again(na
     theirs = by_scipy(fun, x0, bounds, dtype)
     ours = minimize(fun, jnp.asarray(x0, dtype), bounds=bounds)
     assert bool(ours.success), ours.message
-    assert int(ours.num_evaluations) <= 1.5 * theirs.nfev
+    # Values near 0 are measured more finely than SciPy measures them, against 1.
+    finer = 0 <= 10 * float(ours.value) < theirs.fun
+    assert int(ours.num_evaluations) <= (2 if finer else 1.5) * theirs.nfev
     # As low as SciPy, up to the tolerance on the value.
     wide = dtype == jnp.float64
     assert float(ours.value) <= theirs.fun + (1e-6 if wide else 1e-4) * max(1.0, abs(theirs.fun))

@@ -71,3 +71,14 @@ def test_learning_rates_can_be_batched():
 def test_what_cannot_work_is_refused_when_it_is_built(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("other", ["amsgrad", "adagrad", "rmsprop"])
+@pytest.mark.parametrize("name", ["adam", "yogi", "adabelief"])
+def test_the_state_of_another_optimizer_is_refused_by_name(name, other):
+    tx, p = getattr(optx_aliases, name)(0.1), jnp.ones(2)
+    state = getattr(optx_aliases, other)(0.1).init(p)
+    with pytest.raises((TypeError, ValueError), match=f"{name}: .*another (transformation|chain)"):
+        tx.update(p, state, p)
+    with pytest.raises((TypeError, ValueError), match=f"{other}: .*another (transformation|chain)"):
+        getattr(optx_aliases, other)(0.1).update(p, tx.init(p), p)

@@ -60,7 +60,8 @@ def test_adopt_only_measures_at_its_first_step():
     g = jnp.asarray([3.0, 0.0, jnp.inf])
     updates, state = tx.update(g, tx.init(g))
     np.testing.assert_array_equal(updates, 0.0)
-    np.testing.assert_allclose(state.nu, [9.0, 0.0, jnp.inf])
+    np.testing.assert_allclose(state.nu[:2], [9.0, 0.0])
+    assert 1e36 < float(state.nu[2]) < 1e37  # the square of the largest entry that counts
 
 
 @pytest.mark.parametrize("jump", [1e-6, 1.0, 1e3, 1e6, 1e12])

@@ -112,7 +112,7 @@ def test_complex_parameters_take_the_steps_of_their_real_and_imaginary_parts(x64
 
 def test_memory_size_must_be_a_positive_int():
     for size in (0, -1, 2.5, True):
-        with pytest.raises(ValueError, match="memory_size must be an int of at least 1"):
+        with pytest.raises(ValueError, match=r"memory_size must be (an int of )?at least 1"):
             lbfgs(memory_size=size)
     with pytest.raises(ValueError, match="scale_by_lbfgs needs the parameters"):
         scale_by_lbfgs().update(jnp.ones(2), scale_by_lbfgs().init(jnp.ones(2)))

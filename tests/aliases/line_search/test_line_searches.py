@@ -295,7 +295,7 @@ def test_losses_and_gradients_of_another_shape_are_refused():
             lambda: scale_by_zoom_linesearch(5, increase_factor=1.0),
             "increase_factor must be greater",
         ),
-        (lambda: scale_by_zoom_linesearch(5, initial_guess_strategy="two"), "'keep' or 'one'"),
+        (lambda: scale_by_zoom_linesearch(5, initial_guess_strategy="two"), "one of 'keep', 'one'"),
         (lambda: scale_by_backtracking_linesearch(-1), "max_backtracking_steps must be at least 0"),
         (
             lambda: scale_by_backtracking_linesearch(5, decrease_factor=1.0),

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from optimizer_rows import elementwise
 
 from optx_aliases import adam, adamw, quantize_state, sgd
 from optx_aliases._low_memory import blocks as _blocks
@@ -40,10 +41,12 @@ def test_codes_have_the_arrays_shape_and_scales_are_few(shape):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize(("kind", "worst"), [("linear", 0.008), ("root2", 0.016), ("root4", 0.016)])
+@pytest.mark.parametrize(
+    ("kind", "worst"), [("linear", 0.008), ("root4", 0.032), ("root16", 0.063)]
+)
 def test_entries_come_back_to_8_bits_of_the_largest_in_their_block(shape, kind, worst):
     x = jax.random.normal(jax.random.key(0), shape)
-    x = jnp.abs(x) if kind == "root4" else x
+    x = jnp.abs(x) if kind == "root16" else x
     blocks = kept(x, kind)
     codes, scale = np.asarray(blocks.codes, np.float64), np.asarray(blocks.scale, np.float64)
     for n, axis in zip(shape, range(len(shape)), strict=True):
@@ -51,29 +54,29 @@ def test_entries_come_back_to_8_bits_of_the_largest_in_their_block(shape, kind, 
         scale = np.repeat(scale, size, axis=axis).take(range(n), axis=axis)
     part = {
         "linear": codes / 127,
-        "root2": np.sign(codes) * (codes / 127) ** 2,
-        "root4": (codes / 255) ** 4,
+        "root4": np.sign(codes) * (codes / 127) ** 4,
+        "root16": (codes / 255) ** 16,
     }[kind]
     assert np.max(np.abs(part * scale - np.asarray(x)) / scale) <= worst
 
 
-def test_small_second_moments_survive_as_fourth_roots_and_vanish_otherwise():
-    x = jnp.asarray([1.0, 1e-6, 1e-9] * 100)
-    assert int(jnp.sum(kept(x, "root4").codes == 0)) == 0
-    assert int(jnp.sum(kept(x, "root2").codes == 0)) >= 190
-    assert int(jnp.sum(kept(x, "linear").codes == 0)) >= 190
+def test_small_entries_survive_as_roots_and_vanish_otherwise():
+    x = jnp.asarray([1.0, 1e-8, 1e-16] * 100)  # of gradients of 1, 1e-4 and 1e-8
+    assert int(jnp.sum(kept(x, "root16").codes == 0)) == 0
+    assert int(jnp.sum(kept(jnp.sqrt(x), "root4").codes[:2] == 0)) == 0
+    assert int(jnp.sum(kept(jnp.sqrt(x), "linear").codes == 0)) >= 190
 
 
-@pytest.mark.parametrize("kind", ["linear", "root2", "root4"])
+@pytest.mark.parametrize("kind", ["linear", "root4", "root16"])
 def test_the_mean_of_many_roundings_is_that_of_the_values(kind):
     x = (0.3 + jnp.linspace(0, 1e-3, 2**16)).reshape(256, 256).at[:, 0].set(1.0)  # a block a row
     codes = np.asarray(kept(x, kind).codes[:, 1:], np.float64)
-    part = {"linear": codes / 127, "root2": (codes / 127) ** 2, "root4": (codes / 255) ** 4}[kind]
+    part = {"linear": codes / 127, "root4": (codes / 127) ** 4, "root16": (codes / 255) ** 16}[kind]
     assert len(np.unique(codes)) in (2, 3)
     assert abs(part.mean() / float(x[:, 1:].mean()) - 1) < 1e-3
 
 
-@pytest.mark.parametrize("kind", ["linear", "root2", "root4"])
+@pytest.mark.parametrize("kind", ["linear", "root4", "root16"])
 def test_what_nothing_moves_stays_for_ever(kind):
     tx = quantize_state(trace(1.0), min_size=1, fields={"trace": kind})
     x = jnp.abs(jax.random.normal(jax.random.key(0), (64, 64)))
@@ -93,7 +96,7 @@ def test_an_average_of_constant_gradients_gets_to_them():
     )
     state, _ = run(tx.init(p))
     codes, scale = np.asarray(state.inner_state[0].mu, np.float64), float(state.scales[0][0])
-    np.testing.assert_allclose(np.mean((codes[1:] / 127) ** 2 * scale), g[1:].mean(), rtol=0.01)
+    np.testing.assert_allclose(np.mean((codes[1:] / 127) ** 4 * scale), g[1:].mean(), rtol=0.01)
 
 
 def test_which_arrays_are_narrowed_and_how():
@@ -117,7 +120,7 @@ def test_which_arrays_are_narrowed_and_how():
 
 def test_a_rule_may_name_a_field_or_the_path_to_a_leaf():
     params = {"a": jnp.ones(256), "b": {"c": jnp.ones(256)}}
-    fields = {"mu": "linear", "mu/b/c": None, "nu/a": "root2"}
+    fields = {"mu": "linear", "mu/b/c": None, "nu/a": "root4"}
     tx = quantize_state(adam(1e-3), min_size=1, fields=fields)
     state = tx.init(params).inner_state[0]
     assert state.mu["a"].dtype == state.nu["a"].dtype == jnp.int8
@@ -136,13 +139,13 @@ def test_what_it_cannot_know_it_asks_for():
 
     odd = wrapping(lambda p: Odd(jax.tree.map(jnp.zeros_like, p)), lambda u, s, p=None, **_: (u, s))
     params = {"w": jnp.ones((64, 64))}
-    with pytest.raises(ValueError, match=r"state\.memory\['w'\].*fields=\{'memory': 'root4'\}"):
+    with pytest.raises(ValueError, match=r"state\.memory\['w'\].*fields=\{'memory': 'root16'\}"):
         quantize_state(odd).init(params)
-    state = quantize_state(odd, fields={"memory": "root2"}).init(params)
+    state = quantize_state(odd, fields={"memory": "root4"}).init(params)
     assert state.inner_state.memory["w"].dtype == jnp.int8
     negative = wrapping(lambda p: Odd(jax.tree.map(lambda x: -x, p)), odd.update)
-    with pytest.raises(ValueError, match="has negative entries, and 'root4' keeps none"):
-        quantize_state(negative, fields={"memory": "root4"}).init(params)
+    with pytest.raises(ValueError, match="has negative entries, and 'root16' keeps none"):
+        quantize_state(negative, fields={"memory": "root16"}).init(params)
     with pytest.raises(ValueError, match=r"fields\['mu'\] must be one of"):
         quantize_state(adam(1e-3), fields={"mu": "cube"})
     with pytest.raises(ValueError, match="min_size must be a positive int"):
@@ -174,6 +177,34 @@ def test_a_thousand_steps_stay_close_to_full_precision():
     narrow, state = jax.jit(run, static_argnums=0)(quantize_state(adamw(1e-2)))
     assert abs(float(narrow) / float(full) - 1) < 0.05
     assert jax.tree.leaves(state)[1].dtype == jnp.int8
+
+
+# 8 bits of a mean are not enough for the squared distance from it.
+CENTERED = {"adabelief", "acprop"}
+BADLY_SCALED = [name for name in elementwise.ROWS if "," not in name and name not in CENTERED]
+
+
+@pytest.mark.parametrize("name", BADLY_SCALED)
+def test_coordinates_with_small_gradients_beside_large_ones_move_as_in_full_precision(name):
+    row = elementwise.ROWS[name]
+    sizes = jnp.array([1.0, 1e-2, 1e-4, 1e-6])[jnp.arange(4 * 256) % 4].reshape(4, 256)
+    grads = sizes * jax.random.uniform(jax.random.key(0), sizes.shape, minval=0.8, maxval=1.2)
+
+    def distances(tx):
+        def step(carry, t):
+            p, state = carry
+            g = grads * (1 + 0.1 * jnp.sin(t.astype(float)))
+            given = {} if row.extra_args is None else row.extra_args(p, g)
+            updates, state = tx.update(g, state, p, **given)
+            return (p + updates, state), None
+
+        p = jnp.zeros_like(grads)
+        (p, _), _ = jax.lax.scan(step, (p, tx.init(p)), jnp.arange(100))
+        return jnp.sum(p.reshape(-1, 4), axis=0)
+
+    tx = row.make()
+    full, narrow = jax.jit(lambda: (distances(tx), distances(quantize_state(tx, min_size=1))))()
+    np.testing.assert_allclose(narrow / full, 1, atol=0.2)
 
 
 def test_sgd_with_momentum_and_a_clipped_chain_are_served_too():
@@ -209,7 +240,7 @@ def test_under_jit_and_vmap_a_step_is_the_same_and_a_code_it_leaves_the_same_or_
     batch = jax.tree.map(lambda x: jnp.stack([x, x]), given)
     in_batch = jax.tree.map(lambda x: x[1], jax.jit(jax.vmap(tx.update))(*batch))
     for made, after in (jax.jit(tx.update)(*given), in_batch):
-        np.testing.assert_allclose(made["kernel"], updates["kernel"], rtol=1e-5)
+        np.testing.assert_allclose(made["kernel"], updates["kernel"], rtol=1e-5, atol=1e-9)
         for x, y in zip(jax.tree.leaves(after), jax.tree.leaves(state), strict=True):
             if x.dtype not in (jnp.int8, jnp.uint8):
                 np.testing.assert_allclose(x, y, rtol=1e-5)

@@ -165,3 +165,11 @@ def test_a_direction_a_ten_thousandth_as_strong_still_gets_full_steps(name):
         u, state = tx.update(g, state)
     values = np.linalg.svd(np.asarray(u), compute_uv=False)
     assert values.min() > 0.5
+
+
+def test_galore_keeps_adams_mean_in_a_dtype_of_ones_choice():
+    state = optx_aliases.galore(0.1, rank=2, mu_dtype=jnp.bfloat16).init(jnp.ones((8, 6)))
+    base = state[0].base_optimizer_state
+    assert (base.mu.dtype, base.nu.dtype) == (jnp.bfloat16, jnp.float32)
+    with pytest.raises(ValueError, match="give mu_dtype to the base_optimizer"):
+        optx_aliases.galore(0.1, mu_dtype=jnp.bfloat16, base_optimizer=optx_aliases.adam(0.1))

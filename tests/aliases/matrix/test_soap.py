@@ -40,7 +40,7 @@ def test_it_is_adam_in_the_eigenbasis(x64):
 
 
 @pytest.mark.parametrize("options", [{"max_precond_dim": 0}, {}])
-def test_without_a_basis_it_is_adam(options):
+def test_without_a_basis_it_is_adam_from_the_second_gradient_on(options):
     shape = (4, 3) if options else (5,)
     tx, reference = soap(0.1, 0.9, 0.99, **options), adam(0.1, 0.9, 0.99)
     p = jnp.zeros(shape)
@@ -48,6 +48,9 @@ def test_without_a_basis_it_is_adam(options):
     for t in range(3):
         g = jnp.cos(jnp.arange(p.size, dtype=jnp.float32) + t).reshape(shape)
         u, state = tx.update(g, state, p)
+        if t == 0:
+            assert not u.any()
+            continue
         v, expected = reference.update(g, expected, p)
         np.testing.assert_allclose(u, v, rtol=1e-6)
 
@@ -67,7 +70,7 @@ def test_the_bases_stay_orthonormal_and_turn_only_at_the_interval():
         bases.append(np.asarray(state.left_basis[0]))
         np.testing.assert_allclose(bases[-1] @ bases[-1].T, np.eye(4), atol=1e-5)
     turned = [not np.array_equal(a, b) for a, b in itertools.pairwise(bases)]
-    assert turned == [False, True, False, False, True, False]
+    assert turned == [False, False, True, False, False, True]  # the first gradient does not count
 
 
 def test_a_bad_interval_is_refused():

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from minimize_problems import MGH, PROBLEMS, rosenbrock, wood
+from minimize_problems import MGH, NEAR_ZERO, PROBLEMS, rosenbrock, wood
 
 from optx_aliases import (
     MinimizeStatus,
@@ -62,6 +62,16 @@ def test_small_losses_and_flat_ground_are_solved_too(name, wide):
         assert bool(result.success), result.message
         assert float(result.value) - least <= 1e-5 * least + 1e-10 * (least == 0)
         assert int(result.num_evaluations) <= 120
+
+
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("name", NEAR_ZERO)
+def test_a_least_value_near_zero_is_not_taken_for_zero(name, wide):
+    fun, x0, *reached = NEAR_ZERO[name]
+    with jax.enable_x64(wide):
+        result = minimize(fun, jnp.asarray(x0, jnp.float64 if wide else jnp.float32))
+        assert bool(result.success), result.message
+        assert float(result.value) <= reached[0 if wide else 1]
 
 
 @pytest.mark.parametrize("bounds", [None, (None, 1e4), (0.0, None)])

@@ -48,7 +48,7 @@ def soap(p, grads, lr=0.01, b1=0.95, b2=0.95, eps=1e-5, every=3):
             v = b2 * v + (1 - b2) * (QL.T @ g @ QR) ** 2
             n = (QL.T @ m @ QR) / (1 - b1**t) / (np.sqrt(v / (1 - b2**t)) + eps)
             p = p - lr * QL @ n @ QR.T
-        if (t + 1) % every == 0:
+        if t and t % every == 0:
             QL, QR = np.linalg.qr(L @ QL)[0], np.linalg.qr(R @ QR)[0]
     return p
 
@@ -98,12 +98,12 @@ def apollo(p, grads, lr=0.01, gap=5, scale=128**0.5, b1=0.9, b2=0.999, eps=1e-8,
         r = np.asarray(jax.random.normal(key, (1, p.shape[0]), np.float64)) @ g
         m = b1 * m + (1 - b1) * r
         v = b2 * v + (1 - b2) * r * r
-        n = m / (1 - b1 ** (t + 1)) / (np.sqrt(v / (1 - b2 ** (t + 1))) + eps)
+        n = m / (np.sqrt(v) + eps)
         u = np.linalg.norm(n) / np.linalg.norm(r) * g
         if before and np.linalg.norm(u) > limit * before:
             u = u * limit * before / np.linalg.norm(u)
         before = np.linalg.norm(u)
-        p = p - lr * scale * u
+        p = p - lr * scale * np.sqrt(1 - b2 ** (t + 1)) / (1 - b1 ** (t + 1)) * u
     return p
 
 

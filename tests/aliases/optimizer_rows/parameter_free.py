@@ -49,13 +49,23 @@ def dadapt_sgd(p, grads, lr=1.0, momentum=0.0, d=1e-6, growth=np.inf):
 
 
 def prodigy(
-    p, grads, lr=1.0, b1=0.9, b2=0.999, eps=1e-8, d0=1e-6, wd=0.0, coefficient=1.0, safe=False
+    p,
+    grads,
+    lr=1.0,
+    b1=0.9,
+    b2=0.999,
+    eps=1e-8,
+    d0=1e-6,
+    wd=0.0,
+    coefficient=1.0,
+    safe=False,
+    corrected=True,
 ):
     m = v = s = np.zeros_like(p)
     d, r, p0, b3 = d0, 0.0, p, np.sqrt(b2)
     for t, g in enumerate(grads, start=1):
         g = g(p)
-        rate = d * lr * np.sqrt(1 - b2**t) / (1 - b1**t)
+        rate = d * lr * (np.sqrt(1 - b2**t) / (1 - b1**t) if corrected else 1)
         r = b3 * r + d / d0 * rate * np.sum(g * (p0 - p))
         m = b1 * m + (1 - b1) * d * g
         v = b2 * v + (1 - b2) * d * d * g * g
@@ -148,6 +158,13 @@ ROWS = {
         lambda: optx_aliases.prodigy(eps=1e-30, estim_lr_coef=0.5, safeguard_warmup=True),
         paper=lambda p, g: prodigy(p, g, eps=1e-30, coefficient=0.5, safe=True),
         optax=lambda o: o.contrib.prodigy(eps=1e-30, estim_lr_coef=0.5, safeguard_warmup=True),
+        floor=44,
+        over_floor=1.55,  # two sums over the whole tree
+        rates=(1.0,),
+    ),
+    "prodigy without bias correction": Row(
+        lambda: optx_aliases.prodigy(use_bias_correction=False, estim_lr0=1e-3),
+        paper=lambda p, g: prodigy(p, g, d0=1e-3, corrected=False),
         floor=44,
         over_floor=1.55,  # two sums over the whole tree
         rates=(1.0,),

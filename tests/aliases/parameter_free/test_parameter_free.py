@@ -136,7 +136,7 @@ def test_mechanize_tunes_any_optimizer_and_hands_arguments_on():
         (lambda: optx_aliases.dog(init_step=("guess", 1.0)), "init_step must be"),
         (lambda: optx_aliases.dog(init_step=("distance", 0.0)), "must be greater than 0"),
         (lambda: optx_aliases.dowg(eps=0.0), "eps must be greater than 0"),
-        (lambda: optx_aliases.prodigy(betas=(1.0, 0.9)), "b1 must be less than 1"),
+        (lambda: optx_aliases.prodigy(betas=(1.0, 0.9)), r"betas\[0\] must be less than 1"),
         (lambda: optx_aliases.dadapt_adamw(estim_lr0=0.0), "estim_lr0 must be greater than 0"),
         (lambda: optx_aliases.dadapt_sgd(growth_rate=0.5), "growth_rate must be at least 1"),
         (lambda: optx_aliases.mechanize(optx_aliases.sgd(1.0), num_betas=0), "num_betas must be"),

@@ -39,8 +39,9 @@ __getattr__, __dir__, __all__ = table_of_contents(
     _layerwise.novograd: ScaleByNovogradState novograd scale_by_novograd
     _line_search.backtracking_linesearch: BacktrackingLinesearchInfo
         ScaleByBacktrackingLinesearchState scale_by_backtracking_linesearch
-    _line_search.lbfgs: ScaleByLBFGSState lbfgs scale_by_lbfgs
+    _line_search.lbfgs: lbfgs
     _line_search.polyak: polyak_sgd scale_by_polyak
+    _line_search.scale_by_lbfgs: ScaleByLBFGSState scale_by_lbfgs
     _line_search.value_and_grad_from_state: value_and_grad_from_state
     _line_search.zoom_linesearch: ScaleByZoomLinesearchState ZoomLinesearchInfo
         scale_by_zoom_linesearch

@@ -24,7 +24,10 @@ __getattr__, __dir__, __all__ = table_of_contents(
     _state.learning_rates: learning_rates
     _state.readout: hyperparams metrics
     _state.sharding: state_sharding zero1 zero1_rule
+    _state.summary: Summary SummaryRow summarize
     _training.apply_updates: apply_updates incremental_update periodic_update
+    _training.early_stopping: EarlyStopping
+    _training.find_learning_rate: LearningRateSweep find_learning_rate
     _training.flat: Unravel ravel_params
     _training.accumulators: Accumulator RunningStatistics
     _training.microbatching: MicroGradAux micro_grad micro_vmap microbatch reshape_batch_axis
@@ -35,6 +38,7 @@ __getattr__, __dir__, __all__ = table_of_contents(
     _transforms.centralize: centralize
     _transforms.clip: clip clip_by_global_norm
     _transforms.ema: EmaState ema
+    _transforms.histogram: gradient_histogram log2_histogram
     _transforms.keep_params_nonnegative: keep_params_nonnegative
     _transforms.monitor: MonitorState SnapshotState measure_with_ema monitor snapshot
     _transforms.normalize: normalize_by_update_norm

@@ -39,11 +39,17 @@ from optx_core._state.readout import metrics as metrics
 from optx_core._state.sharding import state_sharding as state_sharding
 from optx_core._state.sharding import zero1 as zero1
 from optx_core._state.sharding import zero1_rule as zero1_rule
+from optx_core._state.summary import Summary as Summary
+from optx_core._state.summary import SummaryRow as SummaryRow
+from optx_core._state.summary import summarize as summarize
 from optx_core._training.accumulators import Accumulator as Accumulator
 from optx_core._training.accumulators import RunningStatistics as RunningStatistics
 from optx_core._training.apply_updates import apply_updates as apply_updates
 from optx_core._training.apply_updates import incremental_update as incremental_update
 from optx_core._training.apply_updates import periodic_update as periodic_update
+from optx_core._training.early_stopping import EarlyStopping as EarlyStopping
+from optx_core._training.find_learning_rate import LearningRateSweep as LearningRateSweep
+from optx_core._training.find_learning_rate import find_learning_rate as find_learning_rate
 from optx_core._training.flat import Unravel as Unravel
 from optx_core._training.flat import ravel_params as ravel_params
 from optx_core._training.microbatching import MicroGradAux as MicroGradAux
@@ -65,6 +71,8 @@ from optx_core._transforms.clip import clip as clip
 from optx_core._transforms.clip import clip_by_global_norm as clip_by_global_norm
 from optx_core._transforms.ema import EmaState as EmaState
 from optx_core._transforms.ema import ema as ema
+from optx_core._transforms.histogram import gradient_histogram as gradient_histogram
+from optx_core._transforms.histogram import log2_histogram as log2_histogram
 from optx_core._transforms.keep_params_nonnegative import keep_params_nonnegative as keep_params_nonnegative
 from optx_core._transforms.monitor import MonitorState as MonitorState
 from optx_core._transforms.monitor import SnapshotState as SnapshotState

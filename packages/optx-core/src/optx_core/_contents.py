@@ -14,6 +14,7 @@ Importing a package so costs next to nothing, whatever it holds.
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -51,7 +52,8 @@ def table_of_contents(
         package; a line without a colon continues the one above. `.: name ...` lists public submodules.
 
     Returns:
-      The three functions and lists, to be assigned in the package's `__init__.py`.
+      The two functions and the list, to be assigned in the package's `__init__.py`. The package's docstring
+      lists the names, for `help`.
 
     Example:
       >>> from optx_core.build import table_of_contents
@@ -62,6 +64,10 @@ def table_of_contents(
     home = parse_contents(table)
     names = sorted(home)
     top = package.partition(".")[0]
+    if package in sys.modules:  # `help` lists the private modules first, below the docstring
+        module = sys.modules[package]
+        listed = textwrap.fill(", ".join(names), 90, initial_indent="  ", subsequent_indent="  ")
+        module.__doc__ = f"{module.__doc__ or ''}\n\nPublic names:\n\n{listed}"
 
     def getattr_(name: str) -> Any:
         if name not in home:

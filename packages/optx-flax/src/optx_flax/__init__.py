@@ -7,8 +7,10 @@ __getattr__, __dir__, __all__ = table_of_contents(
     """
     _checkpoints: RestoreReport abstract_state restore_into
     _compile_step: CompiledStep compile_step
-    _control: hyperparams metrics set_hyperparam
+    _control: hyperparams learning_rates metrics set_hyperparam
     _create_sharded: create_sharded
+    _digest: digest
+    _find_learning_rate: find_learning_rate
     _freeze: freeze
     _labels: label_params mask
     _late_start: LateStartState late_start
@@ -18,6 +20,7 @@ __getattr__, __dir__, __all__ = table_of_contents(
     _param_groups: param_groups
     _place_opt_state: place_opt_state
     _shard_state: shard_state
+    _summarize: summarize
     _to_optax: to_optax
     _trainable: trainable
     _value_fn: value_fn

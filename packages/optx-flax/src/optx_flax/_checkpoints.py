@@ -13,6 +13,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from flax import nnx
+from optx_flax._digest import check_digest
 from optx_flax._late_start import (
     Ages,
     Cohorts,
@@ -102,7 +103,9 @@ class RestoreReport(NamedTuple):
     late: Cohorts = ()
 
 
-def restore_into(objects: Any, restored: Any, strict: bool = True) -> RestoreReport:
+def restore_into(
+    objects: Any, restored: Any, strict: bool = True, *, digest: dict[str, str] | None = None
+) -> RestoreReport:
     """Updates a model and its optimizer from restored arrays.
 
     Args:
@@ -110,13 +113,16 @@ def restore_into(objects: Any, restored: Any, strict: bool = True) -> RestoreRep
       restored: the restored state: an `nnx.State` or nested dicts, with or without Variables. Indices
         may be strings.
       strict: whether to refuse a checkpoint that does not fit exactly, before anything is changed.
+      digest: what `optx_flax.digest` returned for the objects that were saved; the restored arrays are
+        compared with it, bit by bit, before anything is changed.
 
     Returns:
       A `RestoreReport`. Each array takes the devices and the layout of the one it replaces.
 
     Raises:
       ValueError: with `strict`, if an array is missing, unexpected or of another shape or dtype; lists
-        the paths, and the cure.
+        the paths, and the cure. With `digest`, if an array differs from its digest, lacks one or is
+        missing; names the paths.
 
     Example:
       >>> from flax import nnx
@@ -131,6 +137,8 @@ def restore_into(objects: Any, restored: Any, strict: bool = True) -> RestoreRep
       >>> restore_into((model, optimizer), saved, strict=False).missing
       ('1/opt_state/trace/kernel',)
     """
+    if digest is not None:
+        check_digest(arrays_by_path(restored, {tuple(p.split("/")) for p in digest}), digest)
     optimizers = {
         tuple(map(str, path)): node
         for path, node in nnx.iter_graph(objects)

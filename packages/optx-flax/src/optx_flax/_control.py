@@ -58,6 +58,31 @@ def metrics(optimizer: nnx.Optimizer) -> dict[str, Any]:
     return optx_core.metrics(nnx.as_pure(optimizer.opt_state))
 
 
+def learning_rates(optimizer: nnx.Optimizer) -> dict[str, Any]:
+    """The effective learning rate of each group of an optimizer at its next update.
+
+    Args:
+      optimizer: the `nnx.Optimizer`.
+
+    Returns:
+      The learning rates by place, as of `optx_core.learning_rates`: schedules, the scale of
+      `reduce_on_plateau` and injected numbers multiplied.
+
+    Raises:
+      TypeError: if its transformation was not made by a recorded function.
+
+    Example:
+      >>> from flax import nnx
+      >>> from optx_core import chain, scale, scale_by_learning_rate
+      >>> from optx_flax import learning_rates
+      >>> model = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
+      >>> tx = chain(scale_by_learning_rate(0.5), scale(0.5))
+      >>> learning_rates(nnx.Optimizer(model, tx, wrt=nnx.Param))
+      {'learning_rate': 0.25}
+    """
+    return optx_core.learning_rates(optimizer.tx, nnx.as_pure(optimizer.opt_state))
+
+
 def set_hyperparam(
     optimizer: nnx.Optimizer, name: str, value: Any, label: str | None = None
 ) -> None:
@@ -66,7 +91,8 @@ def set_hyperparam(
     Args:
       optimizer: the `nnx.Optimizer`, whose transformation keeps the number in its state, such as
         `inject_hyperparams(adamw)(learning_rate=1e-3)`.
-      name: the name of the hyper-parameter, such as "learning_rate" or "betas[0]".
+      name: the name of the hyper-parameter, such as "learning_rate" or "betas[0]", or its place, as
+        `hyperparams` gives it: "1/decay/learning_rate".
       value: the new value, which takes the dtype and the device of the old one.
       label: the group (of `partition`, `param_groups`, `named_chain`) to change, where several have
         such a number.
@@ -87,10 +113,9 @@ def set_hyperparam(
     """
     slots = leaves_with_paths(optimizer.opt_state)
     injected = [(path, slot) for path, slot in slots if path[-2:-1] == ("hyperparams",)]
+    *groups, last = [*([] if label is None else [str(label)]), *name.split("/")]
     matching = [
-        (path, slot)
-        for path, slot in injected
-        if path[-1] == name and (label is None or str(label) in path[:-2])
+        (path, slot) for path, slot in injected if path[-1] == last and _among(groups, path[:-2])
     ]
     if not matching:
         listed = ", ".join(_show(path) for path, _ in injected)
@@ -105,10 +130,10 @@ def set_hyperparam(
     if len(matching) > 1:
         raise KeyError(
             f"set_hyperparam: there are several {name!r}: "
-            f"{', '.join(_show(path) for path, _ in matching)}; choose one with label="
+            f"{', '.join(_show(path) for path, _ in matching)}; choose one with label=, or give its place"
         )
     ((path, slot),) = matching
-    scheduled = (*path[:-2], "hyperparams_states", name)
+    scheduled = (*path[:-2], "hyperparams_states", last)
     if any(other[: len(scheduled)] == scheduled for other, _ in slots):
         raise ValueError(
             f"set_hyperparam: a schedule sets {name!r} at every step; make the optimizer with a "
@@ -123,6 +148,12 @@ def set_hyperparam(
     if not any(isinstance(x, jax.core.Tracer) for x in (new, old)):
         new = jax.device_put(new, old.sharding) if old.committed else new
     slot.set_value(new)
+
+
+def _among(groups: list[str], path: tuple[str, ...]) -> bool:
+    """Whether a path has these steps in this order."""
+    steps = iter(path)
+    return all(group in steps for group in groups)
 
 
 def _show(path: tuple[str, ...]) -> str:

@@ -14,8 +14,8 @@ def to_optax(tx: Any) -> Any:
 
     Optax calls `init` and `update` and checks no class, so its functions take optx's transformations as
     they are, and so does `nnx.Optimizer`. Libraries that test `isinstance(tx, optax.GradientTransformation)`
-    need this function: `numpyro.infer.SVI`, `gpjax.fit`. It is
-    `optax.GradientTransformationExtraArgs(*tx)`; the result does not print or compare as its call.
+    need this function: `numpyro.infer.SVI`, `gpjax.fit`. It is `optax.GradientTransformationExtraArgs(*tx)`,
+    whose two functions print, compare and pickle by the call of `tx`.
 
     Args:
       tx: the transformation.

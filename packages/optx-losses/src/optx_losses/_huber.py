@@ -44,7 +44,7 @@ def huber_loss(
       >>> huber_loss(jnp.array([0.5, 3.0]), jnp.zeros(2))
       Array([0.125, 2.5  ], dtype=float32)
     """
-    check_number("huber_loss", above=0, delta=delta)
+    check_number("huber_loss", above=0, finite=False, delta=delta)
     e = difference("huber_loss", predictions, targets, where)
     delta = jnp.asarray(delta, e.dtype)
     size = jnp.abs(e)

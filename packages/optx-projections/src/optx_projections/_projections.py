@@ -82,7 +82,7 @@ def projection_hypercube(tree: PyTree, scale: Scalar = 1.0) -> PyTree:
       Array([0. , 0.5, 1. ], dtype=float32)
     """
     tree = _arrays("projection_hypercube", tree)
-    check_number("projection_hypercube", above=0, scale=scale)
+    check_number("projection_hypercube", above=0, finite=False, scale=scale)
     return projection_box(tree, 0.0, scale)
 
 
@@ -197,7 +197,7 @@ def projection_l2_ball(tree: PyTree, scale: Scalar = 1.0) -> PyTree:
       Array([3., 4.], dtype=float32)
     """
     tree = _arrays("projection_l2_ball", tree, real=False)
-    check_number("projection_l2_ball", above=0, scale=scale)
+    check_number("projection_l2_ball", above=0, finite=False, scale=scale)
     norm = global_norm(tree)
     outside = norm > scale
     factor = jnp.where(outside, scale / jnp.where(outside, norm, 1), 1)
@@ -221,7 +221,7 @@ def projection_linf_ball(tree: PyTree, scale: Scalar = 1.0) -> PyTree:
       Array([-1. ,  0.5], dtype=float32)
     """
     tree = _arrays("projection_linf_ball", tree)
-    check_number("projection_linf_ball", above=0, scale=scale)
+    check_number("projection_linf_ball", above=0, finite=False, scale=scale)
     return projection_box(tree, -scale, scale)
 
 

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from optx_core import GradientTransformationExtraArgs, Params, Scalar, safe_increment
-from optx_core.build import Flow, LeafStep, check_number, leafwise, recorded, zero_count
+from optx_core.build import Factor, Flow, LeafStep, check_number, leafwise, recorded, zero_count
 from optx_schedules._checks import whole
 
 
@@ -33,7 +33,7 @@ class ReduceLROnPlateauState(NamedTuple):
       avg_value: float32 scalar, the running mean.
     """
 
-    scale: jax.Array
+    scale: Factor
     best_value: jax.Array
     plateau_count: jax.Array
     cooldown_count: jax.Array

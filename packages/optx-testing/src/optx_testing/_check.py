@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -19,7 +21,7 @@ from optx_testing import (
     _transforms,
     _values,
 )
-from optx_testing._subject import Subject
+from optx_testing._subject import BrokenPromiseError, CrashError, Subject, summary
 
 _PROMISES: dict[int, Callable[..., None]] = {
     1: _protocol.check,
@@ -31,6 +33,8 @@ _PROMISES: dict[int, Callable[..., None]] = {
     7: _hyperparameters.check,
     8: _transforms.check,
 }
+
+_NOT_TRACEABLE = (jax.errors.JAXTypeError, jax.errors.JAXIndexError)
 
 
 def check_transformation(
@@ -45,12 +49,14 @@ def check_transformation(
 ) -> None:
     """Asserts that a transformation keeps the promises of the protocol.
 
-    1. Any object with `init` and `update` that takes, and ignores, extra arguments.
+    1. Any object with `init` and `update` that runs on `params`; takes, and ignores, extra arguments.
     2. Printed, equal, hashed and pickled by the call that made it (where it was recorded).
     3. The state's structure, shapes and dtypes never change; it holds arrays only, none of them a
        parameter's own buffer or one another's.
-    4. 0-d, empty, None, masked and integer leaves; None gradients; mismatches are refused by path.
-    5. Accumulators of at least float32; updates in the gradient's dtype; complex moments are right.
+    4. 0-d, empty, None, masked and integer leaves, which make nothing NaN; None gradients; mismatches
+       are refused by path.
+    5. Accumulators of at least float32; updates in the wider dtype of gradient and parameter; complex
+       moments are right.
     6. Zero gradients give finite updates.
     7. Numbers may be arrays or traced, under vmap too, and then they are not baked in.
     8. The same numbers under jit, vmap, scan and shard_map, in double precision, under strict
@@ -67,7 +73,9 @@ def check_transformation(
       static: names of numeric arguments that are part of the program and cannot be traced.
 
     Raises:
-      BrokenPromiseError: at the first promise that does not hold; says which, and on which leaf.
+      BrokenPromiseError: at the first promise that does not hold; says which, and on which leaf. An error
+        that the transformation raises is its `__cause__`.
+      TypeError: if `extra_args` fails.
 
     Example:
       >>> from optx_core import clip_by_global_norm
@@ -86,9 +94,58 @@ def check_transformation(
         "complex_params": complex_params,
         "static": tuple(static),
     }
-    with (
-        jax.numpy_dtype_promotion("strict"),
-        jax.numpy_rank_promotion("raise"),
-    ):
-        for promise in promises:
-            _PROMISES[promise](subject, **options)
+    promises = tuple(promises)
+    for promise in promises:
+        with _promotion(strict=8 in promises):
+            try:
+                _PROMISES[promise](subject, **options)
+            except CrashError as crash:
+                raise _blamed(crash, promise, promises, subject, options) from crash.__cause__
+
+
+def _promotion(*, strict: bool) -> contextlib.ExitStack:
+    stack = contextlib.ExitStack()
+    stack.enter_context(jax.numpy_dtype_promotion("strict" if strict else "standard"))
+    stack.enter_context(jax.numpy_rank_promotion("raise" if strict else "allow"))
+    return stack
+
+
+def _blamed(
+    crash: CrashError,
+    promise: int,
+    promises: tuple[int, ...],
+    subject: Subject,
+    options: dict[str, Any],
+) -> BrokenPromiseError:
+    """Says of an error of the transformation's own which promise it breaks, and on which leaf."""
+    error = crash.__cause__ or crash
+
+    def crashes(subject: Subject, *, strict: bool) -> bool:
+        try:
+            with _promotion(strict=strict):
+                _PROMISES[promise](subject, **options)
+        except CrashError:
+            return True
+        except BrokenPromiseError:
+            return False
+        return False
+
+    strict = 8 in promises
+    what = crash.what
+    blamed = promise
+    if strict and not crashes(subject, strict=False):
+        what, blamed = f"{what}, under strict promotion of dtypes and ranks", 8
+    else:
+        if strict and promise != 7 and isinstance(error, _NOT_TRACEABLE):
+            what, blamed = f"{what}, traced", 8
+        strict = False
+    leaves = crash.leaves
+    if not leaves and isinstance(subject.params, dict) and len(subject.params) > 1:
+        failing = [
+            f"params[{name!r}]"
+            for name, p in subject.params.items()
+            if crashes(dataclasses.replace(subject, params={name: p}), strict=strict)
+        ]
+        leaves = ", ".join(failing) if len(failing) < len(subject.params) else ""
+    where = f", on {leaves}" if leaves else ""
+    return BrokenPromiseError(blamed, f"{what}{where}: {summary(error)}")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from optx_core import build
-from optx_testing._subject import BrokenPromiseError, Subject, assert_close
+from optx_testing._subject import CrashError, Subject, assert_close, running
 
 PROMISE = 7
 
@@ -31,12 +32,7 @@ def check(subject: Subject, *, static: tuple[str, ...] = (), **_: Any) -> None:
         return subject.steps(subject.params, tx=call.replace(**values))[0]
 
     batch = {name: jnp.asarray([value, value], jnp.float32) for name, value in numbers.items()}
-    try:
-        made = jax.jit(jax.vmap(run))(batch)
-    except (jax.errors.JAXTypeError, TypeError) as error:
-        raise BrokenPromiseError(
-            PROMISE, f"{call.name} does not take traced values for {', '.join(numbers)}: {error}"
-        ) from error
+    made = _call_with(f"{call.name} with a traced value for", jax.jit(jax.vmap(run)), batch)
     for row in range(2):
         rows = jax.tree.map(lambda x, k=row: x[k], made)
         assert_close(PROMISE, "with traced hyper-parameters: updates", rows, expected)
@@ -49,8 +45,21 @@ def check(subject: Subject, *, static: tuple[str, ...] = (), **_: Any) -> None:
     if not scheduled:
         return
 
-    def with_schedules(params: Any) -> Any:
-        return subject.steps(params, tx=call.replace(**scheduled))[0]
+    def with_schedules(schedules: dict[str, Any]) -> Any:
+        return jax.jit(lambda p: subject.steps(p, tx=call.replace(**schedules))[0])(subject.params)
 
+    made = _call_with(f"{call.name} with a schedule for", with_schedules, scheduled)
     what = f"with a schedule for {', '.join(scheduled)}: updates"
-    assert_close(PROMISE, what, jax.jit(with_schedules)(subject.params), expected)
+    assert_close(PROMISE, what, made, expected)
+
+
+def _call_with(what: str, run: Callable[[dict[str, Any]], Any], arguments: dict[str, Any]) -> Any:
+    """`run(arguments)`; where that fails, the error names those that fail by themselves."""
+    try:
+        with running(f"{what} {', '.join(arguments)}"):
+            return run(arguments)
+    except CrashError:
+        for name, value in arguments.items():
+            with running(f"{what} {name}"):
+                run({name: value})
+        raise

@@ -8,13 +8,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from optx_core import MaskedNode, apply_updates
+from optx_core import MaskedNode, apply_updates, tree
 from optx_testing._subject import (
     BrokenPromiseError,
+    CrashError,
+    ExtraArgsError,
     Subject,
     assert_close,
+    assert_finite,
+    describe,
     leaves_with_paths,
-    structure_of,
+    pairs_of,
+    running,
+    summary,
 )
 
 PROMISE = 4
@@ -23,47 +29,75 @@ _ODD = 7  # the size of the integer leaf, which nothing else has
 
 def check(subject: Subject, **_: Any) -> None:
     """Checks the promise."""
-    params = {
-        **subject.params,
+    leaves = {
         "zero_dim": jnp.asarray(0.5, jnp.float32),
         "empty": jnp.zeros((0, 3), jnp.float32),
         "none": None,
         "masked": MaskedNode(),
         "steps": jnp.arange(_ODD, dtype=jnp.int32),
     }
-    grads = subject.gradients(params)
-    state = subject.tx.init(params)
-    for path, x in leaves_with_paths(state):
-        if _ODD in x.shape:
-            raise BrokenPromiseError(PROMISE, f"state{path} is kept for an integer parameter")
-    updates, _after = subject.update(grads, state, params)
-    if structure_of(updates) != structure_of(grads):
-        raise BrokenPromiseError(PROMISE, "the updates do not have the gradients' structure")
-    for (path, u), (_path, g) in zip(
-        leaves_with_paths(updates), leaves_with_paths(grads), strict=True
-    ):
-        if u.shape != g.shape:
-            raise BrokenPromiseError(PROMISE, f"updates{path} is {u.shape}, not {g.shape}")
-    moved = apply_updates(params, updates)
-    if moved["none"] is not None or not bool(jnp.all(moved["steps"] == params["steps"])):
-        raise BrokenPromiseError(PROMISE, "a None or integer parameter was touched")
-    _check_float0(subject, params, grads, state)
+    try:
+        _check_kinds(subject, leaves)
+    except CrashError:
+        _check_kinds(subject, {})
+        for name, leaf in leaves.items():
+            try:
+                _check_kinds(subject, {name: leaf})
+            except CrashError as alone:
+                shown = leaf if tree.is_placeholder(leaf) else describe(leaf)
+                leaf_shown = f"params[{name!r}], which is {shown}"
+                raise CrashError(alone.what, leaf_shown) from alone.__cause__
+        raise
     _check_missing_gradient(subject)
     _check_refusals(subject)
 
 
+def _check_kinds(subject: Subject, leaves: dict[str, Any]) -> None:
+    params = {**subject.params, **leaves}
+    grads = subject.gradients(params)
+    with running("init"):
+        state = subject.tx.init(params)
+    for path, x in leaves_with_paths(state):
+        if _ODD in np.shape(x):
+            raise BrokenPromiseError(PROMISE, f"state{path} is kept for an integer parameter")
+    after = state
+    for _step in range(2):
+        with running("update"):
+            updates, after = subject.update(grads, after, params)
+        for path, u, g in pairs_of(PROMISE, "the tree of updates", updates, grads):
+            if u.shape != g.shape:
+                raise BrokenPromiseError(PROMISE, f"updates{path} is {u.shape}, not {g.shape}")
+        beside = f"beside {' and '.join(leaves)}"
+        assert_finite(PROMISE, f"{beside}: updates", updates)
+        assert_finite(PROMISE, f"{beside}: state", after, infinite=True)
+    with running("apply_updates"):
+        moved = apply_updates(params, updates)
+    untouched = "steps" not in leaves or bool(jnp.all(moved["steps"] == params["steps"]))
+    if moved.get("none") is not None or not untouched:
+        raise BrokenPromiseError(PROMISE, "a None or integer parameter was touched")
+    if "steps" in leaves:
+        _check_float0(subject, params, grads, state)
+
+
 def _check_float0(subject: Subject, params: Any, grads: Any, state: Any) -> None:
     float0 = np.zeros(_ODD, jax.dtypes.float0)
-    updates, _ = subject.update({**grads, "steps": float0}, state, params)
+    with running("update with a float0 gradient"):
+        updates, _ = subject.update({**grads, "steps": float0}, state, params)
     if getattr(updates["steps"], "dtype", None) not in (None, jax.dtypes.float0):
         raise BrokenPromiseError(PROMISE, "updates['steps']: a float0 gradient is not passed on")
 
 
 def _check_missing_gradient(subject: Subject) -> None:
     params = {**subject.params, "absent": jnp.ones((3, 2), jnp.float32)}
-    state = subject.tx.init(params)
     grads = {**subject.gradients(params), "absent": None}
-    updates, after = subject.update(grads, state, params)
+    try:
+        with running("update with a None gradient"):
+            state = subject.tx.init(params)
+            updates, after = subject.update(grads, state, params)
+    except CrashError as crash:
+        raise CrashError(
+            crash.what, "params['absent'], whose gradient is None"
+        ) from crash.__cause__
     if updates["absent"] is not None:
         raise BrokenPromiseError(PROMISE, "updates['absent']: a None gradient must stay None")
     before = {path: x for path, x in leaves_with_paths(state) if "['absent']" in path}
@@ -74,7 +108,8 @@ def _check_missing_gradient(subject: Subject) -> None:
 def _check_refusals(subject: Subject) -> None:
     params = {**subject.params, "odd": jnp.ones((3, 1), jnp.float32)}
     good = subject.gradients(params)
-    state = subject.tx.init(params)
+    with running("init"):
+        state = subject.tx.init(params)
     cases = {
         "a gradient of shape (1, 3) for a parameter of shape (3, 1)": (
             params,
@@ -93,13 +128,17 @@ def _check_refusals(subject: Subject) -> None:
         ),
     }
     for what, (case_params, grads, name) in cases.items():
-        case_state = state if case_params is params else subject.tx.init(case_params)
+        with running("init"):
+            case_state = state if case_params is params else subject.tx.init(case_params)
         try:
             subject.update(grads, case_state, case_params)
-        except (TypeError, ValueError, KeyError) as error:
+        except ExtraArgsError:
+            raise
+        except Exception as error:
             if name not in str(error):
                 raise BrokenPromiseError(
-                    PROMISE, f"{what} is refused, but the error does not name the path: {error}"
+                    PROMISE,
+                    f"{what} is refused, but the error does not name the path: {summary(error)}",
                 ) from error
         else:
             raise BrokenPromiseError(PROMISE, f"{what} is not refused")

@@ -1,4 +1,4 @@
-"""Promise 1: any object with `init` and `update`, which takes and ignores extra arguments."""
+"""Promise 1: any object whose `init` and `update` run; `update` ignores extra arguments."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from optx_testing._subject import BrokenPromiseError, Subject
+from optx_testing._subject import BrokenPromiseError, CrashError, Subject, running, summary
 
 PROMISE = 1
 
@@ -20,17 +20,28 @@ def check(subject: Subject, **_: Any) -> None:
     if isinstance(tx, tuple) and tuple(tx) != (tx.init, tx.update):  # type: ignore[attr-defined]
         raise BrokenPromiseError(PROMISE, "as a tuple it must be (init, update)")
     grads = subject.gradients(subject.params)
-    extra = subject.extra_args(subject.params, grads)
+    extra = subject.needed(subject.params, grads)
 
     def run(**unknown: Any) -> Any:
-        state = tx.init(subject.params)
-        return tx.update(grads, state, subject.params, **extra, **unknown)
+        made: list[Any] = []
+
+        def traced() -> None:  # what it returns need not be arrays: promise 3 looks at that
+            with running("init"):
+                state = tx.init(subject.params)
+            with running("update"):
+                made.append(tx.update(grads, state, subject.params, **extra, **unknown))
+
+        jax.eval_shape(traced)
+        return made[0]
 
     try:
-        made = jax.eval_shape(lambda: run(argument_nobody_knows=1.0))
-    except TypeError as error:
+        made = run(argument_nobody_knows=1.0)
+    except CrashError as crash:
+        run()  # if it fails without the argument too, that is not the reason
+        error = crash.__cause__ or crash
         raise BrokenPromiseError(
-            PROMISE, f"update does not take unknown extra arguments ({error}); let it end in **_"
+            PROMISE,
+            f"update does not take unknown extra arguments ({summary(error)}); let it end in **_",
         ) from error
     if not isinstance(made, tuple) or len(made) != 2:
         raise BrokenPromiseError(PROMISE, "update must return (updates, state)")

@@ -12,6 +12,7 @@ from optx_testing._subject import (
     assert_same_types,
     is_key,
     leaves_with_paths,
+    running,
 )
 
 PROMISE = 3
@@ -19,7 +20,8 @@ PROMISE = 3
 
 def check(subject: Subject, **_: Any) -> None:
     """Checks the promise."""
-    state = subject.tx.init(subject.params)
+    with running("init"):
+        state = subject.tx.init(subject.params)
     owners: dict[int, str] = {}
     for path, p in leaves_with_paths(subject.params):
         owners[p.unsafe_buffer_pointer()] = f"params{path}"
@@ -39,6 +41,10 @@ def check(subject: Subject, **_: Any) -> None:
     def run(params: Any, state: Any) -> Any:
         return subject.update(grads, state, params)[1]
 
-    before = jax.eval_shape(subject.tx.init, subject.params)
-    assert_same_types(PROMISE, "state", before, jax.eval_shape(run, subject.params, before))
-    assert_same_types(PROMISE, "state", state, run(subject.params, state))
+    with running("update under jax.eval_shape"):
+        before = jax.eval_shape(subject.tx.init, subject.params)
+        after = jax.eval_shape(run, subject.params, before)
+    assert_same_types(PROMISE, "state", before, after)
+    with running("update"):
+        after = run(subject.params, state)
+    assert_same_types(PROMISE, "state", state, after)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -24,6 +25,35 @@ class BrokenPromiseError(AssertionError):
     def __init__(self, promise: int, message: str) -> None:
         super().__init__(f"promise {promise}: {message}")
         self.promise = promise
+
+
+class CrashError(Exception):
+    """The transformation raised an error of its own, which is the cause of this one.
+
+    Attributes:
+      what: what was running.
+      leaves: the leaves of the parameters that it fails on, where they are known.
+    """
+
+    def __init__(self, what: str, leaves: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.leaves = leaves
+
+
+@contextlib.contextmanager
+def running(what: str) -> Iterator[None]:
+    """Reports an error of the transformation as a `CrashError` that says what was running."""
+    try:
+        yield
+    except (BrokenPromiseError, CrashError, ExtraArgsError):
+        raise
+    except Exception as error:
+        raise CrashError(what) from error
+
+
+class ExtraArgsError(TypeError):
+    """The function given as `extra_args` failed: no fault of the transformation."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +82,16 @@ class Subject:
     ) -> tuple[PyTree, PyTree]:
         """One update, with the extra arguments that the subject needs."""
         chosen = self.tx if tx is None else tx
-        return chosen.update(updates, state, params, **self.extra_args(params, updates))
+        return chosen.update(updates, state, params, **self.needed(params, updates))
+
+    def needed(self, params: PyTree, updates: PyTree) -> dict[str, Any]:
+        """The extra arguments that the update needs."""
+        try:
+            return self.extra_args(params, updates)
+        except Exception as error:
+            raise ExtraArgsError(
+                f"check_transformation: extra_args(params, updates) raised {summary(error)}"
+            ) from error
 
     def steps(self, params: PyTree, count: int = 2, tx: Any = None) -> tuple[PyTree, PyTree]:
         """The last updates and the state after some updates from the initial state."""
@@ -61,6 +100,12 @@ class Subject:
         for step in range(count):
             updates, state = self.update(self.gradients(params, step), state, params, tx)
         return updates, state
+
+
+def summary(error: BaseException) -> str:
+    """An error's type and the first line of its message."""
+    line = next(iter(str(error).splitlines()), "")
+    return f"{type(error).__name__}: {line[:300]}" if line else type(error).__name__
 
 
 def is_key(x: Any) -> bool:
@@ -85,13 +130,23 @@ def describe(x: Any) -> str:
     return f"{x.dtype}{list(x.shape)}{weak}"
 
 
+def pairs_of(
+    promise: int, what: str, actual: PyTree, expected: PyTree
+) -> list[tuple[str, Any, Any]]:
+    """The leaves of two trees by path; trees of different structures break the promise."""
+    ours, theirs = leaves_with_paths(actual), leaves_with_paths(expected)
+    if structure_of(actual) != structure_of(expected):
+        have, need = ({path for path, _ in leaves} for leaves in (ours, theirs))
+        lost = [f"{path} is missing" for path, _ in theirs if path not in have]
+        new = [f"{path} is new" for path, _ in ours if path not in need]
+        why = "; ".join([*lost, *new][:3]) or f"{structure_of(actual)}"
+        raise BrokenPromiseError(promise, f"{what} changed structure: {why}")
+    return [(path, a, b) for (path, a), (_, b) in zip(ours, theirs, strict=True)]
+
+
 def assert_same_types(promise: int, what: str, before: PyTree, after: PyTree) -> None:
     """Asserts that two trees agree in structure, shapes and dtypes."""
-    old, new = structure_of(before), structure_of(after)
-    if old != new:
-        raise BrokenPromiseError(promise, f"{what} changed its structure from {old} to {new}")
-    pairs = zip(leaves_with_paths(before), leaves_with_paths(after), strict=True)
-    for (path, a), (_, b) in pairs:
+    for path, b, a in pairs_of(promise, what, after, before):
         if describe(a) != describe(b):
             raise BrokenPromiseError(
                 promise, f"{what}{path} changed from {describe(a)} to {describe(b)}"
@@ -102,10 +157,7 @@ def assert_close(
     promise: int, what: str, actual: PyTree, expected: PyTree, rtol: float = 1e-5
 ) -> None:
     """Asserts that two trees of equal structure hold the same numbers, up to rounding."""
-    if structure_of(actual) != structure_of(expected):
-        raise BrokenPromiseError(promise, f"{what}: the structures differ")
-    pairs = zip(leaves_with_paths(actual), leaves_with_paths(expected), strict=True)
-    for (path, a), (_, b) in pairs:
+    for path, a, b in pairs_of(promise, what, actual, expected):
         if is_key(a):
             a, b = jax.random.key_data(a), jax.random.key_data(b)  # noqa: PLW2901
         x, y = (np.asarray(v).astype(np.complex128) for v in (a, b))
@@ -118,8 +170,10 @@ def assert_close(
             raise BrokenPromiseError(promise, f"{what}{path}: {a} where {b} was expected")
 
 
-def assert_finite(promise: int, what: str, tree: PyTree) -> None:
-    """Asserts that all numbers of a tree are finite."""
+def assert_finite(promise: int, what: str, tree: PyTree, *, infinite: bool = False) -> None:
+    """Asserts that all numbers of a tree are finite, or infinite where that is allowed, but not NaN."""
     for path, x in leaves_with_paths(tree):
-        if jnp.issubdtype(x.dtype, jnp.inexact) and not bool(jnp.all(jnp.isfinite(x))):
-            raise BrokenPromiseError(promise, f"{what}{path} is not finite: {x}")
+        number = hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.inexact)
+        if number and bool(jnp.any(jnp.isnan(x) if infinite else ~jnp.isfinite(x))):
+            kind = "NaN" if infinite else "not finite"
+            raise BrokenPromiseError(promise, f"{what}{path} is {kind}: {x}")

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from optx_testing._subject import Subject, assert_finite
+from optx_testing._subject import Subject, assert_finite, running
 
 PROMISE = 6
 
@@ -25,9 +25,11 @@ def check(subject: Subject, **_: Any) -> None:
             made.append((updates, state))
         return made
 
+    with running("update, for zero gradients"):
+        made = jax.jit(run)(params)
     for what, (updates, state) in zip(
         ("after a zero gradient", "after two zero gradients", "after zero gradients, then another"),
-        jax.jit(run)(params),
+        made,
         strict=True,
     ):
         assert_finite(PROMISE, f"{what}: updates", updates)

@@ -47,7 +47,7 @@ def scale_by_rprop(
     eta_minus: Annotated[Any, build.Number(above=0, below=1)] = 0.5,
     eta_plus: Annotated[Any, build.Number(above=1)] = 1.2,
     min_step_size: build.Nonnegative = 1e-6,
-    max_step_size: build.Nonnegative = 50.0,
+    max_step_size: Annotated[Any, build.Number(low=0, finite=False)] = 50.0,
 ) -> tuple[Array, ScaleByRpropState]:
     """Replaces each gradient by a step of the same sign and of an adaptive size.
 

@@ -122,7 +122,8 @@ def scale_by_sophia(
         )
     build.check_transformation_like(where, hessian_diagonal_fn)
     build.check_number(where, low=0, below=1, b1=b1, b2=b2)
-    build.check_number(where, above=0, eps=eps, gamma=gamma, clip_threshold=clip_threshold)
+    build.check_number(where, above=0, eps=eps, gamma=gamma)
+    build.check_number(where, above=0, finite=False, clip_threshold=clip_threshold)
     build.check_number(where, low=1, update_interval=update_interval)
     if verbose:
         build.check_number(where, low=1, print_win_rate_every_n_steps=print_win_rate_every_n_steps)

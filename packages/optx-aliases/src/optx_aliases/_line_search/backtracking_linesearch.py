@@ -13,17 +13,15 @@ Gradient", 2019, algorithm 1 and its appendix on the first step size.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from optx_aliases._line_search.line import Line, need_loss, scalar, scaled
-from optx_aliases._transforms.scalars import scalar_dtype
+from optx_aliases._line_search.line import Line
+from optx_aliases._line_search.search import line_search
 from optx_aliases._transforms.varying import varying_like
-from optx_core import Params, PyTree, Scalar, ScalarOrSchedule, Updates, build, tree
+from optx_core import PyTree, build, tree
 
 
 class BacktrackingLinesearchInfo(NamedTuple):
@@ -55,26 +53,15 @@ class ScaleByBacktrackingLinesearchState(NamedTuple):
     info: BacktrackingLinesearchInfo
 
 
-class _Trial(NamedTuple):
-    step: Array
-    value: Array
-    grad: PyTree
-    decrease_error: Array
-    number: Array
-
-
-@build.recorded
-@build.schedulable(
-    "slope_rtol", "decrease_factor", "increase_factor", "max_learning_rate", "atol", "rtol"
-)
+@build.factory
 def scale_by_backtracking_linesearch(
     max_backtracking_steps: int,
-    slope_rtol: ScalarOrSchedule = 1e-4,
-    decrease_factor: ScalarOrSchedule = 0.8,
-    increase_factor: ScalarOrSchedule = 1.5,
-    max_learning_rate: ScalarOrSchedule = 1.0,
-    atol: ScalarOrSchedule = 0.0,
-    rtol: ScalarOrSchedule = 0.0,
+    slope_rtol: Annotated[Any, build.Number(low=0, below=1)] = 1e-4,
+    decrease_factor: Annotated[Any, build.Number(above=0, below=1)] = 0.8,
+    increase_factor: Annotated[Any, build.Number(low=1, finite=False)] = 1.5,
+    max_learning_rate: build.Limit = 1.0,
+    atol: build.Nonnegative = 0.0,
+    rtol: build.Nonnegative = 0.0,
     store_grad: bool = False,
     verbose: bool = False,
 ) -> build.Transformation:
@@ -124,98 +111,58 @@ def scale_by_backtracking_linesearch(
     """
     where = "scale_by_backtracking_linesearch"
     build.check_number(where, low=0, max_backtracking_steps=max_backtracking_steps)
-    build.check_number(where, low=0, below=1, slope_rtol=slope_rtol)
-    build.check_number(where, above=0, below=1, decrease_factor=decrease_factor)
-    build.check_number(where, low=1, increase_factor=increase_factor)
-    build.check_number(where, above=0, max_learning_rate=max_learning_rate)
-    build.check_number(where, low=0, atol=atol, rtol=rtol)
 
-    def init(params: Params) -> ScaleByBacktrackingLinesearchState:
-        real = scalar_dtype(params)
-        return ScaleByBacktrackingLinesearchState(
-            jnp.ones((), real),
-            jnp.full((), jnp.inf, real),
-            tree.slots_like(params) if store_grad else None,
-            BacktrackingLinesearchInfo(build.zero_count(), jnp.full((), jnp.inf, real)),
-        )
-
-    def update(
-        updates: Updates,
-        state: ScaleByBacktrackingLinesearchState,
-        params: Params = None,
-        *,
-        value: Scalar | None = None,
-        grad: Updates = None,
-        value_fn: Callable[..., Any] | None = None,
-        **extra_args: Any,
-    ) -> tuple[Updates, ScaleByBacktrackingLinesearchState]:
-        need_loss(where, params, value=value, grad=grad, value_fn=value_fn)
-        assert value_fn is not None  # noqa: S101 (need_loss has checked it)
-        real = state.value.dtype
-        line = Line(where, params, updates, value_fn, extra_args, real)
+    def find(
+        line: Line,
+        start: Array,
+        slope: Array,
+        grad: PyTree,
+        old: ScaleByBacktrackingLinesearchState,
+    ) -> ScaleByBacktrackingLinesearchState:
         numbers = (slope_rtol, decrease_factor, increase_factor, max_learning_rate, atol, rtol)
         c, shrink, grow, longest, absolute, relative = (
-            jnp.asarray(x).astype(real) for x in numbers
+            jnp.asarray(x).astype(line.real) for x in numbers
         )
-        start = scalar(where, value, real)
-        slope, grad = line.start(grad)
         limit = start + relative * jnp.abs(start) + absolute
-
-        def attempt(step: Array, number: Array) -> _Trial:
-            if store_grad:
-                value, new_slope, new_grad = line.value_slope_grad(step)
-                value = jnp.where(jnp.isfinite(new_slope), value, jnp.inf)
-                kept = line.keep(new_grad, state.grad)
-            else:
-                value, kept = line.value(step), None
-            error = jnp.maximum(value - (limit + step * c * slope), 0)
-            error = jnp.where(jnp.isfinite(value) & jnp.isfinite(error), error, jnp.inf)
-            return _Trial(step, value, kept, error, number + 1)
-
-        def unfinished(trial: _Trial) -> Array:
-            missed = (trial.decrease_error > 0) & (trial.number <= max_backtracking_steps)
-            return missed | (trial.number == 0)
-
-        def body(trial: _Trial) -> _Trial:
-            step = jnp.where(trial.number == 0, trial.step, shrink * trial.step)
-            return attempt(step, trial.number)
-
         # After a step of 0, when no trial was finite, the search starts afresh.
-        longer = jnp.where(state.learning_rate > 0, grow * state.learning_rate, longest)
-        first = _Trial(
+        longer = jnp.where(old.learning_rate > 0, grow * old.learning_rate, longest)
+        first = ScaleByBacktrackingLinesearchState(
             jnp.minimum(longer, longest),
             start,
-            line.keep(grad, state.grad) if store_grad else None,
-            jnp.full((), jnp.inf, real),
-            build.zero_count(),
+            line.keep(grad, old.grad) if store_grad else None,
+            BacktrackingLinesearchInfo(build.zero_count(), jnp.full((), jnp.inf, line.real)),
         )
-        last = lax.while_loop(unfinished, body, varying_like(first, first, slope, updates))
-        finite = jnp.isfinite(last.decrease_error)
-        step = jnp.where(finite, last.step, 0)
-        info = BacktrackingLinesearchInfo(last.number, last.decrease_error)
-        if verbose:
-            _report(where, step, info, slope)
-        kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), last.grad, first.grad)
-        new_state = ScaleByBacktrackingLinesearchState(
-            step, jnp.where(finite, last.value, start), kept, info
-        )
-        return scaled(step, updates), new_state
 
-    return build.wrapping(init, update)
+        def unfinished(trial: ScaleByBacktrackingLinesearchState) -> Array:
+            number, error = trial.info
+            return (number == 0) | ((error > 0) & (number <= max_backtracking_steps))
 
+        def attempt(
+            trial: ScaleByBacktrackingLinesearchState,
+        ) -> ScaleByBacktrackingLinesearchState:
+            number, step = trial.info.num_linesearch_steps, trial.learning_rate
+            step = jnp.where(number == 0, step, shrink * step)
+            if store_grad:
+                value, slope_there, grad_there = line.value_slope_grad(step)
+                value = jnp.where(jnp.isfinite(slope_there), value, jnp.inf)
+                kept = line.keep(grad_there, old.grad)
+            else:
+                value, kept = line.loss(line.point(step)), None
+            error = jnp.maximum(value - (limit + step * c * slope), 0)
+            error = jnp.where(jnp.isfinite(value) & jnp.isfinite(error), error, jnp.inf)
+            info = BacktrackingLinesearchInfo(number + 1, error)
+            return ScaleByBacktrackingLinesearchState(step, value, kept, info)
 
-def _report(where: str, step: Array, info: BacktrackingLinesearchInfo, slope: Array) -> None:
-    """Prints a report if a search failed."""
-    lax.cond(
-        info.decrease_error > 0,
-        lambda: jax.debug.print(
-            where
-            + ": no sufficient decrease after {n} trials: slope {slope}, missed by {d}; the step "
-            "taken is {step}",
-            n=info.num_linesearch_steps,
-            slope=slope,
-            d=info.decrease_error,
-            step=step,
-        ),
-        lambda: None,
+        data = (first, slope, line.updates)
+        last = lax.while_loop(unfinished, attempt, varying_like(first, data))
+        nowhere = first._replace(learning_rate=jnp.zeros((), line.real), info=last.info)
+        return tree.where(jnp.isfinite(last.info.decrease_error), last, nowhere)
+
+    return line_search(
+        where,
+        ScaleByBacktrackingLinesearchState,
+        BacktrackingLinesearchInfo,
+        find,
+        verbose=verbose,
+        store_grad=store_grad,
     )

@@ -16,41 +16,29 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from optx_core import (
-    OptState,
-    Params,
-    PyTree,
-    TreeMismatchError,
-    Updates,
-    apply_updates,
-    build,
-    tree,
-)
+from optx_core import OptState, Params, PyTree, TreeMismatchError, apply_updates, build, tree
 
 
-def pairs(where: str, name: str, updates: Updates, partner: PyTree) -> list[tuple[Any, Any]]:
-    """The arrays of `updates`, each with its partner in a tree of the same structure."""
-    leaves, structure = tree.flatten(updates)
+def partners(where: str, name: str, updates: PyTree, partner: PyTree) -> list[Any]:
+    """The arrays of a tree at the places where the updates have arrays."""
+    leaves: list[tuple[Any, Any]]
+    structure: Any
+    leaves, structure = jax.tree_util.tree_flatten_with_path(updates, is_leaf=tree.is_placeholder)
     try:
-        partners = structure.flatten_up_to(partner)
+        theirs = structure.flatten_up_to(partner)
     except (ValueError, TypeError):
-        theirs = tree.flatten(partner)[1]
         raise TreeMismatchError(
-            f"{where}: {name} has another structure than the updates: {theirs}, not {structure}"
+            f"{where}: {name} has another structure than the updates: {tree.flatten(partner)[1]}, not "
+            f"{structure}"
         ) from None
-    present = [(u, x) for u, x in zip(leaves, partners, strict=True) if not tree.is_absent(u)]
-    if any(tree.is_placeholder(x) for _, x in present):
-        places = jax.tree_util.tree_flatten_with_path(updates, is_leaf=tree.is_placeholder)[0]
-        path = next(
-            jax.tree_util.keystr(path)
-            for (path, u), x in zip(places, partners, strict=True)
-            if not tree.is_absent(u) and tree.is_placeholder(x)
-        )
-        raise TreeMismatchError(
-            f"{where}: updates{path} has a gradient but {name} has no array there: pass None as its "
-            "gradient, or call init again"
-        )
-    return present
+    present = [(k, x) for (k, u), x in zip(leaves, theirs, strict=True) if not tree.is_absent(u)]
+    for path, x in present:
+        if tree.is_absent(x):
+            raise TreeMismatchError(
+                f"{where}: updates{jax.tree_util.keystr(path)} has a gradient but {name} has no array "
+                "there: pass None as its gradient, or call init again"
+            )
+    return [x for _, x in present]
 
 
 def compute(x: Any) -> Array:
@@ -59,29 +47,42 @@ def compute(x: Any) -> Array:
     return x.astype(build.at_least_float32(x.dtype))
 
 
-def inner(x: Any, y: Any, real: Any) -> Array:
-    """Re Σ x·y of two arrays, without a conjugate, as a scalar of the dtype `real`."""
-    x, y = compute(x), compute(y)
+def inner(xs: list[Any], ys: list[Any], real: Any) -> Array:
+    """Re Σ x·y of two lists of arrays, without a conjugate, as a scalar of the dtype `real`."""
     with jax.numpy_dtype_promotion("standard"):
-        return jnp.sum((x * y).real).astype(real)
-
-
-def total(parts: list[Array], real: Any) -> Array:
-    """The sum of scalars; 0 for none."""
+        products = [(compute(x) * compute(y)).real for x, y in zip(xs, ys, strict=True)]
+    parts = [jnp.sum(product).astype(real) for product in products]
     return jnp.sum(jnp.stack(parts)) if parts else jnp.zeros((), real)
 
 
-def scaled(step: Array, updates: Updates) -> Updates:
+def times(factor: Array, x: Array) -> Array:
+    """A real scalar times an array, in the array's dtype."""
+    return factor.astype(build.real_dtype(x.dtype)).astype(x.dtype) * x
+
+
+def scaled(step: Array, updates: PyTree) -> PyTree:
     """η·u in u's dtypes; zero for η = 0, whatever u holds."""
 
-    def leaf(u: Any) -> Any:
-        if tree.is_absent(u):
-            return u
+    def leaf(u: Array) -> Array:
         wide = compute(u)
-        factor = step.astype(build.real_dtype(wide.dtype)).astype(wide.dtype)
-        return jnp.where(step == 0, jnp.zeros_like(wide), factor * wide).astype(u.dtype)
+        return jnp.where(step == 0, jnp.zeros_like(wide), times(step, wide)).astype(u.dtype)
 
-    return jax.tree.map(leaf, updates, is_leaf=tree.is_placeholder)
+    return jax.tree.map(leaf, updates)
+
+
+def inverse_curvature(sy: Array, ss: Array, yy: Array) -> Array:
+    """ρ = 1 / ⟨s, y⟩ of a quasi-Newton pair; 0 if it is not positive beyond rounding, or not finite.
+
+    Args:
+      sy: ⟨s, y⟩, of a step s and the change y of the gradient, scalar.
+      ss: ⟨s, s⟩.
+      yy: ⟨y, y⟩.
+    """
+    limits = jnp.finfo(sy.dtype)
+    # ⟨s, y⟩ is accurate to about eps·‖s‖·‖y‖.
+    floor = jnp.maximum(limits.eps * jnp.sqrt(ss) * jnp.sqrt(yy), limits.tiny)
+    useful = (sy > floor) & jnp.isfinite(sy) & jnp.isfinite(ss + yy)
+    return jnp.where(useful, 1 / jnp.where(useful, sy, 1), 0)
 
 
 def has_complex(x: PyTree) -> bool:
@@ -99,27 +100,27 @@ def search_states(state: OptState) -> list[Any]:
     return [node for node in jax.tree.leaves(state, is_leaf=is_search) if is_search(node)]
 
 
-def need_loss(where: str, params: Params, **needed: Any) -> None:
+def need_loss(where: str, **given: Any) -> None:
     """Checks the arguments of an update that searches along a line.
 
     Raises:
       ValueError: if one is missing; the message shows the call to write.
       TypeError: if `value_fn` is not a function.
     """
-    missing = [name for name, x in {"params": params, **needed}.items() if x is None]
+    meaning = {
+        "params": "the parameters",
+        "value": "value, the loss at the parameters",
+        "grad": "grad, its gradient there as jax.grad gives it",
+        "value_fn": "value_fn, the function of the parameters that is minimized",
+    }
+    missing = [text for name, text in meaning.items() if given[name] is None]
     if missing:
-        call = ", ".join(["grads", "state", "params", *(f"{name}=..." for name in needed)])
-        meaning = {
-            "params": "the parameters",
-            "value": "value, the loss at the parameters",
-            "grad": "grad, its gradient there as jax.grad gives it",
-            "value_fn": "value_fn, the function of the parameters that is minimized",
-        }
         raise ValueError(
-            f"{where} needs {'; '.join(meaning[name] for name in missing)}: call update({call})"
+            f"{where} needs {'; '.join(missing)}: call update(grads, state, params, value=..., "
+            "grad=..., value_fn=...)"
         )
-    if "value_fn" in needed and not callable(needed["value_fn"]):
-        raise TypeError(f"{where}: value_fn must be a function, not {needed['value_fn']!r}")
+    if not callable(given["value_fn"]):
+        raise TypeError(f"{where}: value_fn must be a function, not {given['value_fn']!r}")
 
 
 def arguments_for(function: Callable[..., Any], extra_args: dict[str, Any]) -> dict[str, Any]:
@@ -160,27 +161,19 @@ class Line:
         self,
         where: str,
         params: Params,
-        updates: Updates,
+        updates: PyTree,
         value_fn: Callable[..., Any],
         extra_args: dict[str, Any],
         real: Any,
     ) -> None:
-        self.where = where
-        self.params = params
-        self.updates = updates
-        self.value_fn = value_fn
-        self.kwargs = arguments_for(value_fn, extra_args)
-        self.real = real
-        self.is_complex = has_complex(updates)
+        kwargs = arguments_for(value_fn, extra_args)
+        self.where, self.params, self.updates, self.real = where, params, updates, real
+        self.loss = lambda p: scalar(where, value_fn(p, **kwargs), real)
 
     def slope(self, grad: PyTree, name: str = "grad") -> Array:
         """φ' at a point with the gradient `grad`."""
-        parts = [
-            inner(g, u, self.real)
-            for u, g in pairs(self.where, name, self.updates, grad)
-            if not tree.is_absent(g)
-        ]
-        return total(parts, self.real)
+        gs = partners(self.where, name, self.updates, grad)
+        return inner(gs, jax.tree.leaves(self.updates), self.real)
 
     def start(self, grad: PyTree) -> tuple[Array, PyTree]:
         """φ'(0) and the gradient at the parameters as `jax.grad` returns it.
@@ -188,34 +181,24 @@ class Line:
         Users pass the gradient of complex parameters as it is, or its conjugate, as optax's zoom search takes
         it; nothing tells which, so that it is evaluated.
         """
-        if not self.is_complex:
-            return self.slope(grad), grad
-        _, slope, grad = self.value_slope_grad(jnp.zeros((), self.real))
-        return slope, grad
+        if has_complex(self.updates):
+            return self.value_slope_grad(jnp.zeros((), self.real))[1:]
+        return self.slope(grad), grad
 
-    def value(self, step: Array) -> Array:
-        """φ(η)."""
-        return self._loss(apply_updates(self.params, scaled(step, self.updates)))
+    def point(self, step: Array) -> Params:
+        """p + η·u."""
+        return apply_updates(self.params, scaled(step, self.updates))
 
     def value_slope_grad(self, step: Array) -> tuple[Array, Array, PyTree]:
         """φ(η), φ'(η) and the gradient at that point."""
-        point = apply_updates(self.params, scaled(step, self.updates))
-        value, grad = jax.value_and_grad(self._loss, allow_int=True)(point)
+        value, grad = jax.value_and_grad(self.loss, allow_int=True)(self.point(step))
         return value, self.slope(grad, "the gradient of value_fn"), grad
-
-    def _loss(self, params: Params) -> Array:
-        return scalar(self.where, self.value_fn(params, **self.kwargs), self.real)
 
     def keep(self, new: PyTree, old: OptState) -> OptState:
         """A gradient in the dtypes of the slots `old`; slots of absent leaves stay."""
-        olds, structure = tree.flatten(old)
-        us = structure.flatten_up_to(self.updates)
-        news = structure.flatten_up_to(new)
-        return structure.unflatten(
-            [
-                slot
-                if tree.is_absent(u) or tree.is_placeholder(slot) or tree.is_absent(g)
-                else jnp.asarray(g).astype(slot.dtype)
-                for slot, u, g in zip(olds, us, news, strict=True)
-            ]
-        )
+
+        def leaf(u: Any, slot: Any, g: Any) -> Any:
+            absent = tree.is_absent(u) or tree.is_placeholder(slot) or tree.is_absent(g)
+            return slot if absent else jnp.asarray(g).astype(slot.dtype)
+
+        return jax.tree.map(leaf, self.updates, old, new, is_leaf=tree.is_placeholder)

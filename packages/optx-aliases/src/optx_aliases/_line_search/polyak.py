@@ -11,25 +11,20 @@ Garrigos et al., "Function Value Learning", 2023 (sps+).
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax.numpy as jnp
-from jax import Array
 
 from optx_aliases._line_search.line import scalar
+from optx_aliases._transforms.scalars import scaled_by
 from optx_core import OptState, ScalarOrSchedule, build, chain, global_norm, scale_by_learning_rate
 
 
-def _leaf(g: Array, *, factor: Array) -> Array:
-    return factor * g
-
-
-@build.recorded
-@build.schedulable("f_min", "max_learning_rate", "eps")
+@build.factory
 def scale_by_polyak(
-    f_min: ScalarOrSchedule = 0.0,
-    max_learning_rate: ScalarOrSchedule = 1.0,
-    eps: ScalarOrSchedule = 0.0,
+    f_min: build.Real = 0.0,
+    max_learning_rate: Annotated[Any, build.Number(low=0, finite=False)] = 1.0,
+    eps: build.Nonnegative = 0.0,
     variant: Literal["sps", "sps+"] = "sps",
 ) -> build.Transformation:
     """Scales the gradients by Polyak's step size.
@@ -53,10 +48,6 @@ def scale_by_polyak(
       Array([0.5, 1. ], dtype=float32)
     """
     where = "scale_by_polyak"
-    build.check_number(where, f_min=f_min)
-    build.check_number(where, low=0, max_learning_rate=max_learning_rate, eps=eps)
-    if variant not in ("sps", "sps+"):
-        raise ValueError(f"{where}: variant must be 'sps' or 'sps+', not {variant!r}")
 
     def step(
         flow: build.Flow, state: OptState, *_params: Any, value: Any = None, **_: Any
@@ -75,7 +66,7 @@ def scale_by_polyak(
         ratio = gap / some / (some + jnp.asarray(eps).astype(real) / some)
         factor = jnp.minimum(ratio, jnp.asarray(max_learning_rate).astype(real))
         factor = jnp.where(norm > 0, factor, 0)
-        return build.LeafStep(_leaf, close=lambda: state, operands={"factor": factor})
+        return scaled_by(factor, lambda: state)
 
     return build.leafwise(step)
 

@@ -61,31 +61,16 @@ def value_and_grad_from_state(
                 "value_and_grad_from_state: the line search does not keep the gradient; make it with "
                 "scale_by_backtracking_linesearch(..., store_grad=True)"
             )
-        evaluate = jax.value_and_grad(value_fn, allow_int=True)
-        shapes = jax.eval_shape(evaluate, params, *args, **kwargs)
-
-        def stored() -> tuple[Array, PyTree]:
-            value, grad = shapes
-            gs, structure = tree.flatten(grad)
-            olds = structure.flatten_up_to(kept.grad)
-            reused = [
-                g if tree.is_absent(g) else jnp.asarray(old).astype(g.dtype)
-                for g, old in zip(gs, olds, strict=True)
-            ]
-            return kept.value.reshape(value.shape).astype(value.dtype), drop(
-                structure.unflatten(reused)
-            )
 
         def anew() -> tuple[Array, PyTree]:
-            value, grad = evaluate(params, *args, **kwargs)
-            return jnp.asarray(value).astype(shapes[0].dtype), drop(grad)
+            value, grad = jax.value_and_grad(value_fn, allow_int=True)(params, *args, **kwargs)
+            return value, jax.tree.map(lambda g: None if tree.is_absent(g) else g, grad)
 
-        def drop(grad: PyTree) -> PyTree:
-            """The gradient with None for the float0 leaves of integers."""
+        def stored() -> tuple[Array, PyTree]:
             return jax.tree.map(
-                lambda g: None if tree.is_absent(g) and not tree.is_placeholder(g) else g,
-                grad,
-                is_leaf=tree.is_placeholder,
+                lambda like, x: x.reshape(like.shape).astype(like.dtype),
+                jax.eval_shape(anew),
+                (kept.value, kept.grad),
             )
 
         return jax.lax.cond(jnp.isfinite(kept.value), stored, anew)

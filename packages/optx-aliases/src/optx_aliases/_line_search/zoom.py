@@ -17,80 +17,47 @@ interpolation; Hager, Zhang, "Algorithm 851: CG_DESCENT", 2006, section 2 (appro
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from optx_aliases._transforms.varying import varying_like
-from optx_core import PyTree
+from optx_core import PyTree, Scalar, tree
 
 
-class Tolerances(NamedTuple):
-    """The conditions on a step and the numbers of the search; scalars of φ's dtype.
+class Point(NamedTuple):
+    """A point on the line: η, φ(η) and φ'(η), scalars."""
 
-    Attributes:
-      max_steps: the most trials, int32.
-      max_step: the longest step tried.
-      tol: the error allowed in both conditions.
-      increase_factor: the growth of trials until an interval is known.
-      slope_rtol: c₁.
-      curv_rtol: c₂.
-      approx_dec_rtol: c₃, or None for the plain decrease only.
-      precision: the width below which an interval is not divided further.
-    """
-
-    max_steps: Array
-    max_step: Array
-    tol: Array
-    increase_factor: Array
-    slope_rtol: Array
-    curv_rtol: Array
-    approx_dec_rtol: Array | None
-    precision: Array
-
-
-class SearchResult(NamedTuple):
-    """The result of a search.
-
-    Attributes:
-      step: η; 0 if no step decreases the value.
-      value: φ(η).
-      grad: the gradient there.
-      num_steps: the number of trials, of one evaluation each, int32.
-      decrease_error: the error in the decrease at the last trial; 0 if it is sufficient.
-      curvature_error: likewise for the curvature.
-    """
-
-    step: Array
-    value: Array
-    grad: PyTree
-    num_steps: Array
-    decrease_error: Array
-    curvature_error: Array
-
-
-class _Point(NamedTuple):
     step: Array
     value: Array
     slope: Array
 
 
-class _Search(NamedTuple):
-    number: Array  # of trials
-    trial: Array  # the step to try next
-    low: _Point  # the best end; before an interval is known, the last trial
-    high: _Point
-    old: _Point  # the end last discarded, for the cubic
-    refined: Array  # whether an end was discarded
+class Search(NamedTuple):
+    """A search.
+
+    Attributes:
+      number: the number of trials, of one evaluation each, int32.
+      trial: the step to try next.
+      low: the best end of the interval; before an interval is known, the last trial.
+      high: the other end.
+      bracketed: whether an interval is known.
+      done: whether the search is over.
+      best: the lowest trial with a sufficient decrease, or the start.
+      grad: the gradient there.
+      errors: of the last trial in the decrease and in the curvature; 0 where the condition holds.
+    """
+
+    number: Array
+    trial: Array
+    low: Point
+    high: Point
     bracketed: Array
-    accepted: Array
     done: Array
-    best: _Point  # the lowest trial with a sufficient decrease
-    grad: PyTree  # the gradient there
-    decrease_error: Array
-    curvature_error: Array
+    best: Point
+    grad: PyTree
+    errors: tuple[Array, Array]
 
 
 def strong_wolfe(
@@ -99,8 +66,16 @@ def strong_wolfe(
     slope: Array,
     grad: PyTree,
     guess: Array,
-    given: Tolerances,
-) -> SearchResult:
+    *,
+    max_steps: Scalar,
+    max_step: Scalar = jnp.inf,
+    tol: Scalar = 0.0,
+    increase_factor: Scalar = 2.0,
+    slope_rtol: Scalar = 1e-4,
+    curv_rtol: Scalar = 0.9,
+    approx_dec_rtol: Scalar | None = 1e-6,
+    precision: Scalar = 1e-5,
+) -> Search:
     """Searches for a step along a line.
 
     Args:
@@ -109,106 +84,94 @@ def strong_wolfe(
       slope: φ'(0). If it is positive or NaN, the line does not descend and nothing is tried.
       grad: the gradient at 0.
       guess: the first trial.
-      given: the conditions.
+      max_steps: the most trials.
+      max_step: the longest step tried.
+      tol: the error allowed in both conditions.
+      increase_factor: the growth of trials until an interval is known.
+      slope_rtol: c₁.
+      curv_rtol: c₂.
+      approx_dec_rtol: c₃, or None for the plain decrease only.
+      precision: the width below which an interval is not divided further.
 
     Returns:
-      The first trial that satisfies the conditions; otherwise the lowest one with a sufficient
-      decrease; otherwise the step 0.
+      The search at its end. `best` is the first trial that satisfies the conditions; otherwise the lowest
+      one with a sufficient decrease; otherwise the start.
     """
     real = value.dtype
-    zero, never = jnp.zeros((), real), jnp.zeros((), bool)
-    infinite = jnp.full((), jnp.inf, real)
-    start = _Point(zero, value, slope)
+    numbers = (max_step, tol, increase_factor, slope_rtol, curv_rtol, precision)
+    longest, allowed, growth, c1, c2, narrow = (jnp.asarray(x).astype(real) for x in numbers)
+    most = jnp.asarray(max_steps).astype(jnp.int32)
+    start = Point(jnp.zeros((), real), value, slope)
     descends = (slope <= 0) & jnp.isfinite(slope)
-    first = _Search(
+
+    def errors_of(point: Point) -> tuple[Array, Array]:
+        decrease = point.value - (value + c1 * point.step * slope)
+        if approx_dec_rtol is not None:
+            c3 = jnp.asarray(approx_dec_rtol).astype(real)
+            by_slope = point.slope - (2 * c1 - 1) * slope
+            rise = point.value - (value + c3 * jnp.abs(value))
+            decrease = jnp.minimum(decrease, jnp.maximum(by_slope, rise))
+        return decrease, jnp.abs(point.slope) - c2 * jnp.abs(slope)
+
+    def body(search: Search) -> Search:
+        value_there, slope_there, grad_there = at(search.trial)
+        finite = jnp.isfinite(value_there) & jnp.isfinite(slope_there)
+        point = Point(search.trial, jnp.where(finite, value_there, jnp.inf), slope_there)
+        decrease, curvature = (
+            jnp.where(finite, jnp.maximum(error, 0), jnp.inf) for error in errors_of(point)
+        )
+        too_high = (decrease > allowed) | ~finite
+        accepted = ~too_high & (curvature <= allowed)
+
+        # The new ends of the interval.
+        low, high, known = search.low, search.high, search.bracketed
+        worse = too_high | ((point.value >= low.value) & (known | (search.number > 0)))
+        turned = point.slope * jnp.where(known, high.step - low.step, 1) >= 0
+        new_low = tree.where(worse, low, point)
+        new_high = tree.where(worse, point, tree.where(turned, low, high))
+        discarded = tree.where(worse | turned, high, low)
+        bracketed = known | worse | turned
+
+        longer = jnp.minimum(point.step * growth, longest)
+        between = _interpolate(new_low, new_high, discarded, known)
+        is_best = (search.best.step == 0) | (point.value < search.best.value) | accepted
+        best, best_grad = tree.where(
+            ~too_high & is_best, (point, grad_there), (search.best, search.grad)
+        )
+        settled = bracketed & (jnp.abs(new_high.step - new_low.step) <= narrow) & (best.step > 0)
+        at_limit = ~bracketed & (point.step >= longest)
+        number = search.number + 1
+        done = accepted | settled | at_limit | (number >= most)
+        trial = jnp.where(bracketed, between, longer)
+        return Search(
+            number,
+            trial,
+            new_low,
+            new_high,
+            bracketed,
+            done,
+            best,
+            best_grad,
+            (decrease, curvature),
+        )
+
+    error = jnp.where(descends, jnp.zeros((), real), jnp.inf)
+    first = Search(
         jnp.zeros((), jnp.int32),
-        jnp.minimum(guess, given.max_step),
+        jnp.minimum(guess, longest),
         start,
         start,
-        start,
-        never,
-        never,
-        never,
+        jnp.zeros((), bool),
         ~descends,
         start,
         grad,
-        jnp.where(descends, zero, infinite),
-        jnp.where(descends, zero, infinite),
+        (error, error),
     )
-
-    def body(search: _Search) -> _Search:
-        point_value, point_slope, point_grad = at(search.trial)
-        finite = jnp.isfinite(point_value) & jnp.isfinite(point_slope)
-        point = _Point(search.trial, jnp.where(finite, point_value, jnp.inf), point_slope)
-        decrease, curvature = _errors(point, start, given, finite)
-        steep, low, high = curvature > given.tol, search.low, search.high
-        too_high = (decrease > given.tol) | ~finite
-        accepted = ~too_high & ~steep
-
-        # The new ends of the interval.
-        worse = too_high | ((point.value >= low.value) & (search.bracketed | (search.number > 0)))
-        turned = jnp.where(
-            search.bracketed, point.slope * (high.step - low.step) >= 0, point.slope >= 0
-        )
-        new_low = _where(worse, low, point)
-        new_high = _where(worse, point, _where(turned, low, high))
-        bracketed = search.bracketed | worse | turned
-        discarded = _where(worse | turned, high, low)
-
-        longer = jnp.minimum(point.step * given.increase_factor, given.max_step)
-        between = _interpolate(new_low, new_high, discarded, search.bracketed)
-        better = ~too_high & (
-            (search.best.step == 0) | (point.value < search.best.value) | accepted
-        )
-        best = _where(better, point, search.best)
-        width = jnp.abs(new_high.step - new_low.step)
-        settled = bracketed & (width <= given.precision) & (best.step > 0)
-        at_limit = ~bracketed & (point.step >= given.max_step)
-        number = search.number + 1
-        return _Search(
-            number,
-            jnp.where(bracketed, between, longer),
-            new_low,
-            new_high,
-            discarded,
-            search.bracketed,
-            bracketed,
-            accepted,
-            accepted | settled | at_limit | (number >= given.max_steps),
-            best,
-            jax.tree.map(lambda new, old: jnp.where(better, new, old), point_grad, search.grad),
-            decrease,
-            curvature,
-        )
-
     first = varying_like(first, value, slope, guess, grad)
-    last = lax.while_loop(lambda search: ~search.done, body, first)
-    return SearchResult(
-        last.best.step,
-        last.best.value,
-        last.grad,
-        last.number,
-        last.decrease_error,
-        last.curvature_error,
-    )
+    return lax.while_loop(lambda search: ~search.done, body, first)
 
 
-def _errors(point: _Point, start: _Point, given: Tolerances, finite: Array) -> tuple[Array, Array]:
-    """The errors of a trial in the decrease and in the curvature."""
-    decrease = point.value - (start.value + given.slope_rtol * point.step * start.slope)
-    if given.approx_dec_rtol is not None:
-        by_slope = point.slope - (2 * given.slope_rtol - 1) * start.slope
-        rise = point.value - (start.value + given.approx_dec_rtol * jnp.abs(start.value))
-        decrease = jnp.minimum(decrease, jnp.maximum(by_slope, rise))
-    curvature = jnp.abs(point.slope) - given.curv_rtol * jnp.abs(start.slope)
-    bad = jnp.asarray(jnp.inf, point.value.dtype)
-    return (
-        jnp.where(finite, jnp.maximum(decrease, 0), bad),
-        jnp.where(finite, jnp.maximum(curvature, 0), bad),
-    )
-
-
-def _interpolate(low: _Point, high: _Point, old: _Point, use_cubic: Array) -> Array:
+def _interpolate(low: Point, high: Point, old: Point, use_cubic: Array) -> Array:
     """The next trial between two ends."""
     left, right = jnp.minimum(low.step, high.step), jnp.maximum(low.step, high.step)
     width = right - left
@@ -221,13 +184,13 @@ def _interpolate(low: _Point, high: _Point, old: _Point, use_cubic: Array) -> Ar
     return jnp.where(use_cubic & inside(cubic, 0.2), cubic, middle)
 
 
-def _parabola_minimum(a: _Point, b: _Point) -> Array:
+def _parabola_minimum(a: Point, b: Point) -> Array:
     """The minimizer of the parabola through a (value and slope) and b (value); NaN or inf for none."""
     d = b.step - a.step
     return a.step - a.slope * d * d / (2 * (b.value - a.value - a.slope * d))
 
 
-def _cubic_minimum(a: _Point, b: _Point, c: _Point) -> Array:
+def _cubic_minimum(a: Point, b: Point, c: Point) -> Array:
     """The minimizer of the cubic through a (value and slope), b and c (values); NaN for none."""
     x, y = b.step - a.step, c.step - a.step
     u = (b.value - a.value - a.slope * x) / (x * x)
@@ -238,16 +201,3 @@ def _cubic_minimum(a: _Point, b: _Point, c: _Point) -> Array:
     root = jnp.sqrt(k2 * k2 - 3 * k3 * a.slope)
     # The same zero of the slope in two forms, to avoid cancellation.
     return a.step + jnp.where(k2 > 0, -a.slope / (k2 + root), (root - k2) / (3 * k3))
-
-
-def _where(condition: Array, x: _Point, y: _Point) -> _Point:
-    return _Point(*(jnp.where(condition, a, b) for a, b in zip(x, y, strict=True)))
-
-
-def tolerances(real: Any, **numbers: Any) -> Tolerances:
-    """`Tolerances` in a dtype."""
-    converted: dict[str, Any] = {
-        name: x if x is None else jnp.asarray(x).astype(jnp.int32 if name == "max_steps" else real)
-        for name, x in numbers.items()
-    }
-    return Tolerances(**converted)

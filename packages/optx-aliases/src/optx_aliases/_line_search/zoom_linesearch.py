@@ -5,17 +5,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
-from optx_aliases._line_search.line import Line, need_loss, scalar, scaled
-from optx_aliases._line_search.zoom import strong_wolfe, tolerances
-from optx_aliases._transforms.scalars import scalar_dtype
-from optx_core import Params, PyTree, Scalar, ScalarOrSchedule, Updates, build, tree
+from optx_aliases._line_search.line import Line
+from optx_aliases._line_search.search import line_search
+from optx_aliases._line_search.zoom import strong_wolfe
+from optx_core import PyTree, build
 
 
 class ZoomLinesearchInfo(NamedTuple):
@@ -50,25 +48,16 @@ class ScaleByZoomLinesearchState(NamedTuple):
     info: ZoomLinesearchInfo
 
 
-@build.recorded
-@build.schedulable(
-    "max_learning_rate",
-    "tol",
-    "increase_factor",
-    "slope_rtol",
-    "curv_rtol",
-    "approx_dec_rtol",
-    "stepsize_precision",
-)
+@build.factory
 def scale_by_zoom_linesearch(
     max_linesearch_steps: int,
-    max_learning_rate: ScalarOrSchedule | None = None,
-    tol: ScalarOrSchedule = 0.0,
-    increase_factor: ScalarOrSchedule = 2.0,
-    slope_rtol: ScalarOrSchedule = 1e-4,
-    curv_rtol: ScalarOrSchedule = 0.9,
-    approx_dec_rtol: ScalarOrSchedule | None = 1e-6,
-    stepsize_precision: ScalarOrSchedule = 1e-5,
+    max_learning_rate: build.Limit = None,
+    tol: build.Nonnegative = 0.0,
+    increase_factor: Annotated[Any, build.Number(above=1, finite=False)] = 2.0,
+    slope_rtol: Annotated[Any, build.Number(low=0, below=1)] = 1e-4,
+    curv_rtol: Annotated[Any, build.Number(low=0, finite=False)] = 0.9,
+    approx_dec_rtol: build.Nonnegative | None = 1e-6,
+    stepsize_precision: build.Nonnegative = 1e-5,
     initial_guess_strategy: Literal["keep", "one"] = "keep",
     verbose: bool = False,
 ) -> build.Transformation:
@@ -118,88 +107,31 @@ def scale_by_zoom_linesearch(
     """
     where = "scale_by_zoom_linesearch"
     build.check_number(where, low=1, max_linesearch_steps=max_linesearch_steps)
-    build.check_number(where, above=0, max_learning_rate=max_learning_rate)
-    build.check_number(where, low=0, below=1, slope_rtol=slope_rtol)
-    build.check_number(where, low=0, curv_rtol=curv_rtol, approx_dec_rtol=approx_dec_rtol)
-    build.check_number(where, low=0, tol=tol, stepsize_precision=stepsize_precision)
-    build.check_number(where, above=1, increase_factor=increase_factor)
-    if initial_guess_strategy not in ("keep", "one"):
-        raise ValueError(
-            f"{where}: initial_guess_strategy must be 'keep' or 'one', not {initial_guess_strategy!r}"
-        )
 
-    def init(params: Params) -> ScaleByZoomLinesearchState:
-        real = scalar_dtype(params)
-        infinite = jnp.full((), jnp.inf, real)
-        return ScaleByZoomLinesearchState(
-            jnp.ones((), real),
-            infinite,
-            tree.slots_like(params),
-            ZoomLinesearchInfo(build.zero_count(), jnp.copy(infinite), jnp.copy(infinite)),
-        )
-
-    def update(
-        updates: Updates,
-        state: ScaleByZoomLinesearchState,
-        params: Params = None,
-        *,
-        value: Scalar | None = None,
-        grad: Updates = None,
-        value_fn: Callable[..., Any] | None = None,
-        **extra_args: Any,
-    ) -> tuple[Updates, ScaleByZoomLinesearchState]:
-        need_loss(where, params, value=value, grad=grad, value_fn=value_fn)
-        assert value_fn is not None  # noqa: S101 (need_loss has checked it)
-        real = state.value.dtype
-        line = Line(where, params, updates, value_fn, extra_args, real)
-
-        slope, grad = line.start(grad)
-
+    def find(
+        line: Line, value: Array, slope: Array, grad: PyTree, old: ScaleByZoomLinesearchState
+    ) -> ScaleByZoomLinesearchState:
         def at(step: Array) -> tuple[Array, Array, PyTree]:
             value, slope, grad = line.value_slope_grad(step)
-            return value, slope, line.keep(grad, state.grad)
+            return value, slope, line.keep(grad, old.grad)
 
-        again = (initial_guess_strategy == "keep") & (state.learning_rate > 0)
-        result = strong_wolfe(
+        again = (initial_guess_strategy == "keep") & (old.learning_rate > 0)
+        last = strong_wolfe(
             at,
-            scalar(where, value, real),
+            value,
             slope,
-            line.keep(grad, state.grad),
-            jnp.where(again, state.learning_rate, 1),
-            tolerances(
-                real,
-                max_steps=max_linesearch_steps,
-                max_step=jnp.inf if max_learning_rate is None else max_learning_rate,
-                tol=tol,
-                increase_factor=increase_factor,
-                slope_rtol=slope_rtol,
-                curv_rtol=curv_rtol,
-                approx_dec_rtol=approx_dec_rtol,
-                precision=stepsize_precision,
-            ),
+            line.keep(grad, old.grad),
+            jnp.where(again, old.learning_rate, 1),
+            max_steps=max_linesearch_steps,
+            max_step=jnp.inf if max_learning_rate is None else max_learning_rate,
+            tol=tol,
+            increase_factor=increase_factor,
+            slope_rtol=slope_rtol,
+            curv_rtol=curv_rtol,
+            approx_dec_rtol=approx_dec_rtol,
+            precision=stepsize_precision,
         )
-        info = ZoomLinesearchInfo(result.num_steps, result.decrease_error, result.curvature_error)
-        if verbose:
-            _report(where, result.step, info, slope)
-        new_state = ScaleByZoomLinesearchState(result.step, result.value, result.grad, info)
-        return scaled(result.step, updates), new_state
+        info = ZoomLinesearchInfo(last.number, *last.errors)
+        return ScaleByZoomLinesearchState(last.best.step, last.best.value, last.grad, info)
 
-    return build.wrapping(init, update)
-
-
-def _report(where: str, step: Array, info: ZoomLinesearchInfo, slope: Array) -> None:
-    """Prints a report if a search failed."""
-    failed = (info.decrease_error > 0) | (info.curvature_error > 0) | (step == 0)
-    jax.lax.cond(
-        failed,
-        lambda: jax.debug.print(
-            where + ": no step satisfies both conditions after {n} trials: slope {slope}, decrease "
-            "missed by {d}, curvature by {c}; the step taken is {step}",
-            n=info.num_linesearch_steps,
-            slope=slope,
-            d=info.decrease_error,
-            c=info.curvature_error,
-            step=step,
-        ),
-        lambda: None,
-    )
+    return line_search(where, ScaleByZoomLinesearchState, ZoomLinesearchInfo, find, verbose=verbose)

@@ -45,8 +45,8 @@ def quantize_state(
 
     Which arrays: those of the state that are real, of floating point, of a parameter's shape and of
     at least `min_size` entries; the rest stays as it is. How each is kept follows from the
-    declaration of its field: second moments (`build.SecondMoment`) as "root4", averages of signed values
-    (`build.Moment`) as "root2"; copies of parameters and exact slots stay as they are.
+    declaration of its field: second moments (`build.SecondMoment`) as "root16", averages of signed values
+    (`build.Moment`) as "root4"; copies of parameters and exact slots stay as they are.
 
     The 8 bits of an array have its shape and are laid out over devices as it is. Blocks run over
     its last axes, and the scales are split as the array is wherever a mesh axis divides their number.
@@ -54,7 +54,7 @@ def quantize_state(
     Args:
       inner: any transformation that keeps moments.
       min_size: the least number of entries of an array worth the trouble.
-      fields: how fields of the state are kept, by name: "root4" (no negative entries), "root2",
+      fields: how fields of the state are kept, by name: "root16" (no negative entries), "root4",
         "linear" or None (as they are). A name may have the names around it in front and behind:
         "slow/mu", "mu/dense/kernel". Needed for states that declare nothing, such as optax's; elsewhere it
         overrides the declarations.
@@ -64,7 +64,7 @@ def quantize_state(
 
     Raises:
       ValueError: from `init`, if a field is neither declared nor in `fields`, if negative entries
-        would be kept as "root4", or if the inner state is quantized already.
+        would be kept as "root16", or if the inner state is quantized already.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -138,11 +138,11 @@ def _encoding(leaf: build.LeafKind, x: Any, rules: Mapping[str, str | None]) -> 
     if isinstance(leaf.kind, build.Slot):
         if leaf.kind.exact or leaf.kind.constant or leaf.kind.fill == "params":
             return None
-        return "root4" if leaf.kind.nonnegative else "root2"
+        return "root16" if leaf.kind.nonnegative else "root4"
     raise ValueError(
         f"quantize_state: state{leaf.path} of shape {x.shape} belongs to a field that declares nothing, so "
         "it is not known whether it holds negative entries. Say how to keep it: fields={"
-        f"{leaf.names[leaf.field]!r}: 'root4'}} if it has no negative entries, 'root2' otherwise, "
+        f"{leaf.names[leaf.field]!r}: 'root16'}} if it has no negative entries, 'root4' otherwise, "
         "None to leave it as it is"
     )
 
@@ -160,10 +160,10 @@ def _longest_rule(leaf: build.LeafKind, rules: Mapping[str, Any]) -> str | None:
 
 
 def _check_sign(leaf: build.LeafKind, x: Any, encoding: str) -> None:
-    if encoding == "root4" and not isinstance(x, jax.core.Tracer) and bool(jnp.any(x < 0)):
+    if encoding == "root16" and not isinstance(x, jax.core.Tracer) and bool(jnp.any(x < 0)):
         raise ValueError(
-            f"quantize_state: state{leaf.path} has negative entries, and 'root4' keeps none: "
-            f"fields={{{leaf.names[leaf.field]!r}: 'root2'}}"
+            f"quantize_state: state{leaf.path} has negative entries, and 'root16' keeps none: "
+            f"fields={{{leaf.names[leaf.field]!r}: 'root4'}}"
         )
 
 

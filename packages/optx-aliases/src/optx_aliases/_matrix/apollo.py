@@ -1,13 +1,14 @@
 """APOLLO-Mini: SGD whose learning rate for each matrix comes from Adam on one random direction.
 
 R = P·G,   P random, rank × (the shorter side), entries N(0, 1/rank), drawn anew every update_proj_gap
-m ← b1·m + (1 − b1)·R,   v ← b2·v + (1 − b2)·R²,   R̃ = m̂ / (√v̂ + eps)
-u = scale·(‖R̃‖ / ‖R‖)·G         one factor for the whole matrix (for each channel with per_channel)
-u ← u·min(1, growth_limit·‖u₋₁‖ / ‖u‖)      u₋₁ the update before
+m ← b1·m + (1 − b1)·R,   v ← b2·v + (1 − b2)·R²,   R̃ = m / (√v + eps)
+u = (‖R̃‖ / ‖R‖)·G         one factor for the whole matrix (for each channel with per_channel)
+u ← u·min(1, growth_limit·‖u₋₁‖ / ‖u‖)      u₋₁ the u before
+the update is scale·√(1 − b2ᵗ)/(1 − b1ᵗ)·u
 
 The state holds the key of P, not P itself: a matrix of m × n, m ≤ n, has 2·rank·n numbers and one norm.
-Leaves that are no matrices are Adam's. The moments stay when P is drawn anew, as in the paper's code.
-There the bias correction multiplies the learning rate, as here, up to the place of eps.
+Leaves that are no matrices are Adam's. The moments stay when P is drawn anew, and the limiter acts before the
+bias correction, as in the authors' code.
 
 Reference: Zhu, Zhang, Cong, Liu, Park, Chandra, Long, Pan, Wang, Lee, "APOLLO: SGD-like Memory,
 AdamW-level Performance", 2024, algorithm 1 and section 4.2 (Mini: rank 1, scale √128).
@@ -24,6 +25,7 @@ from jax import Array, lax
 from optx_aliases._matrix.matrices import side_lengths
 from optx_aliases._matrix.sides import stack_of
 from optx_aliases._matrix.stacked import stacked
+from optx_aliases._transforms.overflow import squarable
 from optx_core import (
     PyTree,
     ScalarOrSchedule,
@@ -60,7 +62,7 @@ class ScaleByApolloState(NamedTuple):
       key: the key of `jax.random` that the projections are drawn from.
       mu: m of each leaf, (batch, rank, longer side); of its shape where it is Adam's.
       nu: v, likewise; real where the parameters are complex.
-      norm: ‖u₋₁‖ of each leaf, a real scalar.
+      norm: ‖u₋₁‖ of each leaf, before the bias correction, a real scalar.
     """
 
     count: build.Count
@@ -93,7 +95,7 @@ def scale_by_apollo(
     b1: build.Rate = 0.9,
     b2: build.Rate = 0.999,
     eps: build.Nonnegative = 1e-8,
-    growth_limit: build.Nonnegative = 1.01,
+    growth_limit: Annotated[Any, build.Number(low=0, finite=False)] = 1.01,
     per_channel: bool = False,
     key: build.Key = 0,
 ) -> tuple[Array, ScaleByApolloState]:
@@ -120,6 +122,7 @@ def scale_by_apollo(
       >>> scale_by_apollo().init(jnp.zeros((64, 256))).nu.shape
       (1, 1, 256)
     """
+    g = squarable(g, g.size)
     t, matrix = s.count, any(side_lengths(g.shape))
     R, wide = g, matrix and g.shape[1] <= g.shape[2]
     if matrix:
@@ -130,9 +133,10 @@ def scale_by_apollo(
         R = P[None] @ (g if wide else jnp.swapaxes(g, 1, 2))
     m = b1 * s.mu + (1 - b1) * R
     v = b2 * s.nu + (1 - b2) * build.abs_squared(R)
-    step = m / (1 - b1**t) / (jnp.sqrt(v / (1 - b2**t)) + eps)
     if not matrix:
+        step = m / (1 - b1**t) / (jnp.sqrt(v / (1 - b2**t)) + eps)
         return step, s._replace(mu=m, nu=v)
+    step = m / (jnp.sqrt(v) + eps)
     if per_channel:  # a factor for each entry of the longer side
         factor = _ratio(_norm(step, 1, keepdims=True), _norm(R, 1, keepdims=True))
         factor = factor if wide else jnp.swapaxes(factor, 1, 2)
@@ -143,7 +147,8 @@ def scale_by_apollo(
     too_long = (s.norm > 0) & (size > limit)
     shrink = jnp.where(too_long, limit / jnp.where(size > 0, size, 1), 1)
     norm = jnp.where(too_long, limit, size).astype(s.norm.dtype)
-    return u * (scale * shrink).astype(g.dtype), s._replace(mu=m, nu=v, norm=norm)
+    correction = jnp.sqrt(1 - b2**t) / (1 - b1**t)
+    return u * (scale * correction * shrink).astype(g.dtype), s._replace(mu=m, nu=v, norm=norm)
 
 
 @build.recorded

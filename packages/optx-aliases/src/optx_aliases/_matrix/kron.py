@@ -34,6 +34,7 @@ from optx_aliases._matrix.matrices import side_lengths
 from optx_aliases._matrix.sides import is_used, side_matrices, stack_of, unused_slot
 from optx_aliases._matrix.stacked import stacked
 from optx_aliases._matrix.triangular_fit import fitted, preconditioned
+from optx_aliases._transforms.overflow import squarable
 from optx_core import (
     PyTree,
     ScalarOrSchedule,
@@ -88,7 +89,7 @@ def scale_by_kron(
     precond_init_scale: Annotated[Any, build.Number(above=0, schedule=False)] = 1.0,
     precondition_frequency: build.PositiveInt = 1,
     max_precond_dim: build.NonnegativeInt = 8192,
-    clip: build.Positive = 1.1,
+    clip: build.Limit = 1.1,
     mu_dtype: build.DType = None,
     key: build.Key = 0,
 ) -> tuple[Array, ScaleByKronState]:
@@ -122,6 +123,7 @@ def scale_by_kron(
         )
     if not g.size:
         return g, s
+    g = squarable(g, g.size)
     t = s.count
     m = b1 * s.mu + (1 - b1) * g
     m_hat = m / (1 - b1**t)
@@ -136,6 +138,7 @@ def scale_by_kron(
     due = ((t - 1) % precondition_frequency == 0) & jnp.any(seen != 0)
     QL, QR = build.run_if(due, fit, (s.left, s.right))
     u = preconditioned(QL, QR, x)
+    u = squarable(u, u.size)
     mean = jnp.mean(u * u)
     rms = jnp.where(mean > 0, jnp.sqrt(jnp.where(mean > 0, mean, 1)), 0)
     u = u * jnp.where(rms > clip, clip / jnp.where(rms > 0, rms, 1), 1)

@@ -4,7 +4,7 @@ m ← b1·m + (1 − b1)·G
 L ← b3·L + (1 − b3)·G·Gᵀ,   R ← b3·R + (1 − b3)·Gᵀ·G            (b3 = shampoo_beta)
 G' = Q_Lᵀ·G·Q_R,   m' = Q_Lᵀ·m·Q_R,   v ← b2·v + (1 − b2)·G'²
 u = Q_L·(m̂' / (√v̂ + eps))·Q_Rᵀ
-every precondition_frequency steps   Q_L ← qr(L·Q_L),   Q_R ← qr(R·Q_R)
+every precondition_frequency steps, after the step   Q_L ← qr(L·Q_L),   Q_R ← qr(R·Q_R)
 
 In m', entries of at most 32 rounding errors of the largest one count as zero: a gradient of less than full
 rank has zeros there, whose rounding errors, divided by their own root, would become full steps (the code does
@@ -13,11 +13,11 @@ step along them). Products are taken at the highest precision, as torch's are by
 Q_L and Q_R start as the eigenvectors of the first L and R. A vector, and a matrix both of whose sides
 are longer than max_precond_dim, has no basis: SOAP is Adam there.
 
-The paper and the published code differ at the start and in an order. The code only makes the bases of
-the first gradient and takes no step with it; we follow the code, because a gradient is diagonal in its own
-eigenbasis, and Adam would enlarge the rounding errors off the diagonal to full steps. The code also
-sorts the columns of Q (and v with them) by their estimated eigenvalues before qr; we follow the paper
-and do not.
+The paper and the published code differ at the start and in an order. The code takes no step with the first
+gradient, which only makes the bases, and counts steps from the second one on; we follow the code, because a
+gradient is diagonal in its own eigenbasis, and Adam would enlarge the rounding errors off the diagonal to
+full steps. The code also sorts the columns of Q (and v with them) by their estimated eigenvalues before
+qr; we follow the paper and do not.
 
 Reference: Vyas, Morwani, Zhao, Kwun, Shapira, Brandfonbrener, Janson, Kakade, "SOAP: Improving and
 Stabilizing Shampoo using Adam", 2024, algorithms 3 and 4.
@@ -32,6 +32,7 @@ from jax import Array, lax
 
 from optx_aliases._matrix import sides
 from optx_aliases._matrix.stacked import stacked
+from optx_aliases._transforms.overflow import squarable
 from optx_core import ScalarOrSchedule, add_decayed_weights, build, chain, scale_by_learning_rate
 
 
@@ -79,7 +80,7 @@ def scale_by_soap(
       b1, b2, eps, shampoo_beta, precondition_frequency, max_precond_dim, mu_dtype: as for `soap`.
 
     Returns:
-      A transformation with a `ScaleBySoapState`. The first update of a leaf with a basis is zero.
+      A transformation with a `ScaleBySoapState`. The first update is zero.
       Derivatives treat the bases as constants.
 
     Raises:
@@ -94,15 +95,15 @@ def scale_by_soap(
       Array([[0.42, 0.57],
              [0.42, 0.57]], dtype=float32)
     """
-    b3, t = b2 if shampoo_beta is None else shampoo_beta, s.count
-    m = b1 * s.mu + (1 - b1) * g
+    g = squarable(g, g.size)
+    b3 = b2 if shampoo_beta is None else shampoo_beta
+    # The first gradient makes the bases, and nothing else.
+    first, t = s.count == 1, jnp.maximum(s.count - 1, 1)
+    m = jnp.where(first, s.mu, b1 * s.mu + (1 - b1) * g)
     if s.left.ndim == s.right.ndim == 1:  # no basis
-        v = b2 * s.nu + (1 - b2) * build.abs_squared(g)
+        v = jnp.where(first, s.nu, b2 * s.nu + (1 - b2) * build.abs_squared(g))
         u = m / (1 - b1**t) / (jnp.sqrt(v / (1 - b2**t)) + eps)
         return u, s._replace(mu=m, nu=v)
-    # The first gradient makes the bases, and nothing else.
-    first, t = t == 1, jnp.maximum(t - 1, 1)
-    m = jnp.where(first, s.mu, m)
     L, R = sides.covariances(s.left, s.right, g, b3, 1 - b3)
     constants = lax.stop_gradient((L, R))
 
@@ -118,7 +119,8 @@ def scale_by_soap(
     v = jnp.where(first, s.nu, v)
     m_hat = sides.without_rounding(sides.rotated(sides.adjoint(QL), m, QR)) / (1 - b1**t)
     u = sides.rotated(QL, m_hat / (jnp.sqrt(v / (1 - b2**t)) + eps), sides.adjoint(QR))
-    QL, QR = build.run_if(s.count % precondition_frequency == 0, power_step, (QL, QR))
+    due = ~first & (t % precondition_frequency == 0)
+    QL, QR = build.run_if(due, power_step, (QL, QR))
     return u, s._replace(mu=m, nu=v, left=L, right=R, left_basis=QL, right_basis=QR)
 
 
@@ -144,7 +146,8 @@ def soap(
       eps: added to the root, against division by zero.
       shampoo_beta: decay of L and R, in [0, 1), or a schedule; b2 by default.
       precondition_frequency: the number of steps between two turns of the bases, a positive int.
-      max_precond_dim: the longest side that has a basis; 0 turns SOAP into Adam.
+      max_precond_dim: the longest side that has a basis; 0 turns SOAP into Adam from the second gradient
+        on.
       mu_dtype: dtype of `mu`; by default the parameters', at least float32.
       weight_decay: λ, a scalar at least 0, or a schedule.
       mask: which leaves decay, as for `optx_core.masked`; all by default.

@@ -15,6 +15,8 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array, lax
 
+from optx_aliases._transforms.overflow import squarable
+
 
 def fitted(left: Array, right: Array, x: Array, V: Array, rate: Array) -> tuple[Array, Array]:
     """Both factors after one step of size `rate`, balanced: with equal largest entries.
@@ -81,7 +83,16 @@ def _size(x: Array) -> Array:
     return largest * jnp.sqrt(jnp.sum(y * y, axis=1, keepdims=True))
 
 
+def _squarable(a: Array, b: Array) -> tuple[Array, Array]:
+    """Both times a common factor, of which the fit's slope is free; 1 unless their squares overflow."""
+    largest = jnp.max(jnp.maximum(jnp.abs(a), jnp.abs(b)), axis=(1, 2), keepdims=True)
+    positive = jnp.where(largest > 0, largest, 1)
+    factor = squarable(positive, a[0].size) / positive
+    return a * factor, b * factor
+
+
 def _stepped(q: Array, a: Array, b: Array, rate: Array) -> Array:
+    a, b = _squarable(a, b)
     ours, noise = _square(q, a), _square(q, b)
     size = _size(ours + noise)
     slope = (ours - noise) / jnp.where(size > 0, size, 1)

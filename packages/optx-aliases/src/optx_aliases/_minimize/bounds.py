@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 
 from optx_aliases._transforms.scalars import scalar_dtype
-from optx_core import PyTree
+from optx_core import PyTree, build, tree
 
 Bounds: TypeAlias = tuple[PyTree, PyTree]
 
@@ -23,7 +23,7 @@ def as_bounds(bounds: Any, x: PyTree) -> Bounds:
       x: a tree of arrays.
 
     Returns:
-      The two trees. Integer leaves of x have bounds too, which are not used.
+      The two trees, with None for integer leaves of x.
 
     Raises:
       TypeError: if `bounds` is not a pair.
@@ -32,81 +32,67 @@ def as_bounds(bounds: Any, x: PyTree) -> Bounds:
     """
     if not isinstance(bounds, tuple | list) or len(bounds) != 2:
         raise TypeError(f"minimize: bounds must be a pair (lower, upper), not {bounds!r}")
-    places: list[tuple[Any, Any]]
-    structure: Any
-    places, structure = jax.tree_util.tree_flatten_with_path(x)
-    for path, leaf in places:
-        if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
-            name = jax.tree_util.keystr(path)
-            raise ValueError(f"minimize: x0{name} is complex, and complex numbers have no order")
+    structure: Any = jax.tree.structure(x)
 
-    def spread(name: str, bound: Any, none: float) -> list[Array]:
+    def side(name: str, bound: Any, none: float) -> PyTree:
         if bound is None or (np.ndim(bound) == 0 and jax.tree_util.all_leaves([bound])):
-            given: list[Any] = [bound] * len(places)
-        else:
-            try:
-                given = structure.flatten_up_to(bound)
-            except (ValueError, TypeError):
-                raise ValueError(
-                    f"minimize: the {name} bounds have another structure than x0: "
-                    f"{jax.tree_util.tree_structure(bound)}, not {structure}"
-                ) from None
-        arrays = []
-        for (path, leaf), b in zip(places, given, strict=True):
-            value = jnp.asarray(none if b is None else b)
-            if value.shape not in ((), leaf.shape):
-                place = jax.tree_util.keystr(path)
-                raise ValueError(
-                    f"minimize: the {name} bound of x0{place} is {value.shape}, x0 is {leaf.shape}"
-                )
-            real = leaf.dtype if jnp.issubdtype(leaf.dtype, jnp.inexact) else jnp.float32
-            arrays.append(jnp.broadcast_to(value.astype(real), leaf.shape))
-        return arrays
+            bound = structure.unflatten([bound] * structure.num_leaves)
+        try:
+            structure.flatten_up_to(bound)
+        except (ValueError, TypeError):
+            raise ValueError(
+                f"minimize: the {name} bounds have another structure than x0: "
+                f"{jax.tree.structure(bound)}, not {structure}"
+            ) from None
 
-    lower, upper = spread("lower", bounds[0], -jnp.inf), spread("upper", bounds[1], jnp.inf)
-    for (path, _), low, high in zip(places, lower, upper, strict=True):
-        if isinstance(low, jax.core.Tracer) or isinstance(high, jax.core.Tracer):
-            continue
-        if not bool(jnp.all(low <= high)):
-            name = jax.tree_util.keystr(path)
-            raise ValueError(f"minimize: a lower bound of x0{name} is above its upper bound")
-    return structure.unflatten(lower), structure.unflatten(upper)
+        def leaf(path: Any, a: Array, b: Any) -> Array | None:
+            value, place = jnp.asarray(none if b is None else b), jax.tree_util.keystr(path)
+            if jnp.iscomplexobj(a):
+                raise ValueError(
+                    f"minimize: x0{place} is complex, and complex numbers have no order"
+                )
+            if value.shape not in ((), a.shape):
+                raise ValueError(
+                    f"minimize: the {name} bound of x0{place} is {value.shape}, x0 is {a.shape}"
+                )
+            exact = not build.is_inexact(a)
+            return None if exact else jnp.broadcast_to(value.astype(a.dtype), a.shape)
+
+        return jax.tree_util.tree_map_with_path(leaf, x, bound)
+
+    def check(path: Any, low: Array, high: Array) -> None:
+        traced = isinstance(low, jax.core.Tracer) or isinstance(high, jax.core.Tracer)
+        if not traced and not bool(jnp.all(low <= high)):
+            place = jax.tree_util.keystr(path)
+            raise ValueError(f"minimize: a lower bound of x0{place} is above its upper bound")
+
+    lower, upper = side("lower", bounds[0], -jnp.inf), side("upper", bounds[1], jnp.inf)
+    jax.tree_util.tree_map_with_path(check, lower, upper)
+    return lower, upper
 
 
 def project(x: PyTree, box: Bounds | None) -> PyTree:
     """The point of the box closest to x."""
-    if box is None:
-        return x
-
-    def leaf(a: Array, low: Array, high: Array) -> Array:
-        return jnp.clip(a, low, high) if jnp.issubdtype(a.dtype, jnp.inexact) else a
-
-    return jax.tree.map(leaf, x, *box)
+    return x if box is None else jax.tree.map(jnp.clip, x, *box)
 
 
 def projected_gradient(x: PyTree, grad: PyTree, box: Bounds | None) -> Array:
     """The size of the projected gradient: max |P(x − g) − x|, without bounds max |g|; a scalar."""
-    real = scalar_dtype(x)
-    sizes = [jnp.zeros((), real)]
-    lows, highs = (None, None) if box is None else map(jax.tree.leaves, box)
-    for place, (a, g) in enumerate(zip(jax.tree.leaves(x), jax.tree.leaves(grad), strict=True)):
-        if not a.size or not jnp.issubdtype(a.dtype, jnp.inexact):
-            continue
-        move = jnp.abs(g).astype(real)
-        if lows is not None and highs is not None:
-            # The distance to the bound against the gradient, as in SciPy.
-            room = jnp.where(g > 0, a - lows[place], highs[place] - a).astype(real)
-            move = jnp.minimum(move, room)
-        sizes.append(jnp.max(move))
-    return jnp.max(jnp.stack(sizes))
+
+    def move(g: Array, a: Array, low: Array, high: Array) -> Array:
+        # The distance to the bound against the gradient, as in SciPy.
+        return jnp.minimum(jnp.abs(g), jnp.where(g > 0, a - low, high - a))
+
+    moves = grad if box is None else jax.tree.map(move, grad, x, *box)
+    return tree.norm(moves, jnp.inf).astype(scalar_dtype(x))
 
 
 def falls_freely(grad: PyTree, box: Bounds | None) -> Array:
     """Whether no bound lies ahead of a variable along the negative gradient; a boolean scalar."""
     if box is None:
         return jnp.ones((), bool)
-    free = [
-        jnp.any(((g < 0) & (high == jnp.inf)) | ((g > 0) & (low == -jnp.inf)))
-        for g, low, high in zip(*map(jax.tree.leaves, (grad, *box)), strict=True)
-    ]
-    return jnp.any(jnp.stack(free))
+
+    def free(g: Array, low: Array, high: Array) -> Array:
+        return jnp.any(((g < 0) & (high == jnp.inf)) | ((g > 0) & (low == -jnp.inf)))
+
+    return jnp.any(jnp.stack(jax.tree.leaves(jax.tree.map(free, grad, *box))))

@@ -24,20 +24,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
-from optx_aliases._line_search.zoom import strong_wolfe, tolerances
-
-SEARCH = {
-    "tol": 0.0,
-    "increase_factor": 2.0,
-    "curv_rtol": 0.9,
-    "approx_dec_rtol": 1e-6,
-    "precision": 1e-5,
-}
-"""The numbers of the line searches."""
+from optx_aliases._line_search.line import inverse_curvature
+from optx_aliases._minimize.step import Step, nonzero, ratio_to_bounds, searched
 
 
 class Pairs(NamedTuple):
@@ -50,26 +41,6 @@ class Pairs(NamedTuple):
 
     s: Array
     y: Array
-
-
-class BoxStep(NamedTuple):
-    """The result of one step.
-
-    Attributes:
-      x: the new point, (n,), within the box.
-      value: the function there.
-      grad: its gradient there, (n,).
-      pairs: the memory with the pair of this step.
-      evaluations: the number of evaluations of value and gradient, int32.
-      failed: whether the search found no lower point; x stays, and the memory is empty.
-    """
-
-    x: Array
-    value: Array
-    grad: Array
-    pairs: Pairs
-    evaluations: Array
-    failed: Array
 
 
 class _Model(NamedTuple):
@@ -85,85 +56,48 @@ def no_pairs(memory_size: int, x: Array) -> Pairs:
 
 
 def box_step(
-    evaluate: Callable[[Array], tuple[Array, Array]],
-    x: Array,
-    value: Array,
-    grad: Array,
-    pairs: Pairs,
-    lower: Array,
-    upper: Array,
-    max_linesearch_steps: int = 20,
-) -> BoxStep:
+    evaluate: Callable[[Array], tuple[Array, Array]], old: Step, lower: Array, upper: Array
+) -> Step:
     """One step of L-BFGS-B.
 
     Args:
       evaluate: returns value and gradient at a point.
-      x: the current point, (n,), within the box.
-      value: the function there.
-      grad: its gradient there, (n,).
-      pairs: the memory.
+      old: the last step; x and the gradient are vectors (n,), x within the box, the state is the memory,
+        which a failed search empties.
       lower: the lower bounds, (n,), −inf for none.
       upper: the upper bounds, (n,), inf for none.
-      max_linesearch_steps: the most evaluations.
 
     Returns:
-      A `BoxStep`.
+      The next one.
     """
-    real = x.dtype
-    known = jnp.any(pairs.s != 0)
+    x, grad, pairs = old.x, old.grad, old.state
     model = _model(pairs)
     cauchy = _cauchy_point(model, x, grad, lower, upper)
     target = _subspace_minimum(model, x, grad, cauchy, lower, upper)
-    direction = target - x
     # Up to rounding, step 2 descends; otherwise the Cauchy point does.
-    good = jnp.all(jnp.isfinite(direction)) & (jnp.sum(direction * grad) < 0)
+    good = jnp.all(jnp.isfinite(target - x)) & (jnp.sum((target - x) * grad) < 0)
     target = jnp.where(good, target, cauchy)
     direction = target - x
-    slope = jnp.sum(direction * grad)
-    room = jnp.where(direction > 0, upper - x, jnp.where(direction < 0, lower - x, jnp.inf))
-    longest = jnp.min(
-        jnp.where(direction == 0, jnp.inf, room / _nonzero(direction)), initial=jnp.inf
-    )
-    longest = jnp.maximum(longest, 1)
+    longest = jnp.maximum(ratio_to_bounds(x, direction, lower, upper), 1)
     norm = jnp.sqrt(jnp.sum(direction * direction))
-    boxed = jnp.all(jnp.isfinite(lower) & jnp.isfinite(upper))
-    guess = jnp.where(known | boxed, 1, jnp.minimum(1 / _nonzero(norm), longest))
+    trusted = jnp.any(pairs.s != 0) | jnp.all(jnp.isfinite(lower) & jnp.isfinite(upper))
+    guess = jnp.where(trusted, 1, jnp.minimum(1 / nonzero(norm), longest)).astype(x.dtype)
 
     def point(step: Array) -> Array:
         inside = jnp.clip(x + step * direction, lower, upper)
         return jnp.where(step == 1, target, inside)
 
-    def at(step: Array) -> tuple[Array, Array, Array]:
-        new_value, gradient = evaluate(point(step))
-        return new_value, jnp.sum(gradient * direction), gradient
+    def renew(s: Array, y: Array, failed: Array) -> Pairs:
+        return _remember(pairs, s, y, failed)
 
-    result = strong_wolfe(
-        at,
-        value,
-        slope,
-        grad,
-        guess.astype(real),
-        tolerances(
-            real, max_steps=max_linesearch_steps, max_step=longest, slope_rtol=1e-3, **SEARCH
-        ),
-    )
-    failed = result.step == 0
-    new = jnp.where(failed, x, point(result.step))
-    return BoxStep(
-        new,
-        result.value,
-        result.grad,
-        _remember(pairs, new - x, result.grad - grad, failed),
-        result.num_steps,
-        failed,
+    return searched(
+        evaluate, old, point, direction, guess, renew, max_step=longest, slope_rtol=1e-3
     )
 
 
 def _remember(pairs: Pairs, s: Array, y: Array, failed: Array) -> Pairs:
     """The memory with one more pair, if its curvature is usable; empty after a failure."""
-    sy, size = jnp.sum(s * y), jnp.sqrt(jnp.sum(s * s)) * jnp.sqrt(jnp.sum(y * y))
-    useful = (sy > jnp.finfo(s.dtype).eps * size) & jnp.isfinite(size)
-    useful = useful & (sy > jnp.finfo(s.dtype).tiny)
+    useful = inverse_curvature(jnp.sum(s * y), jnp.sum(s * s), jnp.sum(y * y)) > 0
 
     def renew(rows: Array, new: Array) -> Array:
         longer = jnp.concatenate([rows[1:], new[None]])
@@ -178,7 +112,7 @@ def _model(pairs: Pairs) -> _Model:
     sy, ss = _product(s, y.T), _product(s, s.T)
     used = jnp.diag(ss) > 0
     last_sy, last_yy = sy[-1, -1], jnp.sum(y[-1] * y[-1])
-    theta = jnp.where(used[-1], last_yy / _nonzero(last_sy), 1)
+    theta = jnp.where(used[-1], last_yy / nonzero(last_sy), 1)
     blank = jnp.where(used, 0, 1).astype(real)  # keeps the matrix regular; its rows of W are zero
     d, lower = jnp.diag(jnp.diag(sy) + blank), jnp.tril(sy, -1)
     block = jnp.block([[-d, lower.T], [lower, theta * ss + jnp.diag(blank)]])
@@ -189,9 +123,7 @@ def _cauchy_point(model: _Model, x: Array, g: Array, lower: Array, upper: Array)
     """The first local minimizer of the model along the projected gradient path."""
     w, m, theta = model
     bound = jnp.where(g < 0, upper, lower)
-    times = jnp.where(
-        g == 0, jnp.inf, (x - bound) / _nonzero(g)
-    )  # when each variable meets its bound
+    times = jnp.where(g == 0, jnp.inf, (x - bound) / nonzero(g))  # when each meets its bound
     d = jnp.where(times > 0, -g, 0)
     order = jnp.argsort(times)
     ends, d_sorted, w_sorted = times[order], d[order], w[:, order]
@@ -209,7 +141,7 @@ def _cauchy_point(model: _Model, x: Array, g: Array, lower: Array, upper: Array)
     slope = -squares + theta * begin * squares - jnp.sum(mp * c, axis=0)
     bend = theta * squares - jnp.sum(mp * p, axis=0)
     bend = jnp.maximum(bend, jnp.finfo(x.dtype).eps * theta * squares)
-    turn = begin + jnp.maximum(-slope / _nonzero(bend), 0)
+    turn = begin + jnp.maximum(-slope / nonzero(bend), 0)
     turn = jnp.where(slope >= 0, begin, turn)
     stops = finite & ((slope >= 0) | (turn <= ends))
     piece = jnp.argmax(stops)
@@ -237,22 +169,16 @@ def _subspace_minimum(
     inner = jnp.linalg.solve(system, _product(m, _product(w, r)))
     v = -(r + _product(inner, w) / theta) / theta
     projected = jnp.clip(cauchy + v, lower, upper)
-    room = jnp.where(v > 0, upper - cauchy, jnp.where(v < 0, lower - cauchy, jnp.inf))
-    ratios = jnp.where(v == 0, jnp.inf, room / _nonzero(v))
-    share = jnp.minimum(jnp.min(ratios, initial=jnp.inf), 1)
+    share = jnp.minimum(ratio_to_bounds(cauchy, v, lower, upper), 1)
     cut = jnp.clip(cauchy + share * v, lower, upper)
     descends = jnp.sum((projected - x) * g) < 0
     return jnp.where(descends, projected, cut)
 
 
 def _product(a: Array, b: Array) -> Array:
-    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+    return jnp.matmul(a, b, precision=lax.Precision.HIGHEST)
 
 
 def _sums_from(x: Array) -> Array:
     """Sums of each entry and all later ones, along the last axis."""
     return jnp.flip(jnp.cumsum(jnp.flip(x, -1), axis=-1), -1)
-
-
-def _nonzero(x: Array) -> Array:
-    return jnp.where(x == 0, 1, x)

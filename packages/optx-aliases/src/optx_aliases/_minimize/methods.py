@@ -2,130 +2,53 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.flatten_util import ravel_pytree
 
 from optx_aliases._line_search.line import has_complex, scalar, search_states
 from optx_aliases._minimize.bfgs import bfgs_step, first_estimate
 from optx_aliases._minimize.bounds import Bounds, project
 from optx_aliases._minimize.lbfgsb import box_step, no_pairs
+from optx_aliases._minimize.step import Step
 from optx_aliases._transforms.scalars import scalar_dtype
-from optx_core import OptState, PyTree, apply_updates, with_extra_args_support
+from optx_core import OptState, PyTree, apply_updates, tree, with_extra_args_support
 
 
-class Step(NamedTuple):
-    """The result of a step.
+class Method(NamedTuple):
+    """A method.
 
     Attributes:
-      x: the point, like x0.
-      value: the function there, scalar.
-      grad: its gradient there as `jax.grad` returns it, like x0; zeros of float32 for integer leaves.
-      state: the state of the method.
-      evaluations: the number of evaluations of the function in this step, int32.
-      failed: whether a line search found no lower value; x stays.
+      descends: whether the value never rises.
+      init: returns the first state for a point.
+      step: returns the next step after one.
     """
 
-    x: PyTree
-    value: Array
-    grad: PyTree
-    state: OptState
-    evaluations: Array
-    failed: Array
-
-
-class Method(Protocol):
-    """A method; `descends` if the value never rises."""
-
     descends: bool
-
-    def first(self, x: PyTree) -> Step:
-        """Value and gradient at the start, and the first state."""
-
-    def step(self, old: Step) -> Step:
-        """The next step."""
+    init: Callable[[PyTree], OptState]
+    step: Callable[[Step], Step]
 
 
-class _Evaluated:
-    """A function with its gradient in one dtype; 0 for integer leaves."""
+class Function:
+    """A function of a tree x and its gradient, with values of one dtype."""
 
-    def __init__(self, value_fn: Callable[[PyTree], Array], x: PyTree) -> None:
-        self.value_fn = value_fn
+    def __init__(self, fun: Callable[[PyTree], Array], x: PyTree) -> None:
         self.real = scalar_dtype(x)
+        self.value = lambda x: scalar("minimize", fun(x), self.real)
+        self.value_and_grad = jax.value_and_grad(self.value)
 
-    def value(self, x: PyTree) -> Array:
-        return scalar("minimize", self.value_fn(x), self.real)
-
-    def value_and_grad(self, x: PyTree) -> tuple[Array, PyTree]:
-        value, grad = jax.value_and_grad(self.value, allow_int=True)(x)
-        return value, jax.tree.map(_number, grad)
-
-
-class _Optimizer:
-    """The updates of a transformation."""
-
-    def __init__(
-        self,
-        optimizer: Any,
-        value_fn: Callable[[PyTree], Array],
-        x: PyTree,
-        box: Bounds | None,
-        *,
-        searches: bool,
-    ) -> None:
-        self.optimizer = optimizer
-        self.fun = _Evaluated(value_fn, x)
-        self.box = box
-        self.descends = searches
-        self.extra = int(has_complex(x))  # a line search evaluates complex gradients once more
-
-    def first(self, x: PyTree) -> Step:
-        value, grad = self.fun.value_and_grad(x)
-        state = self.optimizer.init(x)
-        return Step(x, value, grad, state, jnp.ones((), jnp.int32), jnp.zeros((), bool))
-
-    def step(self, old: Step) -> Step:
-        def present(convert: Callable[[Any], Any]) -> PyTree:
-            return jax.tree.map(
-                lambda a, g: convert(g) if jnp.issubdtype(a.dtype, jnp.inexact) else None,
-                old.x,
-                old.grad,
-            )
-
-        def grad_fn(x: PyTree, *_: Any) -> PyTree:
-            return self.fun.value_and_grad(x)[1]
-
-        updates, state = self.optimizer.update(
-            present(jnp.conj),
-            old.state,
-            old.x,
-            value=old.value,
-            grad=present(lambda g: g),
-            value_fn=self.fun.value,
-            grad_fn=grad_fn,
-        )
-        x = project(apply_updates(old.x, updates), self.box)
-        if self.descends:
-            (search,) = search_states(state)
-            value = search.value.astype(old.value.dtype)
-            grad = jax.tree.map(
-                lambda a, g, s: s.astype(g.dtype) if jnp.issubdtype(a.dtype, jnp.inexact) else g,
-                old.x,
-                old.grad,
-                search.grad,
-            )
-            count = search.info.num_linesearch_steps.astype(jnp.int32) + self.extra
-            return Step(x, value, grad, state, count, search.learning_rate == 0)
-        value, grad = self.fun.value_and_grad(x)
+    def at(self, x: PyTree, state: OptState) -> Step:
+        """The step to a point, for one evaluation."""
+        value, grad = self.value_and_grad(x)
         return Step(x, value, grad, state, jnp.ones((), jnp.int32), jnp.zeros((), bool))
 
 
-def with_optimizer(
-    optimizer: Any, value_fn: Callable[[PyTree], Array], x: PyTree, box: Bounds | None
-) -> Method:
+def with_optimizer(optimizer: Any, fun: Function, x: PyTree, box: Bounds | None) -> Method:
     """The method of an optimizer.
 
     Raises:
@@ -139,103 +62,60 @@ def with_optimizer(
             "optimizer without a search, whose steps are projected onto the bounds"
         )
     descends = len(searches) == 1 and searches[0].grad is not None
-    return _Optimizer(optimizer, value_fn, x, box, searches=descends)
 
-
-class _OnVector:
-    """A method on all real leaves of x as one vector."""
-
-    descends = True
-
-    def __init__(self, value_fn: Callable[[PyTree], Array], x: PyTree) -> None:
-        self.fun = _Evaluated(value_fn, x)
-        self.leaves: list[Any] = jax.tree.leaves(x)
-        self.structure: Any = jax.tree.structure(x)
-
-    def vector(self, tree: PyTree) -> Array:
-        """A tree like x as one vector."""
-        parts = [
-            leaf.reshape(-1).astype(self.fun.real)
-            for like, leaf in zip(self.leaves, jax.tree.leaves(tree), strict=True)
-            if jnp.issubdtype(like.dtype, jnp.inexact)
-        ]
-        return jnp.concatenate([*parts, jnp.zeros(0, self.fun.real)])
-
-    def tree(self, vector: Array, like: PyTree) -> PyTree:
-        """The vector as a tree; integer leaves are those of `like`."""
-        leaves, start = [], 0
-        for leaf in jax.tree.leaves(like):
-            if not jnp.issubdtype(leaf.dtype, jnp.inexact):
-                leaves.append(leaf)
-                continue
-            part = vector[start : start + leaf.size]
-            leaves.append(part.reshape(leaf.shape).astype(leaf.dtype))
-            start += leaf.size
-        return self.structure.unflatten(leaves)
-
-    def first(self, x: PyTree) -> Step:
-        """Value and gradient at the start, and the first state."""
-        value, grad = self.fun.value_and_grad(x)
-        state = self.first_state(self.vector(x))
-        return Step(x, value, grad, state, jnp.ones((), jnp.int32), jnp.zeros((), bool))
-
-    def step(self, old: Step) -> Step:
-        """The next step."""
-
-        def evaluate(vector: Array) -> tuple[Array, Array]:
-            value, grad = self.fun.value_and_grad(self.tree(vector, old.x))
-            return value, self.vector(grad)
-
-        x, value, vector, *rest = self.advance(
-            evaluate, self.vector(old.x), old.value, self.vector(old.grad), old.state
-        )
-        grad = jax.tree.map(
-            lambda a, new, was: new if jnp.issubdtype(a.dtype, jnp.inexact) else was,
+    def step(old: Step) -> Step:
+        updates, state = optimizer.update(
+            tree.conj(old.grad),
+            old.state,
             old.x,
-            self.tree(vector, old.x),
-            old.grad,
+            value=old.value,
+            grad=old.grad,
+            value_fn=fun.value,
+            grad_fn=lambda x, *_: fun.value_and_grad(x)[1],
         )
-        return Step(self.tree(x, old.x), value, grad, *rest)
+        x = project(apply_updates(old.x, updates), box)
+        if not descends:
+            return fun.at(x, state)
+        (search,) = search_states(state)
+        value, grad = tree.cast_like((search.value, search.grad), (old.value, old.grad))
+        # A line search evaluates complex gradients once more.
+        count = search.info.num_linesearch_steps.astype(jnp.int32) + int(has_complex(x))
+        return Step(x, value, grad, state, count, search.learning_rate == 0)
 
-    def first_state(self, x: Array) -> OptState:
-        """The state at the start."""
-        raise NotImplementedError
-
-    def advance(self, evaluate: Any, x: Array, value: Array, grad: Array, state: Any) -> Any:
-        """The fields of a `Step`, with vectors for trees."""
-        raise NotImplementedError
+    return Method(descends, optimizer.init, step)
 
 
-class Box(_OnVector):
+def within_box(fun: Function, x: PyTree, box: Bounds, memory_size: int) -> Method:
     """L-BFGS-B."""
-
-    def __init__(
-        self, value_fn: Callable[[PyTree], Array], x: PyTree, box: Bounds, memory_size: int
-    ) -> None:
-        super().__init__(value_fn, x)
-        self.memory_size = memory_size
-        self.lower, self.upper = map(self.vector, box)
-
-    def first_state(self, x: Array) -> OptState:
-        """An empty memory."""
-        return no_pairs(self.memory_size, x)
-
-    def advance(self, evaluate: Any, x: Array, value: Array, grad: Array, state: Any) -> Any:
-        """One step of L-BFGS-B."""
-        return box_step(evaluate, x, value, grad, state, self.lower, self.upper)
+    lower, upper = (_vector(bound, fun.real) for bound in box)
+    advance = functools.partial(box_step, lower=lower, upper=upper)
+    return _on_vector(fun, x, functools.partial(no_pairs, memory_size), advance)
 
 
-class Dense(_OnVector):
+def dense(fun: Function, x: PyTree) -> Method:
     """BFGS."""
-
-    def first_state(self, x: Array) -> OptState:
-        """The first estimate of the inverse Hessian."""
-        return first_estimate(x)
-
-    def advance(self, evaluate: Any, x: Array, value: Array, grad: Array, state: Any) -> Any:
-        """One step of BFGS."""
-        return bfgs_step(evaluate, x, value, grad, state)
+    return _on_vector(fun, x, first_estimate, bfgs_step)
 
 
-def _number(g: Any) -> Array:
-    return jnp.zeros(g.shape, jnp.float32) if g.dtype == jax.dtypes.float0 else g
+def _on_vector(fun: Function, x: PyTree, init: Any, advance: Callable[..., Step]) -> Method:
+    """A method on all arrays of x as one vector."""
+    unravel = ravel_pytree(tree.cast(x, fun.real))[1]
+
+    def like_x(vector: Array) -> PyTree:
+        return tree.cast_like(unravel(vector), x)
+
+    def evaluate(vector: Array) -> tuple[Array, Array]:
+        value, grad = fun.value_and_grad(like_x(vector))
+        return value, _vector(grad, fun.real)
+
+    def step(old: Step) -> Step:
+        new = advance(
+            evaluate, old._replace(x=_vector(old.x, fun.real), grad=_vector(old.grad, fun.real))
+        )
+        return new._replace(x=like_x(new.x), grad=like_x(new.grad))
+
+    return Method(True, lambda x: init(_vector(x, fun.real)), step)
+
+
+def _vector(arrays: PyTree, real: Any) -> Array:
+    return ravel_pytree(tree.cast(arrays, real))[0]

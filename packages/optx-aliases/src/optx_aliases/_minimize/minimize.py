@@ -3,7 +3,7 @@
 The loop stops if
 
 max |P(x − g) − x| ≤ gtol                            P projects onto the bounds; without them max |g|
-|f − f_next| ≤ ftol · max(|f|, |f_next|, min(1, |f(x0)|))
+|f − f_next| ≤ ftol · max(|f|, |f_next|, min(1, |f(x0)|))       without bounds min(1, |f(x0)|) / 100
 max |x − x_next| ≤ xtol · max(1, max |x|)            if xtol > 0
 
 or if it cannot go on; `MinimizeStatus` has the reasons. These are SciPy's criteria, and for a value or a
@@ -37,14 +37,17 @@ from optx_aliases._minimize.bounds import (
     project,
     projected_gradient,
 )
-from optx_aliases._minimize.methods import Box, Dense, Method, Step, with_optimizer
+from optx_aliases._minimize.methods import Function, dense, with_optimizer, within_box
 from optx_aliases._minimize.result import MinimizeResult, MinimizeStatus
+from optx_aliases._minimize.step import Step
 from optx_core import PyTree, Scalar, build, tree
 
 _GTOL = 1e-5
 _FTOL = 2.2e-9  # SciPy's
 # Steps without progress beyond ftol: one alone may be short; more may rise and fall by rounding.
 _SETTLED, _IDLE = 3, 8
+# Without bounds values near 0 are measured against this part of the first one: 1e-5 is small, not 0.
+_SMALL = 1e-2
 # The value is unbounded below −1e20, or below −1e6 where the gradient stays the same, in units of the first.
 _BOTTOM, _LINEAR_BOTTOM, _LINEAR = 1e20, 1e6, 1e-3
 
@@ -102,8 +105,8 @@ def minimize(
         largest entry at `x0` if that is below 1.
       ftol: stop if the relative change of the value is not larger, with a line search three times in a row;
         at least 0. By default with a line search 2.2e-9 (SciPy's), or twice the machine epsilon if that is
-        larger; without one 0, which never stops, since the value may rise as well as fall. Values below 1 are
-        measured against the first one.
+        larger; without one 0, which never stops, since the value may rise as well as fall. Values near 0 are
+        measured against the first one, or 1; without bounds, against a hundredth of it.
       xtol: stop if the relative change of x is not larger; 0 never stops.
       max_steps: the most steps of the optimizer.
       memory_size: the number of steps that the default methods keep, at least 1.
@@ -141,7 +144,7 @@ def minimize(
         build.check_transformation_like(where, optimizer)
     build.check_number(where, low=0, gtol=gtol, ftol=ftol, xtol=xtol, max_steps=max_steps)
     x0 = jax.tree.map(jnp.asarray, x0)
-    if not _numbers(x0):
+    if not jax.tree.leaves(_numbers(x0)):
         raise ValueError(f"{where}: x0 has no floating-point array to minimize over")
     if isinstance(memory_size, bool) or not isinstance(memory_size, int) or memory_size < 1:
         raise ValueError(f"{where}: memory_size must be an int of at least 1, not {memory_size!r}")
@@ -165,135 +168,136 @@ def _run(
     box: tuple[PyTree, PyTree] | None,
     numbers: dict[str, Any],
 ) -> MinimizeResult:
+    def whole(x: PyTree) -> PyTree:
+        """x with the integer leaves of x0."""
+        return jax.tree.map(lambda a, b: b if a is None else a, x, x0, is_leaf=_is_none)
+
     def value_fn(x: PyTree) -> Array:
-        output = problem.fun(x, *args)
+        output = problem.fun(whole(x), *args)
         return output[0] if problem.has_aux else output
 
-    method: Method
+    x = project(_numbers(x0), box)
+    fun = Function(value_fn, x)
     if problem.optimizer is None:
         assert box is not None  # noqa: S101 (minimize has checked it)
-        method = Box(value_fn, x0, box, problem.memory_size)
+        method = within_box(fun, x, box, problem.memory_size)
     elif problem.optimizer == "bfgs":
-        method = Dense(value_fn, x0)
+        method = dense(fun, x)
     else:
-        method = with_optimizer(problem.optimizer, value_fn, x0, box)
-    x0 = project(x0, box)
-    first = method.first(x0)
-    limits = _limits(numbers, first, box, descends=method.descends)
-    eps = jnp.finfo(first.value.dtype).eps
+        method = with_optimizer(problem.optimizer, fun, x, box)
+    first = fun.at(x, method.init(x))
+    gtol, ftol, xtol = _tolerances(numbers, first, box, descends=method.descends)
     # What values and gradients below 1 are measured against.
-    unit = jnp.minimum(jnp.abs(first.value), 1)
-    depth = jnp.maximum(jnp.abs(first.value), 1)
-    zero = jnp.zeros((), jnp.int32)
+    unit, depth = jnp.minimum(jnp.abs(first.value), 1), jnp.maximum(jnp.abs(first.value), 1)
 
-    def is_flat(step: Step) -> Array:
-        return projected_gradient(step.x, step.grad, box) <= limits["gtol"]
-
-    def start() -> _Carry:
-        status = jnp.where(
-            ~_is_finite(first),
-            MinimizeStatus.NOT_FINITE,
-            jnp.where(is_flat(first), MinimizeStatus.GRADIENT, MinimizeStatus.RUNNING),
-        )
-        return _Carry(first, zero, zero + 1, zero, first.value, zero, status.astype(jnp.int32))
+    def stopped(step: Step, steps: Array) -> list[tuple[Array, MinimizeStatus]]:
+        """Reasons to stop at a point, whatever led there."""
+        return [
+            (~_is_finite(step), MinimizeStatus.NOT_FINITE),
+            (projected_gradient(step.x, step.grad, box) <= gtol, MinimizeStatus.GRADIENT),
+            (steps >= numbers["max_steps"], MinimizeStatus.MAX_STEPS),
+        ]
 
     def body(carry: _Carry) -> _Carry:
-        old = carry.step
-        new = method.step(old)
-        steps = carry.steps + 1
+        old, new, steps = carry.step, method.step(carry.step), carry.steps + 1
         failures = jnp.where(new.failed, carry.failures + 1, 0)
-        finite = _is_finite(new)
         change = jnp.abs(old.value - new.value)
-        size = jnp.maximum(jnp.maximum(jnp.abs(old.value), jnp.abs(new.value)), unit)
-        moved = _largest(_difference(new.x, old.x)).astype(size.dtype)
-        span = jnp.maximum(_largest(_numbers(new.x)).astype(size.dtype), 1)
-        falls = new.value < carry.lowest - limits["ftol"] * size
-        idle = jnp.where(falls, 0, carry.idle + 1)
-        moves = ~new.failed
+        highest = jnp.maximum(jnp.abs(old.value), jnp.abs(new.value))
+        size = jnp.maximum(highest, unit if box else _SMALL * unit)
+        span = jnp.maximum(_largest(new.x, size), 1)
+        idle = jnp.where(new.value < carry.lowest - ftol * size, 0, carry.idle + 1)
         settled = ~jnp.asarray(method.descends) | (idle >= _SETTLED)
-        small = (limits["xtol"] > 0) & (moved <= limits["xtol"] * span)
-        bent = _largest(_difference(new.grad, old.grad))
-        linear = falls_freely(new.grad, box) & (bent <= _LINEAR * _largest(_numbers(new.grad)))
+        small = (xtol > 0) & (_largest(tree.sub(new.x, old.x), size) <= xtol * span)
+        bend, slope = _largest(tree.sub(new.grad, old.grad), size), _largest(new.grad, size)
+        linear = falls_freely(new.grad, box) & (bend <= _LINEAR * slope)
         low = (new.value < -_BOTTOM * depth) | (linear & (new.value < -_LINEAR_BOTTOM * depth))
-        at_rounding = projected_gradient(new.x, new.grad, box) * span <= eps ** (1 / 3) * size
-        status = jnp.asarray(MinimizeStatus.RUNNING, jnp.int32)
-        for holds, why in (  # later ones have precedence
-            (steps >= numbers["max_steps"], MinimizeStatus.MAX_STEPS),
-            (failures > 1, MinimizeStatus.NO_DECREASE),
-            ((failures > 1) & at_rounding, MinimizeStatus.VALUE),
+        rounding = jnp.finfo(size.dtype).eps ** (1 / 3) * jnp.maximum(highest, unit)
+        at_rounding = projected_gradient(new.x, new.grad, box) * span <= rounding
+        not_finite, flat, at_limit = stopped(new, steps)
+        status = _first_of(
+            not_finite,
+            (~new.failed & low, MinimizeStatus.UNBOUNDED),
+            flat,
+            (~new.failed & settled & (change <= ftol * size), MinimizeStatus.VALUE),
+            (~new.failed & small, MinimizeStatus.PARAMS),
             (method.descends & (idle >= _IDLE), MinimizeStatus.VALUE),
-            (moves & small, MinimizeStatus.PARAMS),
-            (moves & settled & (change <= limits["ftol"] * size), MinimizeStatus.VALUE),
-            (is_flat(new), MinimizeStatus.GRADIENT),
-            (moves & low, MinimizeStatus.UNBOUNDED),
-            (~finite, MinimizeStatus.NOT_FINITE),
-        ):
-            status = jnp.where(holds, jnp.asarray(why, jnp.int32), status)
-        x, value, grad = jax.tree.map(
-            lambda a, b: jnp.where(finite, a, b),
-            (new.x, new.value, new.grad),
-            (old.x, old.value, old.grad),
+            ((failures > 1) & at_rounding, MinimizeStatus.VALUE),
+            (failures > 1, MinimizeStatus.NO_DECREASE),
+            at_limit,
         )
-        step = Step(x, value, grad, new.state, new.evaluations, new.failed)
-        evaluations = carry.evaluations + new.evaluations
-        lowest = jnp.minimum(carry.lowest, value)
-        return _Carry(step, steps, evaluations, failures, lowest, idle, status)
+        x, value, grad = tree.where(_is_finite(new), new[:3], old[:3])
+        return _Carry(
+            new._replace(x=x, value=value, grad=grad),
+            steps,
+            carry.evaluations + new.evaluations,
+            failures,
+            jnp.minimum(carry.lowest, value),
+            idle,
+            status,
+        )
 
-    def unfinished(carry: _Carry) -> Array:
-        running = carry.status == MinimizeStatus.RUNNING
-        return running & (carry.steps < numbers["max_steps"])
-
-    last = lax.while_loop(unfinished, body, start())
-    status = jnp.where(
-        last.status == MinimizeStatus.RUNNING,
-        jnp.asarray(MinimizeStatus.MAX_STEPS, jnp.int32),
-        last.status,
+    zero = jnp.zeros((), jnp.int32)
+    status = _first_of(*stopped(first, zero))
+    last = lax.while_loop(
+        lambda carry: carry.status == MinimizeStatus.RUNNING,
+        body,
+        _Carry(first, zero, first.evaluations, zero, first.value, zero, status),
     )
-    aux = problem.fun(last.step.x, *args)[1] if problem.has_aux else None
+    x = whole(last.step.x)
     return MinimizeResult(
-        last.step.x,
+        x,
         last.step.value,
-        last.step.grad,
-        aux,
-        status,
+        jax.tree.map(
+            lambda g, a: jnp.zeros(a.shape, jnp.float32) if g is None and a is not None else g,
+            last.step.grad,
+            x0,
+            is_leaf=_is_none,
+        ),
+        problem.fun(x, *args)[1] if problem.has_aux else None,
+        last.status,
         last.steps,
-        last.evaluations + (1 if problem.has_aux else 0),
+        last.evaluations + int(problem.has_aux),
         last.step.state,
     )
 
 
-def _limits(
+def _tolerances(
     numbers: dict[str, Any], first: Step, box: Bounds | None, *, descends: bool
-) -> dict[str, Array]:
-    """The tolerances in the dtype of the value."""
-    real = first.value.dtype
-    gtol, ftol = numbers["gtol"], numbers["ftol"]
+) -> list[Array]:
+    """gtol, ftol and xtol in the dtype of the value."""
+    gtol, ftol, real = numbers["gtol"], numbers["ftol"], first.value.dtype
     if gtol is None:
         gtol = _GTOL * jnp.minimum(projected_gradient(first.x, first.grad, box), 1)
     if ftol is None:
-        ftol = max(_FTOL, 2 * float(jnp.finfo(real).eps)) if descends else -1.0
-    elif not descends:
+        ftol = max(_FTOL, 2 * float(jnp.finfo(real).eps)) if descends else 0.0
+    if not descends:
         ftol = jnp.where(jnp.asarray(ftol) > 0, ftol, -1)
-    given = {"gtol": gtol, "ftol": ftol, "xtol": numbers["xtol"]}
-    return {name: jnp.asarray(limit).astype(real) for name, limit in given.items()}
+    return [jnp.asarray(limit).astype(real) for limit in (gtol, ftol, numbers["xtol"])]
+
+
+def _first_of(*cases: tuple[Array, MinimizeStatus]) -> Array:
+    """The status of the first case that holds."""
+    holds, statuses = zip(*cases, strict=True)
+    codes = [jnp.asarray(status, jnp.int32) for status in statuses]
+    return jnp.select(holds, codes, jnp.asarray(MinimizeStatus.RUNNING, jnp.int32))
 
 
 def _is_finite(step: Step) -> Array:
-    return jnp.isfinite(step.value) & jnp.isfinite(_largest(_numbers(step.grad)))
+    return jnp.isfinite(step.value) & jnp.isfinite(_largest(step.grad, step.value))
 
 
-def _largest(arrays: list[Any]) -> Array:
-    """The largest absolute value."""
-    return tree.norm(arrays, jnp.inf)
+def _largest(arrays: PyTree, like: Array) -> Array:
+    """The largest absolute value, in the dtype of another scalar."""
+    return tree.norm(arrays, jnp.inf).astype(like.dtype)
 
 
-def _numbers(x: PyTree) -> list[Any]:
-    """The leaves that are minimized over, of floating point."""
-    return [leaf for leaf in jax.tree.leaves(x) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+def _numbers(x: PyTree) -> PyTree:
+    """The leaves that are minimized over, of floating point; None for the others."""
+    return jax.tree.map(lambda a: a if build.is_inexact(a) else None, x)
 
 
-def _difference(x: PyTree, y: PyTree) -> list[Any]:
-    return [a - b for a, b in zip(_numbers(x), _numbers(y), strict=True)]
+def _is_none(x: Any) -> bool:
+    return x is None
 
 
 class _ById:

@@ -21,10 +21,16 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from optx_aliases._parameter_free.leaf_sums import add_up, inner_product, zero_sums
+from optx_aliases._parameter_free.leaf_sums import (
+    FirstValue,
+    OwnRate,
+    equations,
+    inner_product,
+    whole_tree,
+)
 from optx_aliases._transforms.decay_after import then_decay
-from optx_aliases._transforms.scalars import quotient, scalar_dtype
-from optx_core import Params, PyTree, Scalar, ScalarOrSchedule, build, safe_increment, tree
+from optx_aliases._transforms.scalars import quotient
+from optx_core import Params, Scalar, build, safe_increment
 
 
 class DAdaptAdamWState(NamedTuple):
@@ -47,35 +53,33 @@ class DAdaptAdamWState(NamedTuple):
     count: build.Count
 
 
-def _leaf(
+@equations(DAdaptAdamWState, sums=2)
+def _adamw(
     g: Array,
-    m: Array,
-    v: Array,
-    s: Array,
-    sums: Array,
+    _p: Array,
+    s: DAdaptAdamWState,
     *,
     b1: build.DecayRate,
     b2: build.DecayRate,
     root_b2: build.DecayRate,
     rate: Array,
     eps: Scalar,
-) -> tuple[Array, ...]:
-    product = inner_product(g, s / (jnp.sqrt(v) + eps))
-    m = b1 * m + (1 - b1) * (rate * g)
-    v = b2 * v + (1 - b2) * build.abs_squared(g)
-    s = root_b2 * s + (1 - root_b2) * (rate * g)
-    sums = sums + jnp.stack([product, jnp.sum(jnp.abs(s))])
-    return -m / (jnp.sqrt(v) + eps), m, v, s, sums
+) -> tuple[Any, ...]:
+    product = inner_product(g, s.grad_sum / (jnp.sqrt(s.exp_avg_sq) + eps))
+    m = b1 * s.exp_avg + (1 - b1) * (rate * g)
+    v = b2 * s.exp_avg_sq + (1 - b2) * build.abs_squared(g)
+    total = root_b2 * s.grad_sum + (1 - root_b2) * (rate * g)
+    sums = product, jnp.sum(jnp.abs(total))
+    return -m / (jnp.sqrt(v) + eps), s._replace(exp_avg=m, exp_avg_sq=v, grad_sum=total), sums
 
 
-@build.recorded
-@build.schedulable("betas", "eps", "weight_decay")
+@build.factory
 def dadapt_adamw(
-    learning_rate: ScalarOrSchedule = 1.0,
-    betas: tuple[ScalarOrSchedule, ScalarOrSchedule] = (0.9, 0.999),
-    eps: ScalarOrSchedule = 1e-8,
-    estim_lr0: Scalar = 1e-6,
-    weight_decay: ScalarOrSchedule = 0.0,
+    learning_rate: OwnRate = 1.0,
+    betas: tuple[build.Rate, build.Rate] = (0.9, 0.999),
+    eps: build.Positive = 1e-8,
+    estim_lr0: FirstValue = 1e-6,
+    weight_decay: build.Nonnegative = 0.0,
     mask: build.Mask = None,
 ) -> build.Transformation:
     """AdamW with D-Adaptation (Defazio and Mishchenko, 2023).
@@ -108,48 +112,23 @@ def dadapt_adamw(
       >>> bool(state.estim_lr > 1e-3)
       True
     """
-    b1: Any
-    b2: Any
     b1, b2 = betas
-    build.check_number("dadapt_adamw", low=0, below=1, b1=b1, b2=b2)
-    build.check_number("dadapt_adamw", low=0, weight_decay=weight_decay)
-    build.check_number("dadapt_adamw", above=0, eps=eps, estim_lr0=estim_lr0)
     rates = {name: build.rate_of(b) for name, b in (("b1", b1), ("b2", b2), ("root_b2", b2**0.5))}
 
-    def init(params: Params) -> DAdaptAdamWState:
-        dtype = scalar_dtype(params)
-        return DAdaptAdamWState(
-            tree.slots_like(params),
-            tree.slots_like(params, real=True),
-            tree.slots_like(params),
-            jnp.asarray(estim_lr0).astype(dtype),
-            jnp.zeros((), dtype),
-            build.zero_count(),
-        )
-
-    def step(
-        flow: build.Flow, state: DAdaptAdamWState, params: Params = None, **_: Any
-    ) -> build.LeafStep:
-        build.need_params(flow.trail, params)
-        d, dtype, t = state.estim_lr, state.estim_lr.dtype, safe_increment(state.count)
+    def step(flow: build.Flow, s: DAdaptAdamWState, p: Params, **_: Any) -> build.LeafStep:
+        d, dtype, t = s.estim_lr, s.estim_lr.dtype, safe_increment(s.count)
         b1, b2, root_b2 = (rate.astype(dtype) for rate in rates.values())
         correction = jnp.sqrt(1 - b2**t) / (1 - b1**t)
-        rate = d * build.evaluate(learning_rate, state.count, dtype) * correction
+        rate = d * build.evaluate(learning_rate, s.count, dtype) * correction
 
-        def close(m: PyTree, v: PyTree, s: PyTree, sums: PyTree) -> DAdaptAdamWState:
-            product, size = add_up(sums, 2, dtype)
-            r = root_b2 * state.numerator_weighted + (1 - root_b2) * rate * product
+        def close(new: DAdaptAdamWState, sums: Array) -> DAdaptAdamWState:
+            product, size = sums
+            r = root_b2 * s.numerator_weighted + (1 - root_b2) * rate * product
             bound = quotient(r, (1 - root_b2) * size)
-            return DAdaptAdamWState(m, v, s, jnp.maximum(d, bound), r, t)
+            return new._replace(estim_lr=jnp.maximum(d, bound), numerator_weighted=r, count=t)
 
-        adamw = build.LeafStep(
-            _leaf,
-            slots=(state.exp_avg, state.exp_avg_sq, state.grad_sum),
-            reduced=(zero_sums(flow, 2, dtype),),
-            close=close,
-            operands={**rates, "rate": rate, "eps": eps},
-        )
+        adamw = _adamw.step(close, flow, s, p, **rates, rate=rate, eps=eps)
         decay = rate * build.evaluate(weight_decay, t, dtype)
-        return then_decay(flow, adamw, decay, mask, params)
+        return then_decay(flow, adamw, decay, mask, p)
 
-    return build.leafwise(step, init)
+    return whole_tree(DAdaptAdamWState, step, estim_lr=estim_lr0)

@@ -18,8 +18,13 @@ from typing import Annotated, Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from optx_aliases._parameter_free.leaf_sums import add_up, inner_product, sum_of_squares, zero_sums
-from optx_aliases._transforms.scalars import quotient, scalar_dtype
+from optx_aliases._parameter_free.leaf_sums import (
+    equations,
+    inner_product,
+    sum_of_squares,
+    whole_tree,
+)
+from optx_aliases._transforms.scalars import quotient
 from optx_aliases._transforms.varying import varying_like
 from optx_aliases._transforms.weight_decay import decayed
 from optx_core import (
@@ -31,7 +36,6 @@ from optx_core import (
     chain,
     global_norm,
     safe_increment,
-    tree,
 )
 
 
@@ -55,20 +59,14 @@ class DAdaptSGDState(NamedTuple):
     count: build.Count
 
 
-def _leaf(
-    g: Array,
-    s: Array,
-    sums: Array,
-    p: Array,
-    p0: Array,
-    *,
-    momentum: build.DecayRate,
-    rate: Array,
-) -> tuple[Array, Array, Array]:
-    product = inner_product(g, s)
-    s = s + rate * g
-    sums = sums + jnp.stack([product, sum_of_squares(s)])
-    return (1 - momentum) * (p0 - p - s), s, sums
+@equations(DAdaptSGDState, sums=2)
+def _sgd(
+    g: Array, p: Array, s: DAdaptSGDState, *, momentum: build.DecayRate, rate: Array
+) -> tuple[Any, ...]:
+    product = inner_product(g, s.grad_sum)
+    total = s.grad_sum + rate * g
+    sums = product, sum_of_squares(total)
+    return (1 - momentum) * (s.params0 - p - total), s._replace(grad_sum=total), sums
 
 
 @build.schedulable("momentum", "growth_rate")
@@ -78,49 +76,31 @@ def _sgd_steps(
     estim_lr0: Scalar,
     growth_rate: ScalarOrSchedule,
 ) -> build.Transformation:
-    def init(params: Params) -> DAdaptSGDState:
-        dtype = scalar_dtype(params)
-        return DAdaptSGDState(
-            tree.slots_like(params),
-            build.copy_of(params),
-            jnp.asarray(estim_lr0).astype(dtype),
-            jnp.zeros((), dtype),
-            jnp.zeros((), dtype),
-            build.zero_count(),
-        )
-
-    def step(
-        flow: build.Flow, state: DAdaptSGDState, params: Params = None, **_: Any
-    ) -> build.LeafStep:
-        build.need_params(flow.trail, params)
-        d, dtype = state.estim_lr, state.estim_lr.dtype
+    def step(flow: build.Flow, s: DAdaptSGDState, p: Params, **_: Any) -> build.LeafStep:
+        d, dtype = s.estim_lr, s.estim_lr.dtype
         first_norm = lax.cond(
-            state.first_norm > 0,
-            lambda g: varying_like(state.first_norm, g),
+            s.first_norm > 0,
+            lambda g: varying_like(s.first_norm, g),
             lambda g: global_norm(g).astype(dtype),
             flow.present,
         )
-        rate = quotient(d * build.evaluate(learning_rate, state.count, dtype), first_norm)
+        rate = quotient(d * build.evaluate(learning_rate, s.count, dtype), first_norm)
 
-        def close(s: PyTree, sums: PyTree) -> DAdaptSGDState:
-            product, squares = add_up(sums, 2, dtype)
-            r = state.numerator_weighted + rate * product
+        def close(new: DAdaptSGDState, sums: Array) -> DAdaptSGDState:
+            product, squares = sums
+            r = s.numerator_weighted + rate * product
             bound = quotient(2 * r, jnp.sqrt(jnp.where(squares > 0, squares, 1)))
-            bound = jnp.minimum(bound, d * jnp.asarray(growth_rate).astype(dtype))
-            return DAdaptSGDState(
-                s, state.params0, jnp.maximum(d, bound), r, first_norm, safe_increment(state.count)
+            bound = jnp.minimum(bound, d * build.evaluate(growth_rate, s.count, dtype))
+            return new._replace(
+                estim_lr=jnp.maximum(d, bound),
+                numerator_weighted=r,
+                first_norm=first_norm,
+                count=safe_increment(s.count),
             )
 
-        return build.LeafStep(
-            _leaf,
-            slots=(state.grad_sum,),
-            reduced=(zero_sums(flow, 2, dtype),),
-            reads=(params, state.params0),
-            close=close,
-            operands={"momentum": build.rate_of(momentum), "rate": rate},
-        )
+        return _sgd.step(close, flow, s, p, momentum=build.rate_of(momentum), rate=rate)
 
-    return build.leafwise(step, init)
+    return whole_tree(DAdaptSGDState, step, estim_lr=estim_lr0)
 
 
 @build.recorded
@@ -164,7 +144,7 @@ def dadapt_sgd(
     """
     build.check_number("dadapt_sgd", low=0, below=1, momentum=momentum)
     build.check_number("dadapt_sgd", above=0, estim_lr0=estim_lr0)
-    build.check_number("dadapt_sgd", low=1, growth_rate=growth_rate)
+    build.check_number("dadapt_sgd", low=1, finite=False, growth_rate=growth_rate)
     return chain(
         decayed(weight_decay, mask),
         _sgd_steps(learning_rate, momentum, estim_lr0, growth_rate),

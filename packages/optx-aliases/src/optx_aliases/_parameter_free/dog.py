@@ -13,13 +13,19 @@ Descent Method", 2023, algorithm 1.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 import jax.numpy as jnp
 from jax import Array
 
-from optx_aliases._parameter_free.leaf_sums import measured, sum_of_squares
-from optx_aliases._transforms.scalars import root, scalar_dtype
+from optx_aliases._parameter_free.leaf_sums import (
+    Equations,
+    FirstValue,
+    equations,
+    sum_of_squares,
+    whole_tree,
+)
+from optx_aliases._transforms.scalars import root, scaled_by
 from optx_aliases._transforms.weight_decay import decayed
 from optx_core import (
     Params,
@@ -33,7 +39,7 @@ from optx_core import (
     scale_by_learning_rate,
 )
 
-InitStep = tuple[Literal["distance", "learning_rate", "heuristic"], Scalar]
+InitStep: TypeAlias = tuple[Literal["distance", "learning_rate", "heuristic"], Scalar]
 
 
 class DoGState(NamedTuple):
@@ -66,18 +72,17 @@ class DoWGState(NamedTuple):
     estim_sq_dist: Array
 
 
-def _measure(g: Array, sums: Array, p: Array, p0: Array) -> tuple[Array, Array]:
-    return g, sums + jnp.stack([sum_of_squares(g), sum_of_squares(p - p0)])
+def _squares(g: Array, p: Array, s: Any) -> tuple[Any, ...]:
+    return g, s, (sum_of_squares(g), sum_of_squares(p - s.init_params))
 
 
-def _step(g: Array, *, rate: Array) -> Array:
-    return rate * g
+_DOG: Equations = equations(DoGState, sums=2)(_squares)
+_DOWG: Equations = equations(DoWGState, sums=2)(_squares)
 
 
-@build.recorded
-@build.schedulable("eps")
+@build.factory
 def scale_by_dog(
-    init_step: InitStep = ("heuristic", 1e-6), eps: ScalarOrSchedule = 1e-8
+    init_step: InitStep = ("heuristic", 1e-6), eps: build.Positive = 1e-8
 ) -> build.Transformation:
     """Multiplies gradients by the distance moved over the root of the sum of their squared norms.
 
@@ -104,35 +109,24 @@ def scale_by_dog(
             f"('heuristic', a), not {init_step!r}"
         )
     build.check_number("scale_by_dog: init_step", above=0, value=first)
-    build.check_number("scale_by_dog", above=0, eps=eps)
 
-    def init(params: Params) -> DoGState:
-        dtype, start = scalar_dtype(params), build.copy_of(params)
-        r = jnp.zeros((), dtype)
-        if kind != "learning_rate":
-            r = r + jnp.asarray(first).astype(dtype)
-        if kind == "heuristic":
-            r = r * (1 + global_norm(start).astype(dtype))
-        return DoGState(jnp.ones((), jnp.bool_), start, r, jnp.zeros((), dtype))
+    def first_distance(params: Params) -> Any:
+        if kind != "heuristic":
+            return first if kind == "distance" else 0
+        norm = global_norm(build.widened(params))
+        return jnp.asarray(first).astype(norm.dtype) * (1 + norm)
 
-    def step(flow: build.Flow, state: DoGState, params: Params = None, **_: Any) -> build.LeafStep:
-        build.need_params(flow.trail, params)
-        dtype = state.max_dist.dtype
-        trees = (params, state.init_params)
-        squares, moved = measured(flow, _measure, 2, dtype, reads=trees)[0]
-        r = jnp.maximum(state.max_dist, jnp.sqrt(moved))
-        G = state.sum_sq_norm_grads + squares
-        rate = r / jnp.sqrt(G + jnp.asarray(eps).astype(dtype))
+    def step(flow: build.Flow, s: DoGState, p: Params, **_: Any) -> build.LeafStep:
+        _, (squares, moved) = _DOG.over(flow, s, p)
+        r = jnp.maximum(s.max_dist, jnp.sqrt(moved))
+        G = s.sum_sq_norm_grads + squares
+        rate = r / jnp.sqrt(G + jnp.asarray(eps).astype(r.dtype))
         if kind == "learning_rate":
-            rate = jnp.where(state.is_init_step, jnp.asarray(first).astype(dtype), rate)
-        done = jnp.zeros((), jnp.bool_)
-        return build.LeafStep(
-            _step,
-            close=lambda: DoGState(done, state.init_params, r, G),
-            operands={"rate": rate},
-        )
+            rate = jnp.where(s.is_init_step, jnp.asarray(first).astype(r.dtype), rate)
+        new = DoGState(jnp.zeros((), jnp.bool_), s.init_params, r, G)
+        return scaled_by(rate, lambda: new)
 
-    return build.leafwise(step, init)
+    return whole_tree(DoGState, step, is_init_step=True, max_dist=first_distance)
 
 
 @build.recorded
@@ -177,10 +171,10 @@ def dog(
     )
 
 
-@build.recorded
-@build.schedulable("eps")
+@build.factory
 def scale_by_dowg(
-    init_estim_sq_dist: Scalar | None = None, eps: ScalarOrSchedule = 1e-4
+    init_estim_sq_dist: FirstValue = None,
+    eps: build.Positive = 1e-4,
 ) -> build.Transformation:
     """Multiplies gradients by the squared distance over the root of their weighted squared norms.
 
@@ -201,26 +195,15 @@ def scale_by_dowg(
       0.5
     """
     start = eps if init_estim_sq_dist is None else init_estim_sq_dist
-    build.check_number("scale_by_dowg", above=0, eps=eps, init_estim_sq_dist=start)
 
-    def init(params: Params) -> DoWGState:
-        zero = jnp.zeros((), scalar_dtype(params))
-        return DoWGState(build.copy_of(params), zero, zero + jnp.asarray(start).astype(zero.dtype))
+    def step(flow: build.Flow, s: DoWGState, p: Params, **_: Any) -> build.LeafStep:
+        _, (squares, moved) = _DOWG.over(flow, s, p)
+        r2 = jnp.maximum(s.estim_sq_dist, moved)
+        v = s.weighted_sq_norm_grads + r2 * squares
+        rate = r2 / (root(v) + jnp.asarray(eps).astype(v.dtype))
+        return scaled_by(rate, lambda: DoWGState(s.init_params, v, r2))
 
-    def step(flow: build.Flow, state: DoWGState, params: Params = None, **_: Any) -> build.LeafStep:
-        build.need_params(flow.trail, params)
-        dtype = state.estim_sq_dist.dtype
-        trees = (params, state.init_params)
-        squares, moved = measured(flow, _measure, 2, dtype, reads=trees)[0]
-        r2 = jnp.maximum(state.estim_sq_dist, moved)
-        v = state.weighted_sq_norm_grads + r2 * squares
-        return build.LeafStep(
-            _step,
-            close=lambda: DoWGState(state.init_params, v, r2),
-            operands={"rate": r2 / (root(v) + jnp.asarray(eps).astype(dtype))},
-        )
-
-    return build.leafwise(step, init)
+    return whole_tree(DoWGState, step, estim_sq_dist=start)
 
 
 @build.recorded

@@ -30,6 +30,7 @@ from optx_aliases._parameter_free.leaf_sums import (
     sum_of_squares,
     where_masked,
 )
+from optx_aliases._transforms.overflow import squarable
 from optx_aliases._transforms.scalars import root, scalar_dtype
 from optx_core import (
     Params,
@@ -150,6 +151,8 @@ def mechanize(
         sums, *_ = measured(flow, _measure, 4, dtype, reads=trees, operands={"size": size})
         gg, gd, pp, pd = sums
         h = gd + decay * factor * root(gg) / (root(pp) + small) * pd
+        # Sums that overflow say nothing of the direction.
+        h = jnp.where(jnp.isfinite(h), squarable(h), 0)
         r = beta * state.r + jnp.clip(h, -state.m, state.m) * state.s
         m = jnp.maximum(beta * state.m, jnp.abs(h) + small)
         v = beta * beta * state.v + h * h

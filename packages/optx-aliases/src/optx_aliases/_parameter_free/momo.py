@@ -26,10 +26,9 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from optx_aliases._parameter_free.leaf_sums import measured, sum_of_squares, where_masked
-from optx_aliases._parameter_free.momo_model import Model, loss_value, model_sums, step_size
-from optx_aliases._transforms.scalars import scalar_dtype
-from optx_core import Params, ScalarOrSchedule, build, safe_increment, tree
+from optx_aliases._parameter_free.leaf_sums import OwnRate, equations, sum_of_squares
+from optx_aliases._parameter_free.momo_model import model_based, model_sums, shrunk
+from optx_core import Scalar, build
 
 
 class MomoState(NamedTuple):
@@ -50,24 +49,24 @@ class MomoState(NamedTuple):
     count: build.Count
 
 
-def _measure(
-    g: Array, d: Array, sums: Array, p: Array, decay: Array, *, beta: build.DecayRate
-) -> tuple[Array, Array, Array]:
-    d = beta * d + (1 - beta) * g
-    return g, d, sums + model_sums(g, d, p, sum_of_squares(d), decay)
+@equations(MomoState, sums=5)
+def _average(
+    g: Array, p: Array, s: MomoState, decay: Array, *, b: build.DecayRate
+) -> tuple[Any, ...]:
+    d = b * s.exp_avg + (1 - b) * g
+    return g, s._replace(exp_avg=d), model_sums(g, d, p, sum_of_squares(d), decay)
 
 
 def _step(_g: Array, d: Array, p: Array, decay: Array, *, tau: Array) -> Array:
-    return -(tau * d + decay * p) / (1 + decay)
+    return shrunk(tau * d, p, decay)
 
 
-@build.recorded
-@build.schedulable("beta", "lower_bound", "weight_decay")
+@build.factory
 def momo(
-    learning_rate: ScalarOrSchedule = 1.0,
-    beta: ScalarOrSchedule = 0.9,
-    lower_bound: ScalarOrSchedule = 0.0,
-    weight_decay: ScalarOrSchedule = 0.0,
+    learning_rate: OwnRate = 1.0,
+    beta: build.Rate = 0.9,
+    lower_bound: build.Real = 0.0,
+    weight_decay: build.Nonnegative = 0.0,
     adapt_lower_bound: bool = False,
     mask: build.Mask = None,
 ) -> build.Transformation:
@@ -95,60 +94,11 @@ def momo(
       >>> float((p + updates)[0])
       1.5
     """
-    build.check_number("momo", low=0, below=1, beta=beta)
-    build.check_number("momo", low=0, weight_decay=weight_decay)
-    build.check_number("momo", lower_bound=lower_bound)
 
-    def init(params: Params) -> MomoState:
-        zero = jnp.zeros((), scalar_dtype(params))
-        lb = jnp.asarray(lower_bound).astype(zero.dtype)
-        return MomoState(
-            tree.slots_like(params), zero, jnp.copy(zero), zero + lb, build.zero_count()
-        )
-
-    def step(
-        flow: build.Flow,
-        state: MomoState,
-        params: Params = None,
-        *,
-        value: Any = None,
-        **_: Any,
-    ) -> build.LeafStep:
-        build.need_params(flow.trail, params)
-        dtype = state.barf.dtype
-        f = loss_value(flow.trail, value, dtype)
-        first, b = state.count == 0, build.rate_of(beta).astype(dtype)
+    def averaging(s: MomoState) -> tuple[build.DecayRate, Scalar, dict[str, Any]]:
+        first, b = s.count == 0, build.rate_of(beta).astype(s.barf.dtype)
         b = build.DecayRate(jnp.where(first, 0, b.value), jnp.where(first, 1, b.complement))
-        lr = build.evaluate(learning_rate, state.count, dtype)
-        decays = where_masked(
-            mask, params, lr * jnp.asarray(weight_decay).astype(dtype), flow.trail
-        )
-        (gp, dp, dd, shrunk_dp, shrunk_dd), d = measured(
-            flow,
-            _measure,
-            5,
-            dtype,
-            slots=(state.exp_avg,),
-            reads=(params, decays),
-            operands={"beta": b},
-        )
-        model = Model(
-            b * state.barf + (1 - b) * f,
-            b * state.gamma + (1 - b) * gp,
-            dp,
-            dd,
-            shrunk_dp,
-            shrunk_dd,
-            lr,
-            jnp.ones((), dtype),
-            jnp.asarray(lower_bound).astype(dtype),
-        )
-        tau, lb = step_size(model, state.lb, adapt_lower_bound)
-        return build.LeafStep(
-            _step,
-            reads=(d, params, decays),
-            close=lambda: MomoState(d, model.barf, model.gamma, lb, safe_increment(state.count)),
-            operands={"tau": tau},
-        )
+        return b, 1, {}
 
-    return build.leafwise(step, init)
+    numbers = (learning_rate, lower_bound, weight_decay, adapt_lower_bound, mask)
+    return model_based(MomoState, _average, _step, averaging, *numbers)

@@ -19,10 +19,9 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from optx_aliases._parameter_free.leaf_sums import measured, where_masked
-from optx_aliases._parameter_free.momo_model import Model, loss_value, model_sums, step_size
-from optx_aliases._transforms.scalars import scalar_dtype
-from optx_core import Params, ScalarOrSchedule, build, safe_increment, tree
+from optx_aliases._parameter_free.leaf_sums import OwnRate, equations
+from optx_aliases._parameter_free.momo_model import model_based, model_sums, shrunk
+from optx_core import Scalar, build, safe_increment
 
 
 class MomoAdamState(NamedTuple):
@@ -45,49 +44,41 @@ class MomoAdamState(NamedTuple):
     count: build.Count
 
 
-def _measure(
+def _metric(v: Array, eps: Array, correction: Array) -> Array:
+    return eps + jnp.sqrt(v / correction)
+
+
+@equations(MomoAdamState, sums=5)
+def _average(
     g: Array,
-    d: Array,
-    v: Array,
-    sums: Array,
     p: Array,
+    s: MomoAdamState,
     decay: Array,
     *,
-    b1: build.DecayRate,
+    b: build.DecayRate,
     b2: build.DecayRate,
-    eps: Array,
-    correction: Array,
-) -> tuple[Array, Array, Array, Array]:
-    d = b1 * d + (1 - b1) * g
-    v = b2 * v + (1 - b2) * build.abs_squared(g)
-    square = jnp.sum(build.abs_squared(d) / (eps + jnp.sqrt(v / correction)))
-    return g, d, v, sums + model_sums(g, d, p, square, decay)
+    **metric: Array,
+) -> tuple[Any, ...]:
+    d = b * s.exp_avg + (1 - b) * g
+    v = b2 * s.exp_avg_sq + (1 - b2) * build.abs_squared(g)
+    square = jnp.sum(build.abs_squared(d) / _metric(v, **metric))
+    return g, s._replace(exp_avg=d, exp_avg_sq=v), model_sums(g, d, p, square, decay)
 
 
 def _step(
-    _g: Array,
-    d: Array,
-    v: Array,
-    p: Array,
-    decay: Array,
-    *,
-    tau: Array,
-    eps: Array,
-    correction: Array,
+    _g: Array, d: Array, v: Array, p: Array, decay: Array, *, tau: Array, b2: Any, **metric: Array
 ) -> Array:
-    scaled = d / (eps + jnp.sqrt(v / correction))
-    return -(tau * scaled + decay * p) / (1 + decay)
+    return shrunk(tau * (d / _metric(v, **metric)), p, decay)
 
 
-@build.recorded
-@build.schedulable("b1", "b2", "eps", "lower_bound", "weight_decay")
+@build.factory
 def momo_adam(
-    learning_rate: ScalarOrSchedule = 1e-2,
-    b1: ScalarOrSchedule = 0.9,
-    b2: ScalarOrSchedule = 0.999,
-    eps: ScalarOrSchedule = 1e-8,
-    lower_bound: ScalarOrSchedule = 0.0,
-    weight_decay: ScalarOrSchedule = 0.0,
+    learning_rate: OwnRate = 1e-2,
+    b1: build.Rate = 0.9,
+    b2: build.Rate = 0.999,
+    eps: build.Positive = 1e-8,
+    lower_bound: build.Real = 0.0,
+    weight_decay: build.Nonnegative = 0.0,
     adapt_lower_bound: bool = False,
     mask: build.Mask = None,
 ) -> build.Transformation:
@@ -114,65 +105,12 @@ def momo_adam(
       >>> round(float(updates[0]), 5)
       -0.01
     """
-    build.check_number("momo_adam", low=0, below=1, b1=b1, b2=b2)
-    build.check_number("momo_adam", low=0, weight_decay=weight_decay)
-    build.check_number("momo_adam", above=0, eps=eps)
-    build.check_number("momo_adam", lower_bound=lower_bound)
 
-    def init(params: Params) -> MomoAdamState:
-        zero = jnp.zeros((), scalar_dtype(params))
-        return MomoAdamState(
-            tree.slots_like(params),
-            tree.slots_like(params, real=True),
-            zero,
-            jnp.copy(zero),
-            zero + jnp.asarray(lower_bound).astype(zero.dtype),
-            build.zero_count(),
-        )
-
-    def step(
-        flow: build.Flow,
-        state: MomoAdamState,
-        params: Params = None,
-        *,
-        value: Any = None,
-        **_: Any,
-    ) -> build.LeafStep:
-        build.need_params(flow.trail, params)
-        dtype = state.barf.dtype
-        f, t = loss_value(flow.trail, value, dtype), safe_increment(state.count)
-        mean, mean_square = (build.rate_of(b).astype(dtype) for b in (b1, b2))
+    def averaging(s: MomoAdamState) -> tuple[build.DecayRate, Scalar, dict[str, Any]]:
+        dtype, t = s.barf.dtype, safe_increment(s.count)
+        b, mean_square = (build.rate_of(x).astype(dtype) for x in (b1, b2))
         metric = {"eps": jnp.asarray(eps).astype(dtype), "correction": 1 - mean_square**t}
-        lr = build.evaluate(learning_rate, state.count, dtype)
-        decays = where_masked(
-            mask, params, lr * jnp.asarray(weight_decay).astype(dtype), flow.trail
-        )
-        (gp, dp, dd, shrunk_dp, shrunk_dd), d, v = measured(
-            flow,
-            _measure,
-            5,
-            dtype,
-            slots=(state.exp_avg, state.exp_avg_sq),
-            reads=(params, decays),
-            operands={"b1": mean, "b2": mean_square, **metric},
-        )
-        model = Model(
-            mean * state.barf + (1 - mean) * f,
-            mean * state.gamma + (1 - mean) * gp,
-            dp,
-            dd,
-            shrunk_dp,
-            shrunk_dd,
-            lr,
-            1 - mean**t,
-            jnp.asarray(lower_bound).astype(dtype),
-        )
-        tau, lb = step_size(model, state.lb, adapt_lower_bound)
-        return build.LeafStep(
-            _step,
-            reads=(d, v, params, decays),
-            close=lambda: MomoAdamState(d, v, model.barf, model.gamma, lb, t),
-            operands={"tau": tau, **metric},
-        )
+        return b, 1 - b**t, {"b2": mean_square, **metric}
 
-    return build.leafwise(step, init)
+    numbers = (learning_rate, lower_bound, weight_decay, adapt_lower_bound, mask)
+    return model_based(MomoAdamState, _average, _step, averaging, *numbers)

@@ -1,64 +1,91 @@
-"""The model of the loss from which MoMo and MoMo-Adam take their step sizes."""
+"""The model of the loss from which MoMo and MoMo-Adam take their step sizes, with all that the two share.
+
+With averages f of the loss, d of the gradient and γ of ⟨g, p⟩, their correction c, a lower bound lb of the
+loss, norms ‖d‖² in a metric, and ω = 1 / (1 + lr·λ) of each array:
+
+τ = min(lr/c, max(f − c·lb − γ + Σ ω·⟨d, p⟩, 0) / Σ ω·‖d‖²)
+"""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 from jax import Array
 
-from optx_aliases._parameter_free.leaf_sums import inner_product
+from optx_aliases._parameter_free.leaf_sums import (
+    Equations,
+    inner_product,
+    where_masked,
+    whole_tree,
+)
 from optx_aliases._transforms.scalars import quotient
+from optx_core import Params, Scalar, ScalarOrSchedule, build, safe_increment
 
 
-class Model(NamedTuple):
-    """The averages behind the step size, and the numbers of this step.
-
-    Attributes:
-      barf: f, the average of the losses.
-      gamma: γ, the average of ⟨g, p⟩.
-      product: ⟨d, p⟩.
-      square: ‖d‖² in the metric.
-      shrunk_product: Σ ω·⟨d, p⟩ over the arrays.
-      shrunk_square: Σ ω·‖d‖² over the arrays.
-      lr: the largest step size.
-      correction: c, the correction for averages that start at zero.
-      lower_bound: the bound that the user gives.
-    """
-
-    barf: Array
-    gamma: Array
-    product: Array
-    square: Array
-    shrunk_product: Array
-    shrunk_square: Array
-    lr: Array
-    correction: Array
-    lower_bound: Array
-
-
-def step_size(model: Model, lb: Array, adapt: bool) -> tuple[Array, Array]:
-    """τ and the next lower bound."""
-    c, known = model.correction, model.barf - model.gamma + model.shrunk_product
-    if adapt:
-        halved = jnp.maximum(known / (2 * c), model.lower_bound)
-        lb = jnp.where(known < c * lb, halved, lb)
-    limit = quotient(jnp.maximum(known - c * lb, 0), model.shrunk_square)
-    tau = jnp.minimum(model.lr / c, limit)
-    if adapt:
-        reached = model.barf + model.product - model.gamma - tau * model.square / 2
-        lb = jnp.maximum(reached / c, model.lower_bound)
-    return tau, lb
-
-
-def model_sums(g: Array, d: Array, p: Array, square: Array, decay: Array) -> Array:
+def model_sums(g: Array, d: Array, p: Array, square: Array, decay: Array) -> tuple[Array, ...]:
     """One array's part of ⟨g, p⟩ and of the model's product and square, plain and shrunk: 5 numbers."""
     product, omega = inner_product(d, p), 1 / (1 + decay)
-    return jnp.stack([inner_product(g, p), product, square, omega * product, omega * square])
+    return inner_product(g, p), product, square, omega * product, omega * square
 
 
-def loss_value(where: str, value: Any, dtype: Any) -> Array:
-    """The loss as a scalar of a dtype; an error if it was not passed."""
-    if value is None:
-        raise ValueError(f"{where} needs the loss: call update(grads, state, params, value=loss)")
-    return jnp.asarray(value).astype(dtype)
+def shrunk(u: Array, p: Array, decay: Array) -> Array:
+    """The update from p to ω·(p − u)."""
+    return -(u + decay * p) / (1 + decay)
+
+
+def model_based(
+    state: Any,
+    average: Equations,
+    step: Callable[..., Array],
+    averaging: Callable[[Any], tuple[build.DecayRate, Scalar, dict[str, Any]]],
+    learning_rate: ScalarOrSchedule,
+    lower_bound: Scalar,
+    weight_decay: Scalar,
+    adapt_lower_bound: bool,
+    mask: build.Mask,
+) -> build.Transformation:
+    """A transformation whose step size comes from the model.
+
+    Args:
+      state: the class of the state, with the fields barf, gamma, lb and count.
+      average: equations of the averages; they take b and the operands of the metric, and return `model_sums`.
+      step: equations of the update, given the averages, the parameter, its decay, τ and the operands of the
+        metric.
+      averaging: a function of the state that returns the decay b of the averages of numbers, c, and the
+        operands of the metric.
+      learning_rate, lower_bound, weight_decay, adapt_lower_bound, mask: as for `momo`.
+    """
+
+    def update(
+        flow: build.Flow, s: Any, p: Params, *, value: Any = None, **_: Any
+    ) -> build.LeafStep:
+        if value is None:
+            raise ValueError(
+                f"{flow.trail} needs the loss: call update(grads, state, params, value=loss)"
+            )
+        b, c, metric = averaging(s)
+        loss, least, decay = (
+            jnp.asarray(x).astype(s.barf.dtype) for x in (value, lower_bound, weight_decay)
+        )
+        lr = build.evaluate(learning_rate, s.count, s.barf.dtype)
+        decays = where_masked(mask, p, lr * decay, flow.trail)
+        s, sums = average.over(flow, s, p, decays, b=b, **metric)
+        gp, product, square, shrunk_product, shrunk_square = sums
+        f, gamma, lb = b * s.barf + (1 - b) * loss, b * s.gamma + (1 - b) * gp, s.lb
+        known = f - gamma + shrunk_product
+        if adapt_lower_bound:
+            lb = jnp.where(known < c * lb, jnp.maximum(known / (2 * c), least), lb)
+        tau = jnp.minimum(lr / c, quotient(jnp.maximum(known - c * lb, 0), shrunk_square))
+        if adapt_lower_bound:
+            lb = jnp.maximum((f + product - gamma - tau * square / 2) / c, least)
+        s = s._replace(barf=f, gamma=gamma, lb=lb, count=safe_increment(s.count))
+        return build.LeafStep(
+            step,
+            reads=(*(getattr(s, name) for name in average.renews), p, decays),
+            close=lambda: s,
+            operands={**metric, "tau": tau},
+        )
+
+    return whole_tree(state, update, lb=lower_bound)

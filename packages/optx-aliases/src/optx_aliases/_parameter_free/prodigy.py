@@ -1,6 +1,6 @@
 """Prodigy: Adam whose learning rate follows an estimate of the distance to the solution.
 
-λ = d·lr·√(1 − b2ᵗ) / (1 − b1ᵗ)
+λ = d·lr·√(1 − b2ᵗ) / (1 − b1ᵗ)          (use_bias_correction=False: d·lr)
 r ← b3·r + (d/d₀)·λ·⟨g, p₀ − p⟩
 m ← b1·m + (1 − b1)·d·g
 v ← b2·v + (1 − b2)·d²·g²
@@ -8,8 +8,8 @@ s ← b3·s + (d/d₀)·λ·g          (safeguard_warmup: (d/d₀)·d·g)
 d ← max(d, estim_lr_coef·r / ‖s‖₁)
 p ← p − λ·m / (√v + d·eps) − weight_decay·λ·p
 
-The division by d₀ (`estim_lr0`) and the bias correction of λ follow the authors' code, and so does the new d
-in d·eps: the paper's algorithm 4 has the old d there, which differs by parts in 10⁸.
+The division by d₀ (`estim_lr0`) follows the authors' code, and so does the new d in d·eps: the paper's
+algorithm 4 has the old d there, which differs by parts in 10⁸.
 
 Reference: Mishchenko, Defazio, "Prodigy: An Expeditiously Adaptive Parameter-Free Learner", 2023,
 algorithm 4.
@@ -22,10 +22,16 @@ from typing import Annotated, Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from optx_aliases._parameter_free.leaf_sums import inner_product, measured
+from optx_aliases._parameter_free.leaf_sums import (
+    FirstValue,
+    OwnRate,
+    equations,
+    inner_product,
+    whole_tree,
+)
 from optx_aliases._transforms.decay_after import then_decay
-from optx_aliases._transforms.scalars import quotient, scalar_dtype
-from optx_core import Params, PyTree, Scalar, ScalarOrSchedule, build, safe_increment, tree
+from optx_aliases._transforms.scalars import quotient
+from optx_core import Params, PyTree, Scalar, build, safe_increment
 
 
 class ProdigyState(NamedTuple):
@@ -50,45 +56,42 @@ class ProdigyState(NamedTuple):
     count: build.Count
 
 
-def _measure(
+@equations(ProdigyState, sums=2)
+def _average(
     g: Array,
-    m: Array,
-    v: Array,
-    s: Array,
-    sums: Array,
     p: Array,
-    p0: Array,
+    s: ProdigyState,
     *,
     b1: build.DecayRate,
     b2: build.DecayRate,
     b3: Scalar,
-    d: Array,
     weight: Array,
-) -> tuple[Array, ...]:
-    product = inner_product(g, p0 - p)
-    scaled = d * g
-    m = b1 * m + (1 - b1) * scaled
-    v = b2 * v + (1 - b2) * build.abs_squared(scaled)
-    s = b3 * s + weight * scaled
-    return g, m, v, s, sums + jnp.stack([product, jnp.sum(jnp.abs(s))])
+) -> tuple[Any, ...]:
+    scaled = s.estim_lr * g
+    m = b1 * s.exp_avg + (1 - b1) * scaled
+    v = b2 * s.exp_avg_sq + (1 - b2) * build.abs_squared(scaled)
+    total = b3 * s.grad_sum + weight * scaled
+    sums = inner_product(g, s.params0 - p), jnp.sum(jnp.abs(total))
+    return g, s._replace(exp_avg=m, exp_avg_sq=v, grad_sum=total), sums
 
 
-def _step(_g: Array, m: Array, v: Array, *, rate: Array, eps: Array) -> Array:
+def _adam(_g: Array, m: Array, v: Array, *, rate: Array, eps: Array) -> Array:
     return -rate * m / (jnp.sqrt(v) + eps)
 
 
-@build.recorded
-@build.schedulable("betas", "beta3", "eps", "estim_lr_coef", "weight_decay")
+@build.factory
 def prodigy(
-    learning_rate: ScalarOrSchedule = 1.0,
-    betas: tuple[ScalarOrSchedule, ScalarOrSchedule] = (0.9, 0.999),
-    beta3: ScalarOrSchedule | None = None,
-    eps: ScalarOrSchedule = 1e-8,
-    estim_lr0: Scalar = 1e-6,
-    estim_lr_coef: ScalarOrSchedule = 1.0,
-    weight_decay: ScalarOrSchedule = 0.0,
+    learning_rate: OwnRate = 1.0,
+    betas: tuple[build.Rate, build.Rate] = (0.9, 0.999),
+    beta3: build.ClosedRate = None,
+    eps: build.Positive = 1e-8,
+    estim_lr0: FirstValue = 1e-6,
+    estim_lr_coef: build.Positive = 1.0,
+    weight_decay: build.Nonnegative = 0.0,
     safeguard_warmup: bool = False,
     mask: build.Mask = None,
+    *,
+    use_bias_correction: bool = True,
 ) -> build.Transformation:
     """Prodigy (Mishchenko and Defazio, 2023): AdamW without a learning rate.
 
@@ -106,6 +109,8 @@ def prodigy(
       safeguard_warmup: whether to leave the scheduled learning rate out of the denominator of the
         estimate, so that the estimate does not grow in a warmup.
       mask: which leaves decay, as for `optx_core.masked`; all by default.
+      use_bias_correction: whether λ has Adam's factor √(1 − b2ᵗ) / (1 − b1ᵗ), as in optax; the authors' code
+        leaves it out by default.
 
     Returns:
       A transformation with a `ProdigyState`; `update` needs the parameters. The state's `estim_lr` is
@@ -125,61 +130,30 @@ def prodigy(
       >>> bool(state.estim_lr > 1e-4)
       True
     """
-    b1: Any
-    b2: Any
     b1, b2 = betas
     b3 = b2**0.5 if beta3 is None else beta3
-    build.check_number("prodigy", low=0, below=1, b1=b1, b2=b2)
-    build.check_number("prodigy", low=0, high=1, beta3=b3)
-    build.check_number("prodigy", low=0, weight_decay=weight_decay)
-    build.check_number(
-        "prodigy", above=0, eps=eps, estim_lr0=estim_lr0, estim_lr_coef=estim_lr_coef
-    )
-
     rates = {"b1": build.rate_of(b1), "b2": build.rate_of(b2)}
 
-    def init(params: Params) -> ProdigyState:
-        dtype = scalar_dtype(params)
-        return ProdigyState(
-            tree.slots_like(params),
-            tree.slots_like(params, real=True),
-            tree.slots_like(params),
-            build.copy_of(params),
-            jnp.asarray(estim_lr0).astype(dtype),
-            jnp.zeros((), dtype),
-            build.zero_count(),
-        )
-
-    def step(
-        flow: build.Flow, state: ProdigyState, params: Params = None, **_: Any
-    ) -> build.LeafStep:
-        build.need_params(flow.trail, params)
-        d, dtype, t = state.estim_lr, state.estim_lr.dtype, safe_increment(state.count)
+    def step(flow: build.Flow, s: ProdigyState, p: Params, **_: Any) -> build.LeafStep:
+        d, dtype, t = s.estim_lr, s.estim_lr.dtype, safe_increment(s.count)
         b1, b2 = (rate.astype(dtype) for rate in rates.values())
-        correction = jnp.sqrt(1 - b2**t) / (1 - b1**t)
-        rate = d * build.evaluate(learning_rate, state.count, dtype) * correction
+        rate = d * build.evaluate(learning_rate, s.count, dtype)
+        if use_bias_correction:
+            rate = rate * (jnp.sqrt(1 - b2**t) / (1 - b1**t))
         start, coefficient, keep = (
             build.evaluate(x, t, dtype) for x in (estim_lr0, estim_lr_coef, b3)
         )
         weight = (d if safeguard_warmup else rate) / start
-        (product, size), m, v, s = measured(
-            flow,
-            _measure,
-            2,
-            dtype,
-            slots=(state.exp_avg, state.exp_avg_sq, state.grad_sum),
-            reads=(params, state.params0),
-            operands={**rates, "b3": b3, "d": d, "weight": weight},
-        )
-        r = keep * state.numerator_weighted + (d / start) * rate * product
+        s, (product, size) = _average.over(flow, s, p, **rates, b3=b3, weight=weight)
+        r = keep * s.numerator_weighted + (d / start) * rate * product
         d = jnp.maximum(d, quotient(coefficient * r, size))
+        s = s._replace(estim_lr=d, numerator_weighted=r, count=t)
         adam = build.LeafStep(
-            _step,
-            reads=(m, v),
-            close=lambda: ProdigyState(m, v, s, state.params0, d, r, t),
+            _adam,
+            reads=(s.exp_avg, s.exp_avg_sq),
+            close=lambda: s,
             operands={"rate": rate, "eps": d * build.evaluate(eps, t, dtype)},
         )
-        decay = rate * build.evaluate(weight_decay, t, dtype)
-        return then_decay(flow, adam, decay, mask, params)
+        return then_decay(flow, adam, rate * build.evaluate(weight_decay, t, dtype), mask, p)
 
-    return build.leafwise(step, init)
+    return whole_tree(ProdigyState, step, estim_lr=estim_lr0)

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from optx_aliases._transforms.overflow import squarable
 from optx_core import PyTree, build, tree
 
 
@@ -112,6 +113,7 @@ def scale_by_factored_rms(
     """
     since = s.count - 1 - jnp.asarray(step_offset).astype(s.count.dtype)
     d = _decay_at(since, decay_rate, decay_rate_fn)
+    g = squarable(g, g.size)
     square = build.abs_squared(g)
     axes = _factored_axes(g.shape, min_dim_size_to_factor if factored else None)
     if axes is None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from optx_core import Params, build
+from optx_core import OptState, Params, build
 
 
 def scalar_dtype(params: Params) -> Any:
@@ -26,3 +27,12 @@ def root(x: Array) -> Array:
     """√x, with slope 0 at 0."""
     positive = x > 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)
+
+
+def scaled_by(factor: Array, close: Callable[[], OptState]) -> build.LeafStep:
+    """The step that multiplies the updates by a number."""
+    return build.LeafStep(_scaled, close=close, operands={"factor": factor})
+
+
+def _scaled(g: Array, *, factor: Array) -> Array:
+    return factor * g

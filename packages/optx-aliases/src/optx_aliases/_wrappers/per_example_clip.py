@@ -41,7 +41,7 @@ def per_example_global_norm_clip(grads: PyTree, l2_norm_clip: Scalar) -> tuple[P
       (Array([0. , 1.5], dtype=float32), 1)
     """
     where = "per_example_global_norm_clip"
-    build.check_number(where, low=0, l2_norm_clip=l2_norm_clip)
+    build.check_number(where, low=0, finite=False, l2_norm_clip=l2_norm_clip)
     grads, batch = _examples(where, grads)
     real = build.common_real_dtype(*map(build.dtype_of, jax.tree.leaves(grads)))
     squares = [_squares(g, real) for g in jax.tree.leaves(grads)]
@@ -79,7 +79,7 @@ def per_example_layer_norm_clip(
       (Array([0. , 1.5], dtype=float32), 1)
     """
     where = "per_example_layer_norm_clip"
-    build.check_number(where, low=0, global_l2_norm_clip=global_l2_norm_clip)
+    build.check_number(where, low=0, finite=False, global_l2_norm_clip=global_l2_norm_clip)
     grads, _ = _examples(where, grads)
     leaves, structure = build.tree_flatten(grads)
     sizes = [math.prod(np.shape(g)[1:]) for g in leaves]

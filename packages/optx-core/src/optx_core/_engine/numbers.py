@@ -40,6 +40,7 @@ def check_number(
     high: float | None = None,
     below: float | None = None,
     above: float | None = None,
+    finite: bool = True,
     **values: Any,
 ) -> None:
     """Refuses a hyper-parameter out of its range, where it is a plain number.
@@ -50,12 +51,13 @@ def check_number(
       high: the greatest value allowed.
       below: values must be less than this.
       above: values must be greater than this.
+      finite: whether infinity is refused; False for limits, where it means none.
       **values: the hyper-parameters by name. Arrays, traced values and schedules are not checked;
         None is let through.
 
     Raises:
       TypeError: if a value is no number at all.
-      ValueError: if a value is NaN or out of range.
+      ValueError: if a value is NaN, infinite or out of range.
 
     Example:
       >>> from optx_core.build import check_number
@@ -75,6 +77,7 @@ def check_number(
             (below is not None and not value < below, f"less than {below}"),
             (above is not None and not value > above, f"greater than {above}"),
             (value != value, "a number"),  # noqa: PLR0124 (NaN)
+            (finite and abs(value) == float("inf"), "finite"),
         ]
         broken = [text for is_broken, text in bounds if is_broken]
         if broken:

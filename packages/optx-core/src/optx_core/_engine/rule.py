@@ -286,6 +286,7 @@ class _Rule:
             return self.state(**{name: zero_count() for name in self.counts}, **keys, **slots)
 
         def step(flow: Any, state: OptState, params: Params = None, **_: Any) -> LeafStep:
+            _check_state(flow.trail, self.state, state)
             trees = {name: getattr(state, name) for name in self.fields}
             counts = {name: safe_increment(trees[name]) for name in self.counts}
             at = {
@@ -321,6 +322,18 @@ class _Rule:
         if isinstance(kind, tuple):
             return tuple(_operand(k, v) for k, v in zip(kind, value, strict=True))
         return _operand(kind, value)
+
+
+def _check_state(where: str, expected: Any, state: Any) -> None:
+    """Refuses a state with other fields; a further field would be dropped without a word."""
+    fields = getattr(state, "_fields", ())
+    if fields != getattr(expected, "_fields", ()):
+        shown = ", ".join(fields) or "none"
+        raise TypeError(
+            f"{where}: the state, a {type(state).__name__}, has the fields {shown}; "
+            f"{expected.__name__} has {', '.join(expected._fields) or 'none'}: the state was made by the "
+            "init of another transformation"
+        )
 
 
 def _operand(kind: Any, value: Any) -> Any:

@@ -27,6 +27,8 @@ class View(NamedTuple):
 
     def unflatten(self, leaves: Sequence[Any]) -> PyTree:
         """The tree of the view's leaves among all leaves, a `MaskedNode` for each masked subtree."""
+        if self.active is None:
+            return self.structure.unflatten(leaves)
         return self.structure.unflatten(
             [MaskedNode() if k is None else leaves[k] for k in self.places]
         )
@@ -34,7 +36,7 @@ class View(NamedTuple):
     def select(self, leaves: Sequence[Any]) -> PyTree:
         """The same with a `MaskedNode` for each leaf that the view does not have."""
         if self.active is None:
-            return self.structure.unflatten(leaves)
+            return self.unflatten(leaves)
         return self.unflatten(
             [
                 leaf if active or is_placeholder(leaf) else MaskedNode()

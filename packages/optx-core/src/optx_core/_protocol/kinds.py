@@ -35,6 +35,7 @@ class Number:
       schedule: whether a schedule may be given in its place.
       own_count: whether a schedule is evaluated at the state's own count, without a `ScheduledState`;
         of several counts the first, or the field of this name.
+      finite: whether infinity is refused; False for limits, where it means none.
       integer: whether the number is a plain int, which is part of the compiled program.
     """
 
@@ -46,11 +47,13 @@ class Number:
     schedule: bool = True
     own_count: bool | str = False
     integer: bool = False
+    finite: bool = True
 
     @property
-    def bounds(self) -> dict[str, float | None]:
+    def bounds(self) -> dict[str, Any]:
         """The range, as keyword arguments of `check_number`."""
-        return {"low": self.low, "high": self.high, "above": self.above, "below": self.below}
+        names = ("low", "high", "above", "below", "finite")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +73,7 @@ class Kind:
     """A declaration of another kind of field or argument.
 
     Attributes:
-      name: "count", "key", "inner", "number" (fields), "dtype" (arguments).
+      name: "count", "key", "inner", "number", "factor" (fields), "dtype" (arguments).
       measured: whether `metrics` reports the field.
     """
 
@@ -129,6 +132,8 @@ InnerState: TypeAlias = Annotated[Any, Kind("inner")]
 """The state of a transformation inside this one, or a dict or tuple of them."""
 Measured: TypeAlias = Annotated[Any, Kind("number", measured=True)]
 """A measurement, or a dict of measurements, that `metrics` reports."""
+Factor: TypeAlias = Annotated[Any, Kind("factor", measured=True)]
+"""A scalar that the updates are multiplied by: `metrics` reports it, `learning_rates` multiplies with it."""
 MeasuredCount: TypeAlias = Annotated[Any, Kind("count", measured=True)]
 """A count that `metrics` reports."""
 
@@ -139,6 +144,8 @@ Nonnegative: TypeAlias = Annotated[Any, Number(low=0)]
 """A number of at least 0."""
 Positive: TypeAlias = Annotated[Any, Number(above=0)]
 """A number greater than 0."""
+Limit: TypeAlias = Annotated[Any, Number(above=0, finite=False)]
+"""A number greater than 0, or infinity for no limit."""
 Rate: TypeAlias = Annotated[Any, Number(low=0, below=1, rate=True)]
 """A decay rate b in [0, 1): equations write `1 - b` and `1 - b**t`, each rounded once."""
 ClosedRate: TypeAlias = Annotated[Any, Number(low=0, high=1, rate=True)]

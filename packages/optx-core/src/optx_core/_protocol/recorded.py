@@ -15,6 +15,7 @@ containers element by element, other recorded objects by their calls. What has n
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, ParamSpec, Self, TypeVar
@@ -22,6 +23,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 import jax
 import numpy as np
 
+from optx_core._protocol.diagnosis import Failures
 from optx_core._protocol.dtypes import check_dtype
 from optx_core._protocol.kinds import Kind, kinds_of
 
@@ -69,6 +71,21 @@ class Call:
     def __hash__(self) -> int:
         return hash(self.key())
 
+    def short(self) -> str:
+        """The call on one line, without the arguments that have their default values."""
+        parameters = inspect.signature(self.function).parameters
+        parts = []
+        for name, value in self._bound.arguments.items():
+            match parameters[name].kind:
+                case inspect.Parameter.VAR_POSITIONAL:
+                    parts += [_show(item, short=True) for item in value]
+                case inspect.Parameter.VAR_KEYWORD:
+                    parts += [f"{key}={_show(item, short=True)}" for key, item in value.items()]
+                case _:
+                    if _key(value) != _key(parameters[name].default):
+                        parts.append(f"{name}={_show(value, short=True)}")
+        return f"{self.name}({', '.join(parts)})"
+
     def __repr__(self) -> str:
         parameters = inspect.signature(self.function).parameters
         parts = []
@@ -92,6 +109,7 @@ class Recorded:
     """Base of objects that can carry their call."""
 
     _call: Call | None = None
+    _made_of: Any = None  # what the function returned, where that is a recorded object too
 
     def _with_call(self, call: Call) -> Self:
         """A copy of the object that carries `call`."""
@@ -100,8 +118,21 @@ class Recorded:
         made._call = call
         return made
 
+    def _recorded_as(self, call: Call) -> Self:
+        """A copy of the object that carries `call`, as do its parts."""
+        made = self._with_call(call)
+        made._made_of = None if self._call is None else self
+        return made
+
     def _blank_copy(self) -> Self:
         return object.__new__(type(self))
+
+    def __pdoc__(self, **kwargs: Any) -> Any:
+        """How wadler_lindig, and with it Equinox, prints a recorded object: as its call."""
+        del kwargs
+        if self._call is None:
+            return None
+        return importlib.import_module("wadler_lindig").TextDoc(self._call.short())
 
     def __repr__(self) -> str:
         return super().__repr__() if self._call is None else repr(self._call)
@@ -156,9 +187,55 @@ def recorded(function: Callable[P, R]) -> Callable[P, R]:
             if kinds.get(name) == Kind("dtype"):
                 check_dtype(function.__name__, name, value)
         made = function(*bound.args, **bound.kwargs)
-        return made._with_call(Call(call, bound))
+        return made._recorded_as(Call(call, bound))
 
     return call
+
+
+class Part:
+    """A function of a recorded object, such as a transformation's `init` and `update`.
+
+    It prints as `adamw(learning_rate=0.001).update`; it compares, hashes and pickles by the call. An error
+    that it raises is replaced by what `explain(name, *arguments)` returns, where that knows the reason.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        call: Call,
+        name: str,
+        explain: Callable[..., Exception | None] = lambda *args: None,
+    ) -> None:
+        self.__wrapped__: Callable[..., Any] = (
+            function.__wrapped__ if isinstance(function, Part) else function
+        )
+        self.__name__ = self.__qualname__ = name
+        self.call = call
+        self._explain = explain
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return self.__wrapped__(*args, **kwargs)
+        except Failures as error:
+            why = self._explain(self.call.name, *args)
+            if why is None:
+                raise
+            raise why from error
+
+    def __repr__(self) -> str:
+        return f"{self.call.short()}.{self.__name__}"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Part):
+            return NotImplemented
+        return self.__name__ == other.__name__ and self.call == other.call
+
+    def __hash__(self) -> int:
+        return hash((self.call, self.__name__))
+
+    def __reduce__(self) -> Any:
+        bound = self.call._bound
+        return _remake_part, (self.call.function, bound.args, bound.kwargs, self.__name__)
 
 
 def call_of(made: object) -> Call | None:
@@ -179,8 +256,22 @@ def call_of(made: object) -> Call | None:
     return made._call if isinstance(made, Recorded) else None
 
 
+def made_of(made: object) -> Any:
+    """What the recorded function behind an object returned, where that carries a call of its own.
+
+    Of `adamw(1e-3)` it is the chain that the function `adamw` returns.
+    """
+    return made._made_of if isinstance(made, Recorded) else None
+
+
 def _remake(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return function(*args, **kwargs)
+
+
+def _remake_part(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], name: str
+) -> Any:
+    return getattr(function(*args, **kwargs), name)
 
 
 def _frozen(value: Any) -> Any:
@@ -246,7 +337,9 @@ def _array_key(array: Any) -> Hashable:
     return "array", str(values.dtype), values.shape, values.tobytes()
 
 
-def _show(value: Any) -> str:
+def _show(value: Any, *, short: bool = False) -> str:
+    if short and isinstance(value, Recorded) and value._call is not None:
+        return value._call.short()
     if isinstance(value, type) or (callable(value) and not isinstance(value, Recorded)):
         return getattr(value, "__qualname__", None) or repr(value)
     if isinstance(value, np.dtype):
@@ -256,9 +349,13 @@ def _show(value: Any) -> str:
     if isinstance(value, jax.Array | np.ndarray | np.generic) and value.size > 8:
         return f"<{value.dtype}{list(value.shape)}>"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key!r}: {_show(item)}" for key, item in value.items()) + "}"
+        return (
+            "{"
+            + ", ".join(f"{key!r}: {_show(item, short=short)}" for key, item in value.items())
+            + "}"
+        )
     if type(value) in (list, tuple):
-        shown = ", ".join(map(_show, value))
+        shown = ", ".join(_show(item, short=short) for item in value)
         return f"[{shown}]" if isinstance(value, list) else f"({shown}{',' * (len(value) == 1)})"
     return repr(value)
 

@@ -12,8 +12,9 @@ from typing import Annotated, Any, NamedTuple, Self, TypeAlias
 
 import jax
 
+from optx_core._protocol.diagnosis import why_init_failed, why_update_failed
 from optx_core._protocol.kinds import Number
-from optx_core._protocol.recorded import Recorded
+from optx_core._protocol.recorded import Call, Part, Recorded
 
 PyTree: TypeAlias = Any
 Params: TypeAlias = Any
@@ -51,7 +52,7 @@ class GradientTransformation(Recorded, _Pair):
         updates with the structure, shapes and dtypes of those given, the state with its own.
 
     It is also the plain tuple `(init, update)`. Those made by optx's functions print as the call
-    that made them, and are equal, and hash equal, when their calls are.
+    that made them, and are equal, and hash equal, when their calls are; so do their two functions.
 
     Example:
       >>> import jax.numpy as jnp
@@ -66,6 +67,21 @@ class GradientTransformation(Recorded, _Pair):
 
     def _blank_copy(self) -> Self:
         return tuple.__new__(type(self), self)
+
+    def _recorded_as(self, call: Call) -> Self:
+        made = super()._recorded_as(call)
+        init = made.init
+
+        def why_update(name: str, updates: Any, state: Any, params: Any = None, *_: Any) -> Any:
+            return why_update_failed(name, init, state, updates if params is None else params)
+
+        parts = (
+            Part(init, call, "init", why_init_failed),
+            Part(made.update, call, "update", why_update),
+        )
+        named = tuple.__new__(type(made), parts)
+        named.__dict__.update(made.__dict__)
+        return named
 
 
 class GradientTransformationExtraArgs(GradientTransformation):

@@ -59,7 +59,8 @@ def scan_slices(
 ) -> PyTree:
     """Runs `one` on the slices one after another; `reduction` is a tree prefix of its results."""
     count = jax.tree.leaves(slices)[0].shape[0]
-    kinds, structure = jax.tree.flatten(reduction)
+    kinds = jax.tree.leaves(reduction)
+    structure: Any = jax.tree.structure(reduction)
     shapes = structure.flatten_up_to(jax.eval_shape(one, jax.tree.map(lambda x: x[0], slices)))
     accumulators = [
         kind if isinstance(kind, Accumulator) else REDUCTIONS[kind](part)

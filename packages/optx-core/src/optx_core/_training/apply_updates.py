@@ -61,7 +61,14 @@ def _add(row: tuple[Any, Any], operands: Any) -> jax.Array:
     return (build.cast_to_compute(p, real) + build.cast_to_compute(u, real)).astype(p.dtype)
 
 
+def _is_array(x: Any) -> bool:
+    return hasattr(x, "shape") or isinstance(x, bool | int | float | complex)
+
+
 def _check(p: Any, u: Any, path: Any) -> None:
+    for x, tree_name in ((u, "updates"), (p, "params")):
+        if not tree.is_placeholder(x) and not _is_array(x):
+            raise TreeMismatchError(f"apply_updates: {tree_name}{path()} is no array but {x!r:.80}")
     if tree.is_placeholder(p) or np.shape(p) != np.shape(u):
         shown = "missing" if tree.is_placeholder(p) else np.shape(p)
         raise TreeMismatchError(

@@ -296,7 +296,8 @@ def micro_vmap(
       Array([0., 2., 4., 6.], dtype=float32)
     """
     places = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-    kinds, structure = jax.tree.flatten(reduction)
+    kinds = jax.tree.leaves(reduction)
+    structure: Any = jax.tree.structure(reduction)
     if unknown := [kind for kind in kinds if kind not in _OVER_EXAMPLES]:
         raise ValueError(
             f"micro_vmap: reduction must be one of {tuple(_OVER_EXAMPLES)}, not {unknown[0]!r}"

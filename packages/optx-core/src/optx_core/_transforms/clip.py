@@ -62,7 +62,7 @@ def clip_by_global_norm(max_norm: ScalarOrSchedule) -> build.Transformation:
       >>> tx.update({"a": jnp.array([3.0]), "b": jnp.array([4.0])}, tx.init(None))[0]["b"]
       Array([0.8], dtype=float32)
     """
-    build.check_number("clip_by_global_norm", low=0, max_norm=max_norm)
+    build.check_number("clip_by_global_norm", low=0, finite=False, max_norm=max_norm)
 
     def step(flow: build.Flow, state: OptState, _: Params = None, **__: Any) -> build.LeafStep:
         norm = global_norm(flow.updates)

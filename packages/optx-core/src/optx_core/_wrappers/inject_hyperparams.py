@@ -60,7 +60,20 @@ class _InjectedFactory(build.Recorded):
         bound = self.__signature__.bind(*args, **kwargs)
         bound.apply_defaults()
         made = self._make(bound)
-        return made._with_call(build.Call(self, bound))
+        return made._recorded_as(build.Call(self, bound))
+
+    def filled(self, arguments: dict[str, Any], hyperparams: dict[str, Any]) -> Any:
+        """The transformation for some values of the numbers that moved into the state."""
+        bound = inspect.BoundArguments(self.__signature__, dict(arguments))
+        for name, value in hyperparams.items():
+            base, bracket, place = name.rstrip("]").partition("[")
+            if bracket:
+                items = list(bound.arguments[base])
+                items[int(place)] = value
+                bound.arguments[base] = tuple(items)
+            else:
+                bound.arguments[base] = value
+        return self._factory(*bound.args, **bound.kwargs)
 
     def _injected(self, name: str, value: Any) -> bool:
         if name in self._static or isinstance(value, bool | str) or value is None:
@@ -98,16 +111,7 @@ class _InjectedFactory(build.Recorded):
             return jnp.array(value, self._dtype or wide)
 
         def at(hyperparams: dict[str, Any]) -> Any:
-            filled = inspect.BoundArguments(self.__signature__, dict(bound.arguments))
-            for name, value in hyperparams.items():
-                base, bracket, place = name.rstrip("]").partition("[")
-                if bracket:
-                    items = list(filled.arguments[base])
-                    items[int(place)] = value
-                    filled.arguments[base] = tuple(items)
-                else:
-                    filled.arguments[base] = value
-            return self._factory(*filled.args, **filled.kwargs)
+            return self.filled(bound.arguments, hyperparams)
 
         def init(params: Params) -> InjectStatefulHyperparamsState:
             count = build.zero_count()
@@ -215,6 +219,30 @@ def inject_stateful_hyperparams(
     """
     names = [static_args] if isinstance(static_args, str) else list(static_args)
     return _InjectedFactory(inner_factory, frozenset(names), hyperparam_dtype)
+
+
+def current_values(tx: Any, state: InjectStatefulHyperparamsState) -> dict[str, Any]:
+    """The injected numbers of the next update, plain schedules evaluated."""
+    arguments = tx._call.arguments
+    values = dict(state.hyperparams)
+    for name, value in state.hyperparams.items():
+        known = state.hyperparams_states.get(name)
+        base, bracket, place = name.rstrip("]").partition("[")
+        schedule = arguments.get(base)
+        if bracket and isinstance(schedule, tuple):
+            schedule = schedule[int(place)]
+        if callable(schedule) and isinstance(known, WrappedScheduleState):
+            values[name] = build.evaluate(schedule, known.count)
+        elif callable(schedule) and known is not None:
+            values[name] = schedule(known)
+        elif isinstance(value, jax.ShapeDtypeStruct):
+            values[name] = schedule
+    return values
+
+
+def current(tx: Any, state: InjectStatefulHyperparamsState) -> Any:
+    """The transformation that an injected one is at the next update."""
+    return tx._call.function.filled(tx._call.arguments, current_values(tx, state))
 
 
 def _is_stateful(value: Any) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Annotated, Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from optx_core import Params, PyTree, Updates, build, tree, with_extra_args_support
 
@@ -71,11 +72,10 @@ def master_weights(inner: Any) -> build.Transformation:
         master = jax.tree.map(move, state.master, moves, is_leaf=tree.is_placeholder)
 
         def difference(u: Any, m: Any, p: Any) -> Any:
-            return (
-                u
-                if tree.is_placeholder(u)
-                else m.astype(p.dtype).astype(m.dtype) - p.astype(m.dtype)
-            )
+            if tree.is_placeholder(u):
+                return u
+            p = jnp.asarray(p)
+            return m.astype(p.dtype).astype(m.dtype) - p.astype(m.dtype)
 
         made = jax.tree.map(difference, moves, master, params, is_leaf=tree.is_placeholder)
         return made, MasterWeightsState(master, inner_state)

@@ -82,7 +82,7 @@ def skip_if(
     build.check_transformation_like("skip_if", inner)
     if not callable(measure) and measure not in ("norm", "value"):
         raise ValueError(f"skip_if: measure must be 'norm', 'value' or a function, not {measure!r}")
-    build.check_number("skip_if", above=1, factor=factor)
+    build.check_number("skip_if", above=1, finite=False, factor=factor)
     build.check_number("skip_if", low=0, below=1, decay=decay)
     inner = with_extra_args_support(inner)
 

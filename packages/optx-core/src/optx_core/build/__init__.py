@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = table_of_contents(
     """
     _combinators.partition: parted
     _contents: table_of_contents
+    _engine.factory: factory
     _engine.flow: Flow
     _engine.leafwise: LeafStep
     _engine.numbers: check_number need_params zero_count
@@ -23,7 +24,7 @@ __getattr__, __dir__, __all__ = table_of_contents(
     _protocol.dtypes: abs_squared at_least_float32 cast_to_compute check_dtype common_real_dtype dtype_of is_inexact
         real_dtype
     _protocol.extra_args: check_transformation_like
-    _protocol.kinds: ClosedRate Count DType InnerState Key Kind LeafKind LearningRate Measured MeasuredCount Moment Nonnegative
+    _protocol.kinds: ClosedRate Count DType Factor InnerState Key Kind LeafKind LearningRate Limit Measured MeasuredCount Moment Nonnegative
         NonnegativeInt Number Positive PositiveInt Rate Real SecondMoment Slot admits_number declared hints_of
         is_count is_inner is_number kinds_of leaf_kinds slot
     _protocol.recorded: Call Recorded call_of recorded

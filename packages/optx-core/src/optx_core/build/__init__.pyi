@@ -6,6 +6,7 @@ Users of optimizers need `optx_core` alone."""
 
 from optx_core._combinators.partition import parted as parted
 from optx_core._contents import table_of_contents as table_of_contents
+from optx_core._engine.factory import factory as factory
 from optx_core._engine.flow import Flow as Flow
 from optx_core._engine.leafwise import LeafStep as LeafStep
 from optx_core._engine.numbers import check_number as check_number
@@ -36,11 +37,13 @@ from optx_core._protocol.extra_args import check_transformation_like as check_tr
 from optx_core._protocol.kinds import ClosedRate as ClosedRate
 from optx_core._protocol.kinds import Count as Count
 from optx_core._protocol.kinds import DType as DType
+from optx_core._protocol.kinds import Factor as Factor
 from optx_core._protocol.kinds import InnerState as InnerState
 from optx_core._protocol.kinds import Key as Key
 from optx_core._protocol.kinds import Kind as Kind
 from optx_core._protocol.kinds import LeafKind as LeafKind
 from optx_core._protocol.kinds import LearningRate as LearningRate
+from optx_core._protocol.kinds import Limit as Limit
 from optx_core._protocol.kinds import Measured as Measured
 from optx_core._protocol.kinds import MeasuredCount as MeasuredCount
 from optx_core._protocol.kinds import Moment as Moment

@@ -207,7 +207,7 @@ def unwrap_random_key_data(input_tree: PyTree) -> PyTree:
     """
 
     def leaf(x: Any) -> Any:
-        is_key = jax.dtypes.issubdtype(getattr(x, "dtype", None), jax.dtypes.prng_key)
+        is_key = jnp.issubdtype(getattr(x, "dtype", jnp.float32), jax.dtypes.prng_key)
         return jax.random.key_data(x) if is_key else x
 
     return jax.tree.map(leaf, input_tree)

@@ -1,0 +1,42 @@
+"""Bounds that keep squares and their sums finite.
+
+The square of 1e25 is infinite in float32, and moments that are computed from it are infinite or NaN for
+ever. Every optimizer that squares gradients therefore treats an entry beyond √M / 16, M the largest finite
+number (1.2e18 in float32, 8e152 in float64), as one of that magnitude. Other entries keep their bits.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+# Squares of differences, and of sums of a few gradients, are finite too.
+_HEADROOM = 16
+
+
+def squarable(x: Array, terms: int = 1) -> Array:
+    """Limits the magnitude of entries so that a sum of that many squares is finite.
+
+    Args:
+      x: an array. Infinite entries are limited too, NaN stays. The real and the imaginary part of complex
+        entries are limited separately.
+      terms: how many squares are added: 1 for squares of single entries, the size of a matrix for
+        products with it.
+
+    Returns:
+      An array of the same shape and dtype.
+    """
+    if not x.size or not jnp.issubdtype(x.dtype, jnp.inexact):
+        return x
+    if jnp.iscomplexobj(x):
+        return lax.complex(squarable(x.real, 2 * terms), squarable(x.imag, 2 * terms))
+    limit = math.sqrt(float(jnp.finfo(x.dtype).max) / terms) / _HEADROOM
+    # A single operation: XLA:CPU writes out what two results share if it is more.
+    return lax.clamp(jnp.asarray(-limit, x.dtype), x, jnp.asarray(limit, x.dtype))
+
+
+def finite_sum(squares: Array) -> Array:
+    """Limits sums of squares to the largest square of a `squarable` entry; NaN stays."""
+    return jnp.minimum(squares, float(jnp.finfo(squares.dtype).max) / _HEADROOM**2)

@@ -1,0 +1,105 @@
+"""Why a transformation failed: parameters that are no arrays, the state of another transformation.
+
+Neither costs anything where nothing fails: a call is looked at after it has raised an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from optx_core._protocol.absent import TreeMismatchError
+
+Failures = (AttributeError, TypeError, KeyError, IndexError)
+"""What a call raises that got the wrong thing without a check of its own."""
+
+
+def why_init_failed(name: str, params: Any) -> Exception | None:
+    """An error that names the first parameter that is no array; None if all are.
+
+    Args:
+      name: the function to name.
+      params: what `init` was called with.
+
+    Returns:
+      A TypeError, or None.
+    """
+    pairs, _ = jax.tree_util.tree_flatten_with_path(params)
+    for path, leaf in pairs:
+        if not _is_array(leaf):
+            return TypeError(
+                f"{name}: params{jax.tree_util.keystr(path)} is {_short(leaf)}, which is no array. "
+                "Initialize with the arrays of the model alone: of an Equinox module "
+                "eqx.filter(model, eqx.is_inexact_array), of an NNX module nnx.state(model, nnx.Param)"
+            )
+    return None
+
+
+def why_update_failed(
+    name: str, init: Callable[[Any], Any], state: Any, params: Any
+) -> Exception | None:
+    """An error that tells where a state differs from those that `init` makes; None if nowhere.
+
+    Args:
+      name: the function to name.
+      init: makes a state of the transformation.
+      state: what `update` was called with.
+      params: the parameters, or the updates where there are none.
+
+    Returns:
+      A `TreeMismatchError`, or None.
+    """
+    try:
+        expected = jax.eval_shape(init, params)
+    except (*Failures, ValueError):  # the parameters may be at fault themselves
+        return None
+    difference = _difference(expected, state, "state")
+    if not difference:
+        return None
+    return TreeMismatchError(
+        f"{name}: {difference}: the state was made by the init of another transformation"
+    )
+
+
+def _is_array(leaf: Any) -> bool:
+    number = isinstance(leaf, bool | int | float | complex | np.generic)
+    return number or (hasattr(leaf, "shape") and hasattr(leaf, "dtype"))
+
+
+def _short(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 80 else f"{shown[:77]}..."
+
+
+def _difference(expected: Any, given: Any, path: str) -> str:
+    """Where the NamedTuples and the tuples of two states differ first; "" if nowhere."""
+    fields = getattr(expected, "_fields", None) if isinstance(expected, tuple) else None
+    if fields is not None:
+        if type(given).__name__ != type(expected).__name__:
+            return f"{path} is {_kind(given)}, not {_kind(expected)}"
+        children = [(f".{n}", getattr(expected, n), getattr(given, n, None)) for n in fields]
+    elif isinstance(expected, tuple | list):
+        if not isinstance(given, tuple | list) or len(given) != len(expected):
+            return f"{path} is {_kind(given)}, not {_kind(expected)}"
+        pairs = zip(expected, given, strict=True)
+        children = [(f"[{k}]", one, other) for k, (one, other) in enumerate(pairs)]
+    elif isinstance(expected, dict):
+        if not hasattr(given, "keys"):
+            return f"{path} is {_kind(given)}, not {_kind(expected)}"
+        if set(given.keys()) != set(expected):
+            shown = ", ".join(map(repr, given.keys()))
+            return f"{path} has the keys {shown}, not {', '.join(map(repr, expected))}"
+        children = [(f"[{key!r}]", one, given[key]) for key, one in expected.items()]
+    else:
+        return ""
+    return next(filter(None, (_difference(b, c, path + a) for a, b, c in children)), "")
+
+
+def _kind(node: Any) -> str:
+    if isinstance(node, tuple | list) and not hasattr(node, "_fields"):
+        return f"a {type(node).__name__} of {len(node)}"
+    name = "None" if node is None else type(node).__name__
+    return name if name[:1].isupper() else f"a {name}"

@@ -1,0 +1,179 @@
+"""The effective learning rate of an optimizer: all factors on its steps, multiplied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from optx_core import OptState, build
+from optx_core._combinators.chain import chain, named_chain
+from optx_core._combinators.masked import masked
+from optx_core._combinators.partition import partition
+from optx_core._protocol.kinds import Slot
+from optx_core._protocol.recorded import made_of
+from optx_core._state.composition import (
+    Place,
+    members,
+    parts_inside,
+    recorded_of,
+    schedule_count,
+    shortest,
+)
+from optx_core._transforms.scale import scale, scale_by_learning_rate, scale_by_schedule
+from optx_core._transforms.stateless import set_to_zero
+from optx_core._wrappers.freeze import freeze, selective_transform
+from optx_core._wrappers.inject_hyperparams import InjectStatefulHyperparamsState, current
+
+Factors = dict[Place, Any]
+"""The factor on the updates of each group; None where there is none."""
+
+
+def learning_rates(tx: Any, state: OptState) -> dict[str, Any]:
+    """The effective learning rate of each group at the next update.
+
+    It is the product of all factors on a step: learning rates, `scale`, `scale_by_schedule` and fields of
+    states that are declared as `build.Factor` (the scale of `reduce_on_plateau`), schedules evaluated and
+    injected numbers read from the state. A factor in front of a whole optimizer, which scales its
+    gradients and not its steps, is left out: that of `scale` in `chain(scale(0.5), adamw(1e-3))`.
+
+    Args:
+      tx: a transformation made by recorded functions (all of optx's are).
+      state: its state, which may be traced.
+
+    Returns:
+      The learning rates: "learning_rate" where there is one, otherwise by place,
+      "1/decay/learning_rate"; those of a mask by "True" and "False". Frozen groups have 0.
+
+    Raises:
+      TypeError: if the transformation was not made by a recorded function.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import chain, learning_rates, partition, scale, scale_by_learning_rate, trace
+      >>> sgd = chain(trace(0.9), scale_by_learning_rate(lambda count: 0.5**count))
+      >>> groups = partition({"fast": sgd, "slow": scale(-0.25)}, {"w": "fast", "b": "slow"})
+      >>> tx = chain(groups, scale(0.5))
+      >>> state = tx.init({"w": jnp.ones(1), "b": jnp.ones(1)})
+      >>> {place: float(rate) for place, rate in learning_rates(tx, state).items()}
+      {'0/fast/learning_rate': 0.5, '0/slow/learning_rate': 0.125}
+    """
+    if build.call_of(recorded_of(tx)) is None:
+        raise TypeError(
+            f"learning_rates: {tx!r} was not made by a recorded function, so its factors are unknown"
+        )
+    found = [
+        ((*place, "learning_rate"), "", 0.0 - factor)
+        for place, factor in _factors(tx, state).items()
+        if factor is not None
+    ]
+    return shortest(found)
+
+
+def _factors(tx: Any, state: Any) -> Factors:
+    """The signed factors on the updates: negative for descent."""
+    tx = recorded_of(tx)
+    call = build.call_of(tx)
+    if call is None:
+        return {(): None}
+    arguments = call.arguments
+
+    def now(value: Any) -> Any:
+        return build.evaluate(value, schedule_count(value, tx, state)) if callable(value) else value
+
+    if isinstance(state, InjectStatefulHyperparamsState):
+        return _factors(current(tx, state), state.inner_state)
+    if call.function in _READERS:
+        name, sign = _READERS[call.function](arguments)
+        return {(): sign * now(arguments[name])}
+    if call.function is set_to_zero:
+        return {(): 0.0}
+    if call.function in (chain, named_chain):
+        return _chained(tx, state)
+    parts = members(tx, state)
+    if call.function is partition:
+        return _grouped({label: _factors(part, own) for label, part, own in parts})
+    if call.function is masked:
+        return _grouped({"True": _factors(*parts[0][1:]), "False": {(): None}})
+    if call.function is freeze:
+        return _grouped({"True": {(): 0.0}, "False": {(): None}})
+    if call.function is selective_transform:
+        return _grouped({"train": _factors(*parts[0][1:]), "freeze": {(): 0.0}})
+    own = _declared(state)
+    inner = made_of(tx)
+    within: Factors = _factors(inner, state) if inner is not None else {(): None}
+    if not _any(within) and parts:
+        within = _chained(tx, state)
+    rate = arguments.get("learning_rate")
+    if rate is not None and not (_any(within) and _handed_on(rate, tx, state)):
+        within = {(): -now(rate)}
+    return _product(within, own) if inner is None else within
+
+
+_READERS: dict[Any, Callable[[dict[str, Any]], tuple[str, float]]] = {
+    scale: lambda arguments: ("step_size", 1.0),
+    scale_by_schedule: lambda arguments: ("step_size_fn", 1.0),
+    scale_by_learning_rate: lambda arguments: (
+        "learning_rate",
+        -1.0 if arguments["flip_sign"] else 1.0,
+    ),
+}
+
+
+def _chained(tx: Any, state: Any) -> Factors:
+    total: Factors = {(): None}
+    for label, part, own in members(tx, state):
+        factors = _factors(part, own)
+        if not _any(factors):
+            continue
+        if any(isinstance(leaf.kind, Slot) for leaf in build.leaf_kinds(own)):
+            total = {(): None}  # what stands before an optimizer scales its gradients
+        if label is not None:
+            factors = {(label, *place) if place else (): f for place, f in factors.items()}
+        total = _product(total, factors)
+    return total
+
+
+def _handed_on(rate: Any, tx: Any, state: Any) -> bool:
+    """Whether a learning rate, or a schedule made of it, is a factor of a part inside."""
+    for part, _ in parts_inside(tx, state):
+        call = build.call_of(part)
+        if call is not None and call.function in _READERS:
+            name, sign = _READERS[call.function](call.arguments)
+            value = call.arguments[name]
+            of = build.call_of(value)
+            made = of is not None and any(item is rate for item in of.arguments.values())
+            if (value is rate or made) and (
+                sign < 0 or call.function is not scale_by_learning_rate
+            ):
+                return True
+    return False
+
+
+def _grouped(groups: dict[str | None, Factors]) -> Factors:
+    return {
+        (str(label), *place): factor
+        for label, factors in groups.items()
+        for place, factor in factors.items()
+    }
+
+
+def _declared(state: Any) -> Factors:
+    """The fields of a state that are declared as factors."""
+    found: Any = None
+    for name, kind in build.kinds_of(type(state)).items():
+        if isinstance(kind, build.Kind) and kind.name == "factor":
+            value = getattr(state, name)
+            found = value if found is None else found * value
+    return {(): found}
+
+
+def _any(factors: Factors) -> bool:
+    return any(factor is not None for factor in factors.values())
+
+
+def _product(one: Factors, other: Factors) -> Factors:
+    return {
+        (*a, *b): y if x is None else x if y is None else x * y
+        for a, x in one.items()
+        for b, y in other.items()
+    }

@@ -1,0 +1,74 @@
+"""The effective learning rate and the numbers of every optimizer, with schedules and plateaus."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from optimizer_rows import ROWS
+
+import optx_aliases
+from optx_core import chain, hyperparams, inject_hyperparams, learning_rates, metrics, tree
+from optx_core.build import call_of
+from optx_schedules import reduce_on_plateau
+
+PARAMS = {"kernel": jnp.ones((4, 2)), "bias": jnp.ones(2)}
+
+
+def halving(count):
+    return 0.5 ** (1 + jnp.asarray(count, float))
+
+
+RATED = [
+    name
+    for name in ROWS
+    if "," not in name and "learning_rate" in getattr(call_of(ROWS[name].make()), "arguments", ())
+]
+
+
+@pytest.mark.parametrize("name", RATED)
+def test_the_learning_rate_of_every_optimizer_is_that_of_its_call(name):
+    tx = ROWS[name].make()
+    given = call_of(tx).arguments["learning_rate"]
+    if not isinstance(given, float):
+        pytest.skip("none is given")
+    if name == "schedule_free_radam":
+        given = 0.0  # rectification leaves the first steps out
+    rates = jax.jit(lambda params: learning_rates(tx, tx.init(params)))(PARAMS)
+    assert rates
+    for rate in rates.values():
+        assert float(rate) == pytest.approx(given)
+
+
+@pytest.mark.parametrize(
+    "name", ["adamw", "sgd", "lion", "adafactor", "muon", "schedule_free_adamw"]
+)
+def test_a_schedule_is_read_at_the_count_of_the_state(name):
+    tx = getattr(optx_aliases, name)(halving)
+    state = tx.init(PARAMS)
+    for _ in range(2):
+        _, state = tx.update(PARAMS, state, PARAMS)
+    assert float(hyperparams(tx, state)["learning_rate"]) == pytest.approx(0.125)
+    assert [float(rate) for rate in learning_rates(tx, state).values()] == pytest.approx([0.125])
+
+
+def test_a_schedule_that_was_started_again_is_read_where_it_is():
+    tx = optx_aliases.adamw(halving)
+    state = tx.init(PARAMS)
+    for _ in range(3):
+        _, state = tx.update(PARAMS, state, PARAMS)
+    again = tree.set(state, **{"ScaleByScheduleState/count": 0})
+    assert float(hyperparams(tx, again)["learning_rate"]) == 0.5
+    assert float(learning_rates(tx, again)["learning_rate"]) == 0.5
+    assert int(again[0].count) == 3
+
+
+def test_the_plateau_takes_part_in_the_learning_rate_and_in_the_metrics():
+    tx = chain(
+        inject_hyperparams(optx_aliases.sgd)(halving), reduce_on_plateau(factor=0.5, patience=1)
+    )
+    state = tx.init(PARAMS)
+    for _ in range(3):
+        _, state = tx.update(PARAMS, state, PARAMS, value=1.0)
+    assert float(metrics(state)["scale"]) == 0.25
+    assert float(learning_rates(tx, state)["learning_rate"]) == 0.25 * 0.0625
+    np.testing.assert_allclose(hyperparams(tx, state)["learning_rate"], 0.0625)
