@@ -102,12 +102,12 @@ def test_there_are_dtype_arguments_to_try():
 @pytest.mark.parametrize(
     "tx", [scale_by_learning_rate, scale_by_schedule, trace, add_decayed_weights]
 )
-@pytest.mark.parametrize("value", [(1e-3,), None, [0.1]])
+@pytest.mark.parametrize("value", [(1e-3,), None, [0.1], np.array([0.1])], ids=str)
 def test_a_schedule_that_returns_no_number_is_refused(tx, value):
     params = jnp.ones(2)
     made = tx(lambda count: value)
     with pytest.raises(TypeError, match="a schedule must return a number"):
-        made.update(params, optx_core.ScheduledState(jnp.int32(0), ()), params)
+        made.update(params, made.init(params), params)
 
 
 def test_a_learning_rate_of_none_is_refused():

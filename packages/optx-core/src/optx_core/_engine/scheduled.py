@@ -1,7 +1,7 @@
 """Schedules for any hyper-parameter.
 
-A transformation is made for numbers. `schedulable` lets its function take schedules too: the state
-then carries a count, and at every update the transformation is made for the numbers of that step.
+A transformation is built for numbers. `schedulable` makes its factory accept schedules too: the state
+then holds a count, and at every update the transformation is built for the values at that step.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class ScheduledState(NamedTuple):
     """State of a transformation with a scheduled hyper-parameter.
 
     Attributes:
-      count: int32 scalar, the number of updates so far; the schedules are evaluated there.
+      count: int32 scalar, the number of updates so far; the schedules are evaluated at it.
       inner_state: the transformation's own state.
     """
 
@@ -41,14 +41,14 @@ def schedulable(
 ) -> Callable[
     [Callable[P, GradientTransformationExtraArgs]], Callable[P, GradientTransformationExtraArgs]
 ]:
-    """Lets a function that makes a transformation take schedules for the named hyper-parameters.
+    """Makes a factory of transformations accept schedules for the named hyper-parameters.
 
     Args:
-      *names: parameters of the function that are numbers, or tuples of numbers. A callable given
-        for a number is a schedule: it takes the number of updates so far and returns the number.
+      *names: arguments of the function that are numbers, or tuples of numbers. A callable passed for a
+        number is a schedule: it takes the number of updates so far and returns the number.
 
     Returns:
-      A decorator, to be put under `recorded`. Without a schedule nothing changes; with one the
+      A decorator, to be placed below `recorded`. Without a schedule nothing changes; with one, the
       state is a `ScheduledState` around the transformation's own.
 
     Example:
@@ -93,13 +93,13 @@ def _at(number: Any, count: jax.Array) -> Any:
 
 
 def evaluate(value: Any, count: jax.Array, dtype: Any = None) -> Any:
-    """A number, or a schedule's value at a count.
+    """Returns a number, or the value of a schedule at a count.
 
     Args:
       value: a number, or a schedule of the number of updates so far.
-      count: that number.
-      dtype: the dtype of the result; by default a number stays as it is, and a schedule's value is an
-        array of at least float32.
+      count: the number of updates so far.
+      dtype: the dtype of the result; by default a number is returned unchanged, and the value of a schedule
+        as an array of at least float32.
 
     Returns:
       The number.
@@ -109,6 +109,10 @@ def evaluate(value: Any, count: jax.Array, dtype: Any = None) -> Any:
         if value is None or isinstance(value, tuple | list | dict):
             raise TypeError(f"a schedule must return a number, but {schedule!r} returned {value!r}")
         value = jnp.asarray(value)
+        if value.ndim:
+            raise TypeError(
+                f"a schedule must return a number, but {schedule!r} returned an array of shape {value.shape}"
+            )
         if dtype is None:
             dtype = at_least_float32(value.dtype) if is_inexact(value) else jnp.float32
     return value if dtype is None else jnp.asarray(value).astype(dtype)
