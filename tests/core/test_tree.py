@@ -142,6 +142,13 @@ def test_an_ambiguous_name_is_refused_with_names_that_are_not():
         tree.set(s, count=3)
 
 
+def test_a_whole_path_is_never_ambiguous():
+    state = {"a": {"x": 1.0}, "b": {"a": {"x": 2.0}}}
+    assert tree.get(state, "a/x") == 1.0
+    assert tree.get(state, "b/a/x") == 2.0
+    assert tree.set(state, **{"a/x": 3.0}) == {"a": {"x": 3.0}, "b": {"a": {"x": 2.0}}}
+
+
 def test_a_value_is_set_in_its_own_dtype_and_shape():
     s = tree.set(state(), **{"EmaState/count": 7.0 and 7})
     assert (s[0].count, s[0].count.dtype, s[2].count) == (7, jnp.int32, 0)

@@ -85,10 +85,8 @@ def get(tree: PyTree, key: str, default: Any = None, filtering: Filtering | None
       >>> tree.get(ema(0.9).init(1.0), "count")
       Array(0, dtype=int32)
     """
-    found = get_all_with_path(tree, key, filtering)
-    if len(found) > 1:
-        raise KeyError(_ambiguous("get", key, found))
-    return found[0][1] if found else default
+    found = _one("get", tree, key, filtering)
+    return found[1] if found else default
 
 
 def set(tree: PyTree, filtering: Filtering | None = None, /, **kwargs: Any) -> PyTree:
@@ -114,13 +112,11 @@ def set(tree: PyTree, filtering: Filtering | None = None, /, **kwargs: Any) -> P
       Array(7, dtype=int32)
     """
     for name, value in kwargs.items():
-        found = get_all_with_path(tree, name, filtering)
+        found = _one("set", tree, name, filtering)
         if not found:
             known = sorted({str(n) for _, names, _ in _walk(tree, (), ()) for n in names[-1:][0]})
             raise KeyError(f"tree.set: nothing is called {name!r}; there are {', '.join(known)}")
-        if len(found) > 1:
-            raise KeyError(_ambiguous("set", name, found))
-        ((path, old),) = found
+        path, old = found
         tree = _replace(tree, path, _fitted(name, old, value))
     return tree
 
@@ -269,9 +265,18 @@ def _matches(wanted: list[str], names: tuple[tuple[str, ...], ...]) -> bool:
     return all(any(part in step for step in rest) for part in wanted[:-1])
 
 
-def _ambiguous(where: str, key: str, found: list[tuple[Path, Any]]) -> str:
-    listed = ", ".join(repr(show_path(path)) for path, _ in found)
-    return f"tree.{where}: {key!r} is ambiguous: it may be {listed}"
+def _one(
+    where: str, tree: PyTree, key: str, filtering: Filtering | None
+) -> tuple[Path, Any] | None:
+    """The one match of a name; of several, the one whose whole path it is."""
+    found = get_all_with_path(tree, key, filtering)
+    if len(found) > 1:
+        whole = [(path, value) for path, value in found if show_path(path) == key]
+        if len(whole) != 1:
+            listed = ", ".join(repr(show_path(path)) for path, _ in found)
+            raise KeyError(f"tree.{where}: {key!r} is ambiguous: it may be {listed}")
+        found = whole
+    return found[0] if found else None
 
 
 def _fitted(name: str, old: Any, new: Any) -> Any:
