@@ -1,8 +1,8 @@
-"""Updates on their way through transformations.
+"""Updates that pass through transformations, and the leaf steps pending on them.
 
-A leafwise transformation does not run when it is called: its `LeafStep` waits in the `Flow`. When
-somebody needs the updates (the caller, a norm of the whole tree, a transformation of another kind)
-all waiting steps run as one function of one leaf.
+A leafwise transformation does not run when it is called: its `LeafStep` is queued in the `Flow`. When
+the updates are needed (by the caller, a norm of the whole tree, a transformation of another kind),
+all pending steps run as one function of one leaf.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ class _Waiting:
 
 
 class Flow:
-    """Updates on their way, and the leaf steps that wait to be run on them.
+    """Updates, and the leaf steps pending on them.
 
     Attributes:
-      updates: the updates as they are now; reading them runs the steps that wait.
+      updates: the current updates; reading them runs the pending steps.
     """
 
     def __init__(self, updates: Updates, params: Params = None, name: str = "") -> None:
@@ -70,42 +70,42 @@ class Flow:
             return
         new = view.spread(view.structure.flatten_up_to(updates), self._leaves)
         self._leaves = [
-            there if active else here
-            for here, there, active in zip(self._leaves, new, view.active, strict=True)
+            replacement if active else leaf
+            for leaf, replacement, active in zip(self._leaves, new, view.active, strict=True)
         ]
 
     @property
     def present(self) -> Updates:
-        """The updates with None for every float0 leaf, for mathematics that knows only arrays."""
+        """The updates with None for every float0 leaf, for functions that handle only arrays."""
         return _present(self.updates)
 
     @property
     def examples(self) -> Updates:
-        """The same, of gradients of single examples, which need not have the parameters' shapes."""
+        """Per-example gradients, with None for every float0 leaf; the parameters' shapes are not checked."""
         self._run()
         return _present(self.skeleton)
 
     def restore(self, updates: Updates) -> Updates:
-        """Updates computed from `present`, with the absent leaves as they were."""
+        """Restores the absent leaves in updates computed from `present`."""
         structure = self._view.structure
         new, old = structure.flatten_up_to(updates), structure.flatten_up_to(self.skeleton)
         return structure.unflatten(
-            [there if is_absent(there) else here for here, there in zip(new, old, strict=True)]
+            [before if is_absent(before) else x for x, before in zip(new, old, strict=True)]
         )
 
     @property
     def skeleton(self) -> Updates:
-        """A tree with the structure, shapes and dtypes of the updates; runs nothing."""
+        """A tree with the structure, shapes and dtypes of the updates; does not run pending steps."""
         return self._view.select(self._leaves)
 
     def has_structure_of(self, tree: PyTree) -> bool:
-        """Whether a tree has the structure of the updates."""
+        """Returns whether a tree has the structure of the updates."""
         return flatten(tree)[1] == self._view.structure
 
     def through(
         self, tx: Any, state: OptState, params: Params = None, **extra_args: Any
     ) -> Callable[[], OptState]:
-        """Sends the updates through a transformation.
+        """Passes the updates through a transformation.
 
         Args:
           tx: the transformation.
@@ -114,7 +114,7 @@ class Flow:
           **extra_args: passed on to the transformation.
 
         Returns:
-          What gives the new state, to be called once everything has been sent through.
+          A function that returns the new state, to be called after all transformations have been passed.
         """
         call = call_of(tx)
         self._names.append(call.name if call else "")
@@ -128,31 +128,31 @@ class Flow:
             self._names.pop()
 
     def push(self, step: LeafStep) -> Callable[[], OptState]:
-        """Lets a step wait for its turn; returns what gives its new state."""
+        """Queues a step; returns a function that returns its new state."""
         self._check_params()
         waiting = _Waiting(step, self.trail, self._view)
         self._waiting.append(waiting)
 
         def finish() -> OptState:
             self._run()
-            assert waiting.renewed is not None  # noqa: S101 (a step that was pushed has run now)
+            assert waiting.renewed is not None  # noqa: S101 (`_run` has run every queued step)
             return step.close(*waiting.renewed)
 
         return finish
 
     @property
     def trail(self) -> str:
-        """The calls that led here, for errors: `adamw: scale_by_adam`."""
+        """The enclosing calls, for error messages: `adamw: scale_by_adam`."""
         names = [name for name in self._names if name not in ("", "chain")]
         return ": ".join(dict.fromkeys(names)) or "update"
 
     @contextlib.contextmanager
     def only(self, mask: PyTree) -> Iterator[None]:
-        """Restricts what follows to the leaves where `mask` is True.
+        """Restricts the steps in the `with` block to the leaves where `mask` is True.
 
         Args:
-          mask: a tree of bools, a prefix of the updates; where it is False at a subtree, one masked
-            node stands for all of it.
+          mask: a tree of bools, a prefix of the updates; a subtree where it is False is replaced by one
+            masked node.
         """
         outer, self._view = self._view, self._view.under(mask)
         try:
@@ -166,7 +166,7 @@ class Flow:
         waiting, self._waiting = self._waiting, []
         operands = Operands()
         columns: list[list[Any]] = [self._leaves]
-        shared: dict[int, int] = {}  # trees that several steps read travel once
+        shared: dict[int, int] = {}  # a tree that several steps read is passed once
         plans: list[Equations] = []
         for item in waiting:
             step = item.step
@@ -194,7 +194,7 @@ class Flow:
         columns: list[list[Any]],
         operands: Operands,
     ) -> None:
-        """Runs the steps on all leaves, and writes the results back into the columns."""
+        """Runs the steps on all leaves, and stores the results in the columns."""
         programs: dict[tuple[int, ...], tuple[Program, list[int], list[int]]] = {}
         everything = tuple(range(len(waiting)))
         masked = any(item.view.active is not None for item in waiting)
@@ -208,7 +208,7 @@ class Flow:
             active = everything
             if masked:
                 active = tuple(
-                    k for k in active if (seen := waiting[k].view.active) is None or seen[index]
+                    k for k in active if (mask := waiting[k].view.active) is None or mask[index]
                 )
             if not active:
                 continue
@@ -254,12 +254,12 @@ class Flow:
         columns: list[list[Any]],
         shapes: list[tuple[int, ...] | None],
     ) -> None:
-        """Checks one step's arrays against the updates' shapes, leaf by leaf; None where absent."""
+        """Checks one step's arrays against the updates' shapes (None for an absent leaf)."""
         for place, column in enumerate((*plan.renews, *plan.reads)):
             name = argument_name(item.step.leaf, 1 + place)
             same = place < len(item.step.slots) or name == "p"
             for index, (shape, x) in enumerate(zip(shapes, columns[column], strict=True)):
-                if shape is None or ((seen := item.view.active) is not None and not seen[index]):
+                if shape is None or ((mask := item.view.active) is not None and not mask[index]):
                     continue
                 if is_placeholder(x):
                     raise TreeMismatchError(
@@ -271,34 +271,35 @@ class Flow:
                     raise TreeMismatchError(_wrong_shape(item.trail, self._path(index), shape, x))
 
     def _check_params(self) -> None:
-        """Compares shapes with the parameters', once, before anything reads the updates.
+        """Checks the updates' shapes against the parameters', once, before the updates are read.
 
-        Gradients of a lower precision than their parameters' are cast to it, so that updates are not
-        rounded on their way to the parameters.
+        Casts gradients of lower precision than their parameters to the parameters' precision, so that
+        updates are not rounded before they are applied.
         """
         params, self._unchecked = self._unchecked, None
         if params is None:
             return
-        theirs = flatten_like(
+        leaves = flatten_like(
             self._whole.structure,
             params,
             where=self.trail,
             name="the parameters",
             like=lambda: self._whole.select(self._leaves),
         )
-        for index, (g, p) in enumerate(zip(self._leaves, theirs, strict=True)):
+        for index, (g, p) in enumerate(zip(self._leaves, leaves, strict=True)):
             if is_absent(g) or is_placeholder(p):
                 continue
             if _shape(g) != _shape(p):
                 raise TreeMismatchError(_wrong_shape(self.trail, self._path(index), _shape(g), p))
-            self._leaves[index] = cast_to_wider(g, p)
+            if getattr(g, "dtype", None) != getattr(p, "dtype", None):
+                self._leaves[index] = cast_to_wider(g, p)
 
     def _path(self, index: int) -> str:
         return paths(self._whole.select(self._leaves))[index]
 
 
 def _program(plans: list[Equations]) -> tuple[Program, list[int], list[int]]:
-    """The steps that are active on a leaf, with their columns numbered as they stand in its row."""
+    """The program of the steps active on a leaf, with columns renumbered by their places in its row."""
     used = sorted({place for plan in plans for place in (*plan.renews, *plan.reads)})
     rank = {place: position + 1 for position, place in enumerate(used)}
     program = Program(
@@ -322,7 +323,7 @@ def _present(updates: Updates) -> Updates:
 
 
 def _shape(x: Any) -> tuple[int, ...]:
-    """np.shape, faster for what has a shape."""
+    """`np.shape`, faster for arrays."""
     return x.shape if hasattr(x, "shape") else np.shape(x)
 
 
