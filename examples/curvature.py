@@ -1,6 +1,6 @@
-"""The curvature of a classifier of handwritten digits while it is trained.
+"""Measures the curvature of a classifier of handwritten digits during training.
 
-Prints, and draws to `curvature.png` where matplotlib is installed, the mean of four diagonals for each
+Prints, and plots to `curvature.png` if matplotlib is installed, the mean of four diagonals for each
 layer: the exact Hessian, an estimate of it with error bars, the Gauss-Newton matrix and the empirical
 Fisher.
 
@@ -25,24 +25,24 @@ LAYERS = ("first", "second", "third")
 
 
 def model(params, x):
-    """Logits of one image."""
+    """Returns the logits of one image."""
     x = jnp.tanh(x @ params["first"]["w"] + params["first"]["b"])
     x = jnp.tanh(x @ params["second"]["w"] + params["second"]["b"])
     return x @ params["third"]["w"] + params["third"]["b"]
 
 
 def loss(params, x, y):
-    """The loss of one image."""
+    """Returns the loss of one image."""
     return categorical().nll(model(params, x), y)
 
 
 def mean_loss(params, x, y):
-    """The loss of a batch."""
+    """Returns the mean loss of a batch."""
     return jnp.mean(jax.vmap(lambda x, y: loss(params, x, y))(x, y))
 
 
 def initial(key):
-    """Random parameters."""
+    """Returns random parameters."""
     shapes = {"first": (64, 48), "second": (48, 48), "third": (48, 10)}
     keys = jax.random.split(key, len(shapes))
     return {
@@ -52,13 +52,13 @@ def initial(key):
 
 
 def layer_means(diagonal):
-    """The mean of a diagonal over the weights of each layer."""
+    """Returns the mean of a diagonal over the weights of each layer."""
     return jnp.stack([jnp.mean(diagonal[name]["w"]) for name in LAYERS])
 
 
 @jax.jit
 def measure(params, x, y, key):
-    """The mean of each diagonal, by layer."""
+    """Returns the mean of each diagonal, by layer."""
 
     # the mean over a layer is estimated from eight probes, each of all layers at once
     def one(k):
@@ -75,7 +75,7 @@ def measure(params, x, y, key):
 
 
 def main():
-    """Trains, measures, draws."""
+    """Trains, measures and plots."""
     digits = load_digits()
     x, y = jnp.asarray(digits.data / 16, jnp.float32)[:512], jnp.asarray(digits.target)[:512]
     params = initial(jax.random.key(0))
@@ -86,17 +86,17 @@ def main():
     history = []
     for t in range(STEPS + 1):
         if t % EVERY == 0:
-            found = measure(params, x, y, jax.random.key(t))
-            history.append((t, found))
+            means = measure(params, x, y, jax.random.key(t))
+            history.append((t, means))
             print(f"step {t:3}  loss {mean_loss(params, x, y):.3f}  mean Hessian diagonal by layer: "
                   + "  ".join(f"{h:.2e} ({e:.2e} ± {s:.0e})" for h, e, s in zip(
-                      found["exact Hessian"], found["estimate"], found["error"], strict=True)))  # fmt: skip
+                      means["exact Hessian"], means["estimate"], means["error"], strict=True)))  # fmt: skip
         params = step(params)
-    draw(history)
+    plot(history)
 
 
-def draw(history):
-    """Draws the history."""
+def plot(history):
+    """Plots the history."""
     try:
         import matplotlib as mpl
     except ImportError:
@@ -109,11 +109,11 @@ def draw(history):
     figure, axes = plt.subplots(1, len(LAYERS), figsize=(12, 3.5), constrained_layout=True)
     for i, axis in enumerate(axes):
         for name in ("exact Hessian", "Gauss-Newton", "empirical Fisher"):
-            axis.plot(steps, [float(found[name][i]) for _, found in history], label=name)
+            axis.plot(steps, [float(means[name][i]) for _, means in history], label=name)
         axis.errorbar(
             steps,
-            [float(found["estimate"][i]) for _, found in history],
-            [2 * float(found["error"][i]) for _, found in history],
+            [float(means["estimate"][i]) for _, means in history],
+            [2 * float(means["error"][i]) for _, means in history],
             fmt=".",
             capsize=2,
             label="estimate, ± 2 standard errors",
@@ -121,7 +121,7 @@ def draw(history):
         axis.set(title=f"{LAYERS[i]} layer", xlabel="step", ylabel="mean of the diagonal")
     axes[0].legend(fontsize=7)
     figure.savefig("curvature.png", dpi=120)
-    print("drawn to curvature.png")
+    print("plot saved to curvature.png")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Trains a small convolutional classifier on real handwritten digits: the example to copy from.
+"""Trains a small convolutional classifier on handwritten digits: a template for training scripts.
 
-    hatch run demo                                    # about half a minute on two cores
+    hatch run demo                                    # about 30 seconds on two cores
     hatch run demo --optimizer sgd --learning-rate 0.1 --steps 500
     hatch run demo --checkpoint /tmp/digits           # a second run resumes the first
 
-The 1,797 images of 8 by 8 pixels come with scikit-learn. A fifth of each class is held out.
+The 1,797 images of 8 by 8 pixels come with scikit-learn. One fifth of each class is held out.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from optx_schedules import Schedule, warmup_cosine_decay_schedule
 
 BATCH_SIZE = 64
 WEIGHT_DECAY = 1e-2
-NEED_MORE = ("dpsgd", "lbfgs", "sophia")  # per-example gradients, a line search, the curvature
+EXCLUDED = ("dpsgd", "lbfgs", "sophia")  # need per-example gradients, a line search, the curvature
 LABELS = {r"kernel$": "kernels", r"bias$": "biases"}
 
 
@@ -63,7 +63,7 @@ class Classifier(nnx.Module):
 
 
 def make_optimizer(name: str, model: Classifier, learning_rate: Schedule) -> GradientTransformation:
-    """Clips all gradients; kernels have the named optimizer and weight decay, biases have Adam."""
+    """Clips all gradients; updates kernels by the named optimizer with weight decay, biases by Adam."""
     make = optimizers()[name]
     decays = "weight_decay" in inspect.signature(make).parameters
     groups = {
@@ -77,7 +77,7 @@ def make_optimizer(name: str, model: Classifier, learning_rate: Schedule) -> Gra
 
 
 def optimizers() -> dict[str, Any]:
-    """The named optimizers that need only a learning rate."""
+    """Returns the optimizers that need only a learning rate, by name."""
     names = (name for name in optx_aliases.__all__ if not name.startswith("scale_by_"))
     functions = {name: getattr(optx_aliases, name) for name in names}
     return {
@@ -85,14 +85,14 @@ def optimizers() -> dict[str, Any]:
         for name, function in functions.items()
         if inspect.isfunction(function)
         and next(iter(inspect.signature(function).parameters), None) == "learning_rate"
-        and name not in NEED_MORE
+        and name not in EXCLUDED
     }
 
 
 def train_step(
     model: Classifier, optimizer: nnx.Optimizer, images: jax.Array, labels: jax.Array
 ) -> dict[str, jax.Array]:
-    """Takes one step; returns the loss, the accuracy and the norm of each group's update."""
+    """Runs one step; returns the loss, the accuracy and the norm of each group's update."""
 
     def loss_fn(model: Classifier) -> tuple[jax.Array, jax.Array]:
         logits = model(images)
@@ -107,12 +107,12 @@ def train_step(
 
 @nnx.jit
 def accuracy(model: Classifier, images: jax.Array, labels: jax.Array) -> jax.Array:
-    """The fraction of images that are classified correctly."""
+    """Returns the fraction of images that are classified correctly."""
     return jnp.mean(model(images).argmax(-1) == labels)
 
 
 def load_data() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Images in [0, 1] of shape (n, 8, 8, 1) and their labels: for training, then held out."""
+    """Returns images in [0, 1] of shape (n, 8, 8, 1) and labels: for training, then held out."""
     digits = load_digits()
     images = (digits.images / 16.0).astype(np.float32)[..., None]
     labels = digits.target.astype(np.int32)
@@ -166,7 +166,7 @@ def train(args: argparse.Namespace, console: Console) -> tuple[Classifier, Sched
             evaluate = step % every == 0 or step + 1 == args.steps
             row["held_out"] = last["held_out"]
             if evaluate:
-                compiled_step.sync()  # the model and the optimizer get their values back
+                compiled_step.sync()  # writes the values back to the model and the optimizer
                 row["held_out"] = float(accuracy(model, test_images, test_labels))
             history.append(row)
             last = row
@@ -185,7 +185,7 @@ def save(
     settings: dict[str, Any],
     history: list[dict[str, float]],
 ) -> None:
-    """Writes the model, the optimizer and the history so far."""
+    """Saves the model, the optimizer and the history."""
     manager.save(
         len(history),
         args=ocp.args.Composite(
@@ -202,15 +202,15 @@ def restore(
     settings: dict[str, Any],
     console: Console,
 ) -> list[dict[str, float]]:
-    """Restores the model and the optimizer from the last checkpoint, if any; returns its history."""
+    """Restores the model and the optimizer from the last checkpoint, if any; returns the history."""
     step = manager.latest_step()
     if step is None:
         return []
     log = manager.restore(step, args=ocp.args.Composite(log=ocp.args.JsonRestore()))["log"]
     if log["settings"] != resumable(settings):
         console.print(
-            f"[red]The checkpoint was made with {json.dumps(log['settings'])}, not with "
-            f"{json.dumps(resumable(settings))}.[/red] Give the same options, or another folder."
+            f"[red]The checkpoint was saved with {json.dumps(log['settings'])}, not with "
+            f"{json.dumps(resumable(settings))}.[/red] Use the same options, or another folder."
         )
         raise SystemExit(2)
     target = ocp.args.StandardRestore(nnx.to_pure_dict(abstract_state(model, optimizer)))
@@ -221,7 +221,7 @@ def restore(
 
 
 def resumable(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings that a resumed run must have in common with the first."""
+    """Returns the settings that must be equal in a resumed run."""
     return {name: settings[name] for name in ("optimizer", "learning_rate", "steps", "seed")}
 
 
@@ -252,7 +252,7 @@ def plot(history: list[dict[str, float]], path: pathlib.Path, title: str) -> Non
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    """The options."""
+    """Parses the options."""
     parser = argparse.ArgumentParser(
         prog="hatch run demo",
         description="Train a small Flax NNX classifier on handwritten digits with optx.",
@@ -264,19 +264,19 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--learning-rate", type=float, default=3e-3, help="peak learning rate")
     parser.add_argument("--steps", type=int, default=800, help="steps of 64 images each")
-    parser.add_argument("--seed", type=int, default=0, help="of the model and of the batches")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the model and of the batches")
     parser.add_argument(
         "--out", type=pathlib.Path, default=pathlib.Path("out"), help="folder for the plot"
     )
     parser.add_argument(
         "--checkpoint", metavar="DIR",
-        help="folder to save to, and to resume from: a resumed run ends bit-equal to one that "
-        "never stopped",
+        help="folder to save to, and to resume from: a resumed run is bit-equal to an "
+        "uninterrupted one",
     )  # fmt: skip
     args = parser.parse_args(argv)
     if args.optimizer not in optimizers():
         parser.error(
-            f"there is no optimizer {args.optimizer!r}; take one of "
+            f"there is no optimizer {args.optimizer!r}; choose one of "
             f"{', '.join(sorted(optimizers()))}"
         )
     if args.steps < 1:
@@ -285,7 +285,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> float:
-    """Trains, prints a table, draws the plot; returns the held-out accuracy."""
+    """Trains, prints a table and saves the plot; returns the held-out accuracy."""
     args = parse(argv)
     mpl.use("Agg")
     console = Console()

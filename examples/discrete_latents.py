@@ -1,11 +1,10 @@
-"""A variational autoencoder with binary latent variables, on the digits, by five gradient estimators.
+"""Trains a variational autoencoder with binary latent variables on digits by five gradient estimators.
 
     python examples/discrete_latents.py [--steps 1500] [--plot discrete_latents.png]
 
 x: 8 × 8 binary pixels.  z: 24 Bernoulli variables.  p(z) = ½ each; p(x | z; θ) and q(z | x; φ) are
-small networks.
-Each evaluates the network about four times a step and image. Prints the evidence lower bound
-and the variance of the encoder's gradient, and plots both over training.
+small networks. Each estimator evaluates the networks about four times per step and image. Prints the
+evidence lower bound and the variance of the encoder's gradient, and plots both over training.
 """
 
 import argparse
@@ -31,20 +30,20 @@ LATENTS, HIDDEN, BATCH, EVERY = 24, 64, 64, 100
 
 
 def digits():
-    """Training images as rows of 64 bits."""
+    """Returns the training images as rows of 64 bits."""
     from sklearn.datasets import load_digits
 
     return jnp.asarray(load_digits().data > 7, jnp.float32)
 
 
 def layer(key, inputs, outputs):
-    """The weights of one linear layer."""
+    """Initializes a linear layer."""
     w = jax.random.normal(key, (inputs, outputs)) / np.sqrt(inputs)
     return {"w": w, "b": jnp.zeros(outputs)}
 
 
 def init(key):
-    """The parameters of both networks."""
+    """Initializes both networks."""
     keys = jax.random.split(key, 4)
     return {
         "encoder": [layer(keys[0], 64, HIDDEN), layer(keys[1], HIDDEN, LATENTS)],
@@ -53,7 +52,7 @@ def init(key):
 
 
 def network(layers, x):
-    """A network with tanh in between."""
+    """Applies linear layers with tanh between them."""
     for i, p in enumerate(layers):
         x = jnp.tanh(x) if i else x
         x = jnp.dot(x, p["w"]) + p["b"]
@@ -61,7 +60,7 @@ def network(layers, x):
 
 
 def problem(x):
-    """The integrand, log p(x | z)p(z) − log q(z | x) to be maximized, and the guide, for one image."""
+    """Returns the cost, −(log p(x | z)p(z) − log q(z | x)), and the guide, for one image."""
 
     def guide(params):
         return Bernoulli(network(params["encoder"], x))
@@ -74,7 +73,7 @@ def problem(x):
     return cost, guide
 
 
-# name: the method, and how many rows of noise make four evaluations (six for rebar, as it comes in threes)
+# name: the method, and the number of noise rows for four evaluations (six for rebar, three per row)
 METHODS = {
     "score function, running mean": (score_function(ema_baseline(0.9)), 4),
     "leave-one-out": (score_function(leave_one_out()), 4),
@@ -85,7 +84,7 @@ METHODS = {
 
 
 def gradient_of(method, samples):
-    """(params, images, key, state) -> ((loss, gradient), state), averaged over the images."""
+    """Returns (params, images, key, state) -> ((loss, gradient), state), averaged over the images."""
 
     def one(params, x, key, state):
         cost, guide = problem(x)
@@ -102,12 +101,12 @@ def gradient_of(method, samples):
 
 
 def _merge(new, old):
-    """The mean of the images' states; counts are the same in all."""
+    """Averages the states of the images; counts are equal in all."""
     return jnp.mean(new, axis=0) if jnp.issubdtype(old.dtype, jnp.floating) else new[0]
 
 
 def train(method, samples, images, steps):
-    """ELBO of the batch and variance of the encoder's gradient, every so many steps."""
+    """Returns the ELBO of the batch and the variance of the encoder's gradient every `EVERY` steps."""
     gradient = gradient_of(method, samples)
     tx = adam(3e-3)
     params = init(jax.random.key(0))
@@ -144,7 +143,7 @@ def train(method, samples, images, steps):
 
 
 def plot(histories, path):
-    """Both curves of every method, in one picture."""
+    """Plots both curves of every method in one figure."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -155,7 +154,7 @@ def plot(histories, path):
         steps, bounds, variances = zip(*history, strict=True)
         bound.plot(steps, bounds, label=name)
         spread.semilogy(steps, variances, label=name)
-    bound.set(xlabel="step", ylabel="ELBO, nats an image")
+    bound.set(xlabel="step", ylabel="ELBO, nats per image")
     spread.set(xlabel="step", ylabel="variance of the encoder's gradient")
     bound.legend()
     figure.tight_layout()
@@ -164,7 +163,7 @@ def plot(histories, path):
 
 
 def main():
-    """Trains by each method, prints and plots."""
+    """Trains with each method, prints and plots the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--plot", default="discrete_latents.png")
@@ -176,7 +175,7 @@ def main():
         _, bound, variance = histories[name][-1]
         print(f"{name:32}{bound:10.3f}{variance:14.4g}")
     plot(histories, arguments.plot)
-    print(f"plotted: {arguments.plot}")
+    print(f"plot saved to {arguments.plot}")
 
 
 if __name__ == "__main__":

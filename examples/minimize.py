@@ -1,7 +1,8 @@
-"""Fits a logistic regression to convergence with `optx_aliases.minimize`, free and within bounds.
+"""Fits a logistic regression to convergence with `optx_aliases.minimize`, with and without bounds.
 
-Are tumours malignant? 569 cases with 30 measurements, which come with scikit-learn; every fifth is held
-out. With weights bounded from below by 0, a larger measurement can only speak for a malignant tumour.
+The model predicts whether a tumour is malignant from 30 measurements. The 569 cases come with scikit-learn;
+every fifth is held out. With a lower bound of 0 on the weights, a larger measurement can only increase the
+predicted probability.
 
     python examples/minimize.py
 """
@@ -19,7 +20,7 @@ DECAY = 1e-3
 
 
 def load_data():
-    """Measurements (cases, 30), standardized, and whether each is malignant; every fifth held out."""
+    """Returns standardized measurements (cases, 30) and whether each is malignant: training, held out."""
     measured, benign = load_breast_cancer(return_X_y=True)
     held_out = np.arange(len(measured)) % 5 == 0
     x = (measured - measured[~held_out].mean(0)) / measured[~held_out].std(0)
@@ -28,18 +29,18 @@ def load_data():
 
 
 def logits(params, x):
-    """Log odds of a malignant tumour."""
+    """Returns the log odds of a malignant tumour."""
     return x @ params["weights"] + params["bias"]
 
 
 def loss(params, x, y):
-    """The mean negative log-likelihood, and a little decay, so that there is a single minimum."""
+    """Returns the mean negative log-likelihood, with weight decay for a unique minimum."""
     z = logits(params, x)
     return jnp.mean(jax.nn.softplus(z) - y * z) + DECAY / 2 * jnp.sum(params["weights"] ** 2)
 
 
-def ways():
-    """What `minimize` is called with: L-BFGS by default, L-BFGS-B with bounds."""
+def options_by_name():
+    """Returns the arguments of `minimize` for each fit: L-BFGS by default, L-BFGS-B with bounds."""
     lower = {"weights": 0.0, "bias": None}  # one number for a whole array; None for no bound
     upper = {"weights": 1.0, "bias": None}
     return {
@@ -51,32 +52,32 @@ def ways():
 
 
 def name_of(status):
-    """VALUE, say."""
+    """Returns the name of a status, such as "VALUE"."""
     return MinimizeStatus(int(status)).name
 
 
 def main():
-    """Fits in each way, and prints a table."""
+    """Fits the model with each set of options, and prints a table."""
     train, (x, y) = load_data()
     start = {"weights": jnp.zeros(x.shape[1]), "bias": jnp.zeros(())}
     table = Table("weights", "loss", "held out", "at 0", "steps", "evaluations", "status")
-    told = {}
-    for name, options in ways().items():
+    messages = {}
+    for name, options in options_by_name().items():
         result = minimize(loss, start, args=train, **options)
-        right = jnp.mean((logits(result.x, x) > 0) == (y > 0.5))
+        accuracy = jnp.mean((logits(result.x, x) > 0) == (y > 0.5))
         table.add_row(
             name,
             f"{float(result.value):.5f}",
-            f"{float(right):.1%}",
+            f"{float(accuracy):.1%}",
             str(int(jnp.sum(result.x["weights"] == 0))),
             str(int(result.num_steps)),
             str(int(result.num_evaluations)),
             name_of(result.status),
         )
-        told[name_of(result.status)] = result.message
+        messages[name_of(result.status)] = result.message
     console = Console()
     console.print(table)
-    for status, message in told.items():
+    for status, message in messages.items():
         console.print(f"{status}: {message}")
 
 

@@ -136,7 +136,7 @@ def state_sharding_part():
         assert padded(column["w"].spec, 2) == ("data", None)
         assert padded(memory["w"].spec, 3) == (None, "data", "model")
         assert padded(memory["v"].spec, 3) == (None, None, "model")
-    with pytest.raises(ValueError, match="no parameter lies on a mesh"):
+    with pytest.raises(ValueError, match="no parameter is on a mesh"):
         state_sharding(optimizer(), {"w": jnp.ones(3)})
 
 

@@ -290,7 +290,7 @@ def test_a_key_is_drawn_for_each_array_and_each_update_and_stays_in_the_state():
 def test_a_key_needs_a_field_and_an_argument_of_one_name():
     with pytest.raises(TypeError, match="key must also be an argument"):
         build.rule(NoisyState)(lambda g, s: (g, s))
-    with pytest.raises(TypeError, match="key needs a Key of its name in the state"):
+    with pytest.raises(TypeError, match="key needs a state field of the same name"):
 
         @build.rule()
         def keyless(g, key: build.Key = 0):

@@ -156,7 +156,7 @@ def test_a_value_is_set_in_its_own_dtype_and_shape():
         tree.set(s, **{"EmaState/count": jnp.ones(2, int)})
     with pytest.raises(ValueError, match="is of int32"):
         tree.set(s, **{"EmaState/count": 0.5})
-    with pytest.raises(KeyError, match="nothing is called 'speed'"):
+    with pytest.raises(KeyError, match="nothing matches 'speed'"):
         tree.set(s, speed=1)
 
 

@@ -384,7 +384,7 @@ def test_the_average_of_the_parameters_is_float32_and_follows():
     assert eval_params(state).dtype == jnp.float32
     close(eval_params(state), mean)
     assert eval_params((state,), params).dtype == jnp.bfloat16
-    with pytest.raises(KeyError, match="holds 0 averages"):
+    with pytest.raises(KeyError, match="contains 0 averages"):
         eval_params(scale(1.0).init(params))
 
 

@@ -60,7 +60,7 @@ OTHER = {"nothing": None, "a mapping": {"w": jnp.ones(2)}, "a pair": (EmptyState
 
 @pytest.mark.parametrize("name", TRANSFORMATIONS)
 def test_init_on_a_model_with_functions_names_the_path_and_the_filter(name):
-    message = r"params\['layer'\]\['act'\] is <.*gelu.*, which is no array.*eqx.filter\(model, "
+    message = r"params\['layer'\]\['act'\] is <.*gelu.*, which is not an array.*eqx.filter\(model, "
     with pytest.raises(TypeError, match=message) as caught:
         TRANSFORMATIONS[name].init(MODEL)
     assert str(caught.value).startswith(f"{name}: ")
@@ -99,13 +99,21 @@ MISMATCHES = {
     "a named tuple for a tuple": ((PARAMS["w"],) * 2, Pair(*(PARAMS["w"],) * 2), r"\[0\]|\.a"),
     "a tuple too short": ((PARAMS["w"],) * 3, (PARAMS["w"],) * 2, r"\[2\] has no partner"),
     "a list for a dict": (PARAMS, [PARAMS["w"]], r"\['b'\] has no partner|\[0\] has no partner"),
-    "a tree for an array": ({"w": PARAMS}, {"w": PARAMS["w"]}, r"\['w'\].*(no array|no partner)"),
-    "an array for a tree": ({"w": PARAMS["w"]}, {"w": PARAMS}, r"\['w'\].*(no array|no partner)"),
+    "a tree for an array": (
+        {"w": PARAMS},
+        {"w": PARAMS["w"]},
+        r"\['w'\].*(not an array|no partner)",
+    ),
+    "an array for a tree": (
+        {"w": PARAMS["w"]},
+        {"w": PARAMS},
+        r"\['w'\].*(not an array|no partner)",
+    ),
     "what update returns": (PARAMS, (PARAMS, ()), r"\[0\]\['b'\] has no partner"),
     "None for all": (None, PARAMS, r"\['b'\] has no partner"),
     "another shape": (PARAMS, {**PARAMS, "b": jnp.ones(4)}, r"updates\['b'\] is \(4,\)"),
-    "text": (PARAMS, {**PARAMS, "b": "text"}, r"updates\['b'\] is no array but 'text'"),
-    "a function": ({**PARAMS, "b": jnp.sin}, PARAMS, r"params\['b'\] is no array but "),
+    "text": (PARAMS, {**PARAMS, "b": "text"}, r"updates\['b'\] is not an array but 'text'"),
+    "a function": ({**PARAMS, "b": jnp.sin}, PARAMS, r"params\['b'\] is not an array but "),
 }
 
 

@@ -24,7 +24,7 @@ def test_a_model_with_functions_is_refused_by_path_or_makes_no_state(name):
     if all(x.ndim == 0 for x in jax.tree.leaves(shapes)):
         pytest.skip("nothing is kept for each parameter")
     with pytest.raises(
-        TypeError, match=r"params\['layer'\]\['act'\] is <.*, which is no array"
+        TypeError, match=r"params\['layer'\]\['act'\] is <.*, which is not an array"
     ) as e:
         tx.init(MODEL)
     assert str(e.value).startswith(f"{call_of(tx).name}: ")

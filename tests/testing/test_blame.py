@@ -219,7 +219,7 @@ BROKEN = {
     "a comparison that fails": (with_option(Unequal()), 2, r"pickled and compared: RuntimeError"),
     "an error of pickle": (unpicklable(Lock()), 2, r"cannot be pickled: RuntimeError: a lock"),
     "a state that grows": (counts_in_a_list(), 3, r"state.*\['memory'\]\[0\] is new"),
-    "a state of text": (holds_text(), 3, r"state\['name'\] is no array but 'mine'"),
+    "a state of text": (holds_text(), 3, r"state\['name'\] is not an array but 'mine'"),
     "a lost update": (drops_a_leaf(), 4, r"updates changed structure: \['bias'\] is missing"),
     "NaN in the state of an empty leaf": (mean_square(), 4, r"state\['empty'\] is NaN: nan"),
     "a maximum of nothing": (by_leaf(largest), 4, r"on params\['empty'\].*float32\[0, 3\]: Value"),

@@ -1,6 +1,6 @@
 """optx-core: the protocol of gradient transformations, and the elementary ones.
 
-`optx_core.build` holds what transformations are written with, `optx_core.tree` mathematics on trees."""
+`optx_core.build` contains the tools to write transformations, `optx_core.tree` mathematics on trees."""
 
 # Written by tools/write_stubs.py.
 

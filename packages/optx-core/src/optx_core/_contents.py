@@ -1,14 +1,14 @@
-"""The table of contents of a package: its public names, each imported when it is first used.
+"""Tables of contents of packages: public names, each imported at its first use.
 
-A package's `__init__.py` holds one table, in which each public name is written once:
+A package's `__init__.py` contains one table, which lists each public name once:
 
     __getattr__, __dir__, __all__ = table_of_contents(__name__, '''
         _huber: huber_loss
         _squared: l2_loss squared_error
     ''')
 
-`python tools/write_stubs.py` writes the `__init__.pyi` beside it, which type checkers and editors read.
-Importing a package so costs next to nothing, whatever it holds.
+`python tools/write_stubs.py` writes the `__init__.pyi` next to it, for type checkers and editors.
+Importing a package thus takes almost no time, regardless of its contents.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 
 def parse_contents(table: str) -> dict[str, str]:
-    """The module of each public name.
+    """Parses a table of contents.
 
     Args:
       table: lines of the form `module: name name ...`. A line `.: name ...` lists public submodules.
@@ -29,16 +29,16 @@ def parse_contents(table: str) -> dict[str, str]:
     Returns:
       The module of each name, relative to the package.
     """
-    home: dict[str, str] = {}
+    modules: dict[str, str] = {}
     module = ""
     for line in filter(None, map(str.strip, table.splitlines())):
         left, colon, right = line.rpartition(":")
         module = left if colon else module
         for name in right.split():
-            if name in home:
-                raise ValueError(f"table_of_contents: {name} stands twice")
-            home[name] = module
-    return home
+            if name in modules:
+                raise ValueError(f"table_of_contents: {name} is listed twice")
+            modules[name] = module
+    return modules
 
 
 def table_of_contents(
@@ -49,10 +49,10 @@ def table_of_contents(
     Args:
       package: the package's `__name__`.
       table: lines of the form `module: name name ...`, modules relative to the distribution's top
-        package; a line without a colon continues the one above. `.: name ...` lists public submodules.
+        package; a line without a colon continues the previous one. `.: name ...` lists public submodules.
 
     Returns:
-      The two functions and the list, to be assigned in the package's `__init__.py`. The package's docstring
+      The two functions and the list, for assignment in the package's `__init__.py`. The package's docstring
       lists the names, for `help`.
 
     Example:
@@ -61,8 +61,8 @@ def table_of_contents(
       >>> names
       ['apply_updates']
     """
-    home = parse_contents(table)
-    names = sorted(home)
+    modules = parse_contents(table)
+    names = sorted(modules)
     top = package.partition(".")[0]
     if package in sys.modules:  # `help` lists the private modules first, below the docstring
         module = sys.modules[package]
@@ -70,11 +70,11 @@ def table_of_contents(
         module.__doc__ = f"{module.__doc__ or ''}\n\nPublic names:\n\n{listed}"
 
     def getattr_(name: str) -> Any:
-        if name not in home:
+        if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}{_elsewhere(name)}")
-        if home[name] == ".":
+        if modules[name] == ".":
             return import_module(f"{package}.{name}")
-        value = getattr(import_module(f"{top}.{home[name]}"), name)
+        value = getattr(import_module(f"{top}.{modules[name]}"), name)
         setattr(sys.modules[package], name, value)
         return value
 
@@ -110,7 +110,7 @@ _RENAMED = {
 
 
 def _elsewhere(name: str) -> str:
-    """Where a name that was asked for in the wrong package is; for errors."""
+    """Returns a hint to the package of a name that was requested from the wrong one."""
     if name.startswith("_"):
         return ""
     if name in _RENAMED:

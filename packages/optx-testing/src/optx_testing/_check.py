@@ -1,4 +1,4 @@
-"""The one function of the kit."""
+"""`check_transformation`, the public function of the kit."""
 
 from __future__ import annotations
 
@@ -49,32 +49,33 @@ def check_transformation(
 ) -> None:
     """Asserts that a transformation keeps the promises of the protocol.
 
-    1. Any object with `init` and `update` that runs on `params`; takes, and ignores, extra arguments.
-    2. Printed, equal, hashed and pickled by the call that made it (where it was recorded).
-    3. The state's structure, shapes and dtypes never change; it holds arrays only, none of them a
-       parameter's own buffer or one another's.
-    4. 0-d, empty, None, masked and integer leaves, which make nothing NaN; None gradients; mismatches
-       are refused by path.
-    5. Accumulators of at least float32; updates in the wider dtype of gradient and parameter; complex
-       moments are right.
-    6. Zero gradients give finite updates.
-    7. Numbers may be arrays or traced, under vmap too, and then they are not baked in.
-    8. The same numbers under jit, vmap, scan and shard_map, in double precision, under strict
-       promotion, on Auto and Explicit meshes; grad through update; donation.
+    1. It is an object with `init` and `update` that runs on `params`, and accepts and ignores unknown extra
+       arguments.
+    2. It prints, compares, hashes and pickles by the call that created it (if it was recorded).
+    3. The state's structure, shapes and dtypes never change; it contains only arrays, which share no
+       buffers with the parameters or each other.
+    4. It supports 0-d, empty, None, masked and integer leaves, without NaN, and None gradients; errors for
+       mismatches name the path.
+    5. Accumulators have at least float32, and updates the wider dtype of gradient and parameter; second
+       moments of complex parameters are real.
+    6. Zero gradients produce finite updates.
+    7. Numbers may be arrays or traced, also under `vmap`, and are then not compiled in as constants.
+    8. The results are the same under `jit`, `vmap`, `scan` and `shard_map`, in double precision, under strict
+       promotion, and on Auto and Explicit meshes; `update` is differentiable, and supports donation.
 
     Args:
-      tx: a transformation, optx's or your own.
-      params: parameters to try it on, a dict of float32 arrays; by default a matrix, a vector and a
+      tx: a transformation, of optx or your own.
+      params: parameters for the tests, a dict of float32 arrays; by default a matrix, a vector and a
         scalar. On a mesh of n devices, axes of a size divisible by n are sharded.
-      extra_args: `extra_args(params, updates)` returns the keyword arguments that its update needs.
+      extra_args: `extra_args(params, updates)` returns the keyword arguments that `update` needs.
       promises: the numbers of the promises to check.
-      differentiable: whether one can differentiate through its update in reverse mode.
-      complex_params: whether it is meant for complex parameters.
-      static: names of numeric arguments that are part of the program and cannot be traced.
+      differentiable: whether `update` is differentiable in reverse mode.
+      complex_params: whether complex parameters are supported.
+      static: names of numeric arguments that are constants of the program and cannot be traced.
 
     Raises:
-      BrokenPromiseError: at the first promise that does not hold; says which, and on which leaf. An error
-        that the transformation raises is its `__cause__`.
+      BrokenPromiseError: at the first promise that is broken; names the promise and the leaf. An error
+        raised by the transformation is its `__cause__`.
       TypeError: if `extra_args` fails.
 
     Example:
@@ -117,7 +118,7 @@ def _blamed(
     subject: Subject,
     options: dict[str, Any],
 ) -> BrokenPromiseError:
-    """Says of an error of the transformation's own which promise it breaks, and on which leaf."""
+    """Determines the promise that an error of the transformation breaks, and the leaf."""
     error = crash.__cause__ or crash
 
     def crashes(subject: Subject, *, strict: bool) -> bool:

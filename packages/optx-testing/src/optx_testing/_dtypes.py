@@ -25,7 +25,7 @@ def check(subject: Subject, *, complex_params: bool = True, **_: Any) -> None:
     """Checks the promise."""
     call = build.call_of(subject.tx)
     kinds = {} if call is None else build.kinds_of(call.function)
-    asked = call is not None and any(
+    requested = call is not None and any(
         value is not None and kinds.get(name) == build.Kind("dtype")
         for name, value in call.arguments.items()
     )
@@ -36,14 +36,14 @@ def check(subject: Subject, *, complex_params: bool = True, **_: Any) -> None:
             state = jax.eval_shape(subject.tx.init, params)
         for path, x in leaves_with_paths(state):
             narrow = jnp.issubdtype(x.dtype, jnp.floating) and x.dtype.itemsize < 4
-            if narrow and not asked:
+            if narrow and not requested:
                 raise BrokenPromiseError(
                     PROMISE, f"state{path} is {describe(x)} for parameters of {jnp.dtype(dtype)}"
                 )
         with running(f"update, for parameters and gradients of {jnp.dtype(dtype)}"):
             updates, _ = jax.eval_shape(subject.update, grads, state, params)
         _check_dtypes(updates, grads)
-        if call is not None:  # one that is not optx's may keep the gradient's dtype, as optax's do
+        if call is not None:  # other libraries, such as optax, may keep the gradient's dtype
             _check_low_precision_gradients(subject, dtype)
     if complex_params:
         params = jax.tree.map(lambda p: (1 + 0.5j) * p.astype(jnp.complex64), subject.params)
@@ -54,7 +54,7 @@ def check(subject: Subject, *, complex_params: bool = True, **_: Any) -> None:
         pairs = zip(leaves_with_paths(state), build.leaf_kinds(state), strict=True)
         for (path, x), leaf in pairs:
             if getattr(leaf.kind, "nonnegative", False) and jnp.iscomplexobj(x):
-                raise BrokenPromiseError(PROMISE, f"state{path}: a second moment is real")
+                raise BrokenPromiseError(PROMISE, f"state{path}: a second moment must be real")
 
 
 def _check_low_precision_gradients(subject: Subject, dtype: Any) -> None:
@@ -66,7 +66,7 @@ def _check_low_precision_gradients(subject: Subject, dtype: Any) -> None:
 
 
 def _check_dtypes(updates: Any, wider: Any) -> None:
-    """Compares the dtypes of updates with those of the wider of gradients and parameters."""
+    """Checks the dtypes of updates against those of `wider`, the wider of gradients and parameters."""
     for path, u, x in pairs_of(PROMISE, "the tree of updates", updates, wider):
         if u.dtype != x.dtype:
             raise BrokenPromiseError(

@@ -1,4 +1,4 @@
-"""Promise 7: numbers may be arrays, traced, batched; a schedule where a number is taken."""
+"""Promise 7: numbers may be arrays, traced, batched or replaced by schedules."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PROMISE = 7
 
 
 def check(subject: Subject, *, static: tuple[str, ...] = (), **_: Any) -> None:
-    """Checks the promise, where the transformation is recorded."""
+    """Checks the promise, if the transformation is recorded."""
     call = build.call_of(subject.tx)
     if call is None:
         return
@@ -32,9 +32,9 @@ def check(subject: Subject, *, static: tuple[str, ...] = (), **_: Any) -> None:
         return subject.steps(subject.params, tx=call.replace(**values))[0]
 
     batch = {name: jnp.asarray([value, value], jnp.float32) for name, value in numbers.items()}
-    made = _call_with(f"{call.name} with a traced value for", jax.jit(jax.vmap(run)), batch)
+    results = _call_with(f"{call.name} with a traced value for", jax.jit(jax.vmap(run)), batch)
     for row in range(2):
-        rows = jax.tree.map(lambda x, k=row: x[k], made)
+        rows = jax.tree.map(lambda x, k=row: x[k], results)
         assert_close(PROMISE, "with traced hyper-parameters: updates", rows, expected)
     kinds = build.kinds_of(call.function)
     scheduled = {
@@ -48,13 +48,13 @@ def check(subject: Subject, *, static: tuple[str, ...] = (), **_: Any) -> None:
     def with_schedules(schedules: dict[str, Any]) -> Any:
         return jax.jit(lambda p: subject.steps(p, tx=call.replace(**schedules))[0])(subject.params)
 
-    made = _call_with(f"{call.name} with a schedule for", with_schedules, scheduled)
+    result = _call_with(f"{call.name} with a schedule for", with_schedules, scheduled)
     what = f"with a schedule for {', '.join(scheduled)}: updates"
-    assert_close(PROMISE, what, made, expected)
+    assert_close(PROMISE, what, result, expected)
 
 
 def _call_with(what: str, run: Callable[[dict[str, Any]], Any], arguments: dict[str, Any]) -> Any:
-    """`run(arguments)`; where that fails, the error names those that fail by themselves."""
+    """Returns `run(arguments)`; if it fails, the error names the arguments that fail individually."""
     try:
         with running(f"{what} {', '.join(arguments)}"):
             return run(arguments)

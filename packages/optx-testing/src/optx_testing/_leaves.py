@@ -1,4 +1,4 @@
-"""Promise 4: leaves of every kind, and mismatches refused by path."""
+"""Promise 4: leaves of every kind, and errors for mismatches that name the path."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from optx_testing._subject import (
 )
 
 PROMISE = 4
-_ODD = 7  # the size of the integer leaf, which nothing else has
+_ODD = 7  # the size of the integer leaf, unique among all leaves
 
 
 def check(subject: Subject, **_: Any) -> None:
@@ -43,13 +43,13 @@ def check(subject: Subject, **_: Any) -> None:
         for name, leaf in leaves.items():
             try:
                 _check_kinds(subject, {name: leaf})
-            except CrashError as alone:
+            except CrashError as crash:
                 shown = leaf if tree.is_placeholder(leaf) else describe(leaf)
                 leaf_shown = f"params[{name!r}], which is {shown}"
-                raise CrashError(alone.what, leaf_shown) from alone.__cause__
+                raise CrashError(crash.what, leaf_shown) from crash.__cause__
         raise
     _check_missing_gradient(subject)
-    _check_refusals(subject)
+    _check_rejections(subject)
 
 
 def _check_kinds(subject: Subject, leaves: dict[str, Any]) -> None:
@@ -59,7 +59,7 @@ def _check_kinds(subject: Subject, leaves: dict[str, Any]) -> None:
         state = subject.tx.init(params)
     for path, x in leaves_with_paths(state):
         if _ODD in np.shape(x):
-            raise BrokenPromiseError(PROMISE, f"state{path} is kept for an integer parameter")
+            raise BrokenPromiseError(PROMISE, f"state{path} is state of an integer parameter")
     after = state
     for _step in range(2):
         with running("update"):
@@ -67,14 +67,14 @@ def _check_kinds(subject: Subject, leaves: dict[str, Any]) -> None:
         for path, u, g in pairs_of(PROMISE, "the tree of updates", updates, grads):
             if u.shape != g.shape:
                 raise BrokenPromiseError(PROMISE, f"updates{path} is {u.shape}, not {g.shape}")
-        beside = f"beside {' and '.join(leaves)}"
-        assert_finite(PROMISE, f"{beside}: updates", updates)
-        assert_finite(PROMISE, f"{beside}: state", after, infinite=True)
+        where = f"with {' and '.join(leaves)}"
+        assert_finite(PROMISE, f"{where}: updates", updates)
+        assert_finite(PROMISE, f"{where}: state", after, infinite=True)
     with running("apply_updates"):
-        moved = apply_updates(params, updates)
-    untouched = "steps" not in leaves or bool(jnp.all(moved["steps"] == params["steps"]))
-    if moved.get("none") is not None or not untouched:
-        raise BrokenPromiseError(PROMISE, "a None or integer parameter was touched")
+        new = apply_updates(params, updates)
+    unchanged = "steps" not in leaves or bool(jnp.all(new["steps"] == params["steps"]))
+    if new.get("none") is not None or not unchanged:
+        raise BrokenPromiseError(PROMISE, "a None or integer parameter was changed")
     if "steps" in leaves:
         _check_float0(subject, params, grads, state)
 
@@ -105,15 +105,15 @@ def _check_missing_gradient(subject: Subject) -> None:
     assert_close(PROMISE, "the state of a parameter without gradient", kept, before, rtol=0.0)
 
 
-def _check_refusals(subject: Subject) -> None:
+def _check_rejections(subject: Subject) -> None:
     params = {**subject.params, "odd": jnp.ones((3, 1), jnp.float32)}
-    good = subject.gradients(params)
+    valid = subject.gradients(params)
     with running("init"):
         state = subject.tx.init(params)
     cases = {
         "a gradient of shape (1, 3) for a parameter of shape (3, 1)": (
             params,
-            {**good, "odd": jnp.ones((1, 3), jnp.float32)},
+            {**valid, "odd": jnp.ones((1, 3), jnp.float32)},
             "odd",
         ),
         "gradients of another structure": (
@@ -123,7 +123,7 @@ def _check_refusals(subject: Subject) -> None:
         ),
         "a real gradient for an integer parameter": (
             {**params, "odd": jnp.ones((3, 1), jnp.int32)},
-            {**good, "odd": jnp.ones((3, 1), jnp.int32)},
+            {**valid, "odd": jnp.ones((3, 1), jnp.int32)},
             "odd",
         ),
     }
@@ -138,7 +138,7 @@ def _check_refusals(subject: Subject) -> None:
             if name not in str(error):
                 raise BrokenPromiseError(
                     PROMISE,
-                    f"{what} is refused, but the error does not name the path: {summary(error)}",
+                    f"{what} is rejected, but the error does not name the path: {summary(error)}",
                 ) from error
         else:
-            raise BrokenPromiseError(PROMISE, f"{what} is not refused")
+            raise BrokenPromiseError(PROMISE, f"{what} is not rejected")

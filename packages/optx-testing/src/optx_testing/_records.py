@@ -1,4 +1,4 @@
-"""Promise 2: printed, equal, hashed and pickled by the call that made it."""
+"""Promise 2: printing, equality, hashing and pickling by the recorded call."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PROMISE = 2
 
 
 def check(subject: Subject, **_: Any) -> None:
-    """Checks the promise, where the transformation is recorded."""
+    """Checks the promise, if the transformation is recorded."""
     tx = subject.tx
     call = call_of(tx)
     if call is None:
@@ -25,11 +25,13 @@ def check(subject: Subject, **_: Any) -> None:
         again = call.replace()
         equal = again == tx and hash(again) == hash(tx)
     if not equal:
-        raise BrokenPromiseError(PROMISE, f"two calls {tx!r} are not equal, or hash differently")
+        raise BrokenPromiseError(
+            PROMISE, f"two calls {tx!r} are not equal, or have different hashes"
+        )
     if again.update is tx.update and again.init is not tx.init:
-        raise BrokenPromiseError(PROMISE, "equal calls must make equal pairs")
+        raise BrokenPromiseError(PROMISE, "equal calls must return equal pairs")
     try:
-        loaded = pickle.loads(pickle.dumps(tx))  # noqa: S301 (its own bytes)
+        loaded = pickle.loads(pickle.dumps(tx))  # noqa: S301 (trusted bytes)
     except Exception as error:
         if "lambda" in str(error) or "<locals>" in str(error):
             return  # a user's own lambda among the arguments

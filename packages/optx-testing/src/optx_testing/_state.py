@@ -27,7 +27,7 @@ def check(subject: Subject, **_: Any) -> None:
         owners[p.unsafe_buffer_pointer()] = f"params{path}"
     for path, x in leaves_with_paths(state):
         if not isinstance(x, jax.Array):
-            raise BrokenPromiseError(PROMISE, f"state{path} is no array but {x!r}")
+            raise BrokenPromiseError(PROMISE, f"state{path} is not an array but {x!r}")
         if is_key(x) or not x.size:
             continue
         pointer = x.unsafe_buffer_pointer()

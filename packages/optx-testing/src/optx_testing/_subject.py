@@ -1,4 +1,4 @@
-"""What is being checked, and how a broken promise is reported."""
+"""The transformation under test, and reports of broken promises."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from optx_core.tree import is_placeholder
 
 
 class BrokenPromiseError(AssertionError):
-    """A transformation breaks a promise of the protocol.
+    """Raised when a transformation breaks a promise of the protocol.
 
     Attributes:
       promise: the number of the promise, 1 to 8.
@@ -28,11 +28,11 @@ class BrokenPromiseError(AssertionError):
 
 
 class CrashError(Exception):
-    """The transformation raised an error of its own, which is the cause of this one.
+    """Raised when the transformation raised an error, which is the cause of this one.
 
     Attributes:
-      what: what was running.
-      leaves: the leaves of the parameters that it fails on, where they are known.
+      what: the operation that failed.
+      leaves: the leaves of the parameters on which it failed, if known.
     """
 
     def __init__(self, what: str, leaves: str = "") -> None:
@@ -43,7 +43,7 @@ class CrashError(Exception):
 
 @contextlib.contextmanager
 def running(what: str) -> Iterator[None]:
-    """Reports an error of the transformation as a `CrashError` that says what was running."""
+    """Reports an error of the transformation as a `CrashError` that names the operation."""
     try:
         yield
     except (BrokenPromiseError, CrashError, ExtraArgsError):
@@ -53,19 +53,19 @@ def running(what: str) -> Iterator[None]:
 
 
 class ExtraArgsError(TypeError):
-    """The function given as `extra_args` failed: no fault of the transformation."""
+    """Raised when the function `extra_args` failed, which is not an error of the transformation."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """A transformation under test, with parameters and gradients to try it on."""
+    """A transformation under test, with parameters and gradients."""
 
     tx: Any
     params: PyTree
     extra_args: Callable[[PyTree, PyTree], dict[str, Any]]
 
     def gradients(self, params: PyTree, step: int = 0) -> PyTree:
-        """Gradients of ordinary size, not zero, for any tree of parameters."""
+        """Returns nonzero gradients of moderate size for a tree of parameters."""
 
         def leaf(p: Any) -> Any:
             if is_placeholder(p) or not jnp.issubdtype(jnp.result_type(p), jnp.inexact):
@@ -80,12 +80,12 @@ class Subject:
     def update(
         self, updates: PyTree, state: PyTree, params: PyTree, tx: Any = None
     ) -> tuple[PyTree, PyTree]:
-        """One update, with the extra arguments that the subject needs."""
+        """Runs one update, with the required extra arguments."""
         chosen = self.tx if tx is None else tx
         return chosen.update(updates, state, params, **self.needed(params, updates))
 
     def needed(self, params: PyTree, updates: PyTree) -> dict[str, Any]:
-        """The extra arguments that the update needs."""
+        """Returns the extra arguments that `update` needs."""
         try:
             return self.extra_args(params, updates)
         except Exception as error:
@@ -94,7 +94,7 @@ class Subject:
             ) from error
 
     def steps(self, params: PyTree, count: int = 2, tx: Any = None) -> tuple[PyTree, PyTree]:
-        """The last updates and the state after some updates from the initial state."""
+        """Returns the last updates and the state after `count` updates from the initial state."""
         state = (self.tx if tx is None else tx).init(params)
         updates: PyTree = None
         for step in range(count):
@@ -103,29 +103,29 @@ class Subject:
 
 
 def summary(error: BaseException) -> str:
-    """An error's type and the first line of its message."""
+    """Returns the type of an error and the first line of its message."""
     line = next(iter(str(error).splitlines()), "")
     return f"{type(error).__name__}: {line[:300]}" if line else type(error).__name__
 
 
 def is_key(x: Any) -> bool:
-    """Whether an array holds keys of `jax.random`."""
+    """Returns whether an array contains keys of `jax.random`."""
     return bool(jnp.issubdtype(x.dtype, jax.dtypes.prng_key))
 
 
 def structure_of(tree: PyTree) -> Any:
-    """The structure of a tree."""
+    """Returns the structure of a tree."""
     return jax.tree.structure(tree)
 
 
 def leaves_with_paths(tree: PyTree) -> list[tuple[str, Any]]:
-    """The leaves and their paths, written as in Python."""
+    """Returns the leaves of a tree with their paths as Python expressions."""
     pairs, _ = jax.tree_util.tree_flatten_with_path(tree)
     return [(jax.tree_util.keystr(path), leaf) for path, leaf in pairs]
 
 
 def describe(x: Any) -> str:
-    """Dtype and shape, short: `float32[3, 4]`."""
+    """Formats dtype and shape: `float32[3, 4]`."""
     weak = " (weakly typed)" if getattr(x, "weak_type", False) else ""
     return f"{x.dtype}{list(x.shape)}{weak}"
 
@@ -133,15 +133,16 @@ def describe(x: Any) -> str:
 def pairs_of(
     promise: int, what: str, actual: PyTree, expected: PyTree
 ) -> list[tuple[str, Any, Any]]:
-    """The leaves of two trees by path; trees of different structures break the promise."""
-    ours, theirs = leaves_with_paths(actual), leaves_with_paths(expected)
+    """Pairs the leaves of two trees, with their paths; different structures break the promise."""
+    actual_leaves, expected_leaves = leaves_with_paths(actual), leaves_with_paths(expected)
     if structure_of(actual) != structure_of(expected):
-        have, need = ({path for path, _ in leaves} for leaves in (ours, theirs))
-        lost = [f"{path} is missing" for path, _ in theirs if path not in have]
-        new = [f"{path} is new" for path, _ in ours if path not in need]
-        why = "; ".join([*lost, *new][:3]) or f"{structure_of(actual)}"
+        have, need = ({path for path, _ in x} for x in (actual_leaves, expected_leaves))
+        missing = [f"{path} is missing" for path, _ in expected_leaves if path not in have]
+        new = [f"{path} is new" for path, _ in actual_leaves if path not in need]
+        why = "; ".join([*missing, *new][:3]) or f"{structure_of(actual)}"
         raise BrokenPromiseError(promise, f"{what} changed structure: {why}")
-    return [(path, a, b) for (path, a), (_, b) in zip(ours, theirs, strict=True)]
+    pairs = zip(actual_leaves, expected_leaves, strict=True)
+    return [(path, a, b) for (path, a), (_, b) in pairs]
 
 
 def assert_same_types(promise: int, what: str, before: PyTree, after: PyTree) -> None:
@@ -156,7 +157,7 @@ def assert_same_types(promise: int, what: str, before: PyTree, after: PyTree) ->
 def assert_close(
     promise: int, what: str, actual: PyTree, expected: PyTree, rtol: float = 1e-5
 ) -> None:
-    """Asserts that two trees of equal structure hold the same numbers, up to rounding."""
+    """Asserts that two trees of equal structure have the same values, up to rounding."""
     for path, a, b in pairs_of(promise, what, actual, expected):
         if is_key(a):
             a, b = jax.random.key_data(a), jax.random.key_data(b)  # noqa: PLW2901
@@ -171,7 +172,7 @@ def assert_close(
 
 
 def assert_finite(promise: int, what: str, tree: PyTree, *, infinite: bool = False) -> None:
-    """Asserts that all numbers of a tree are finite, or infinite where that is allowed, but not NaN."""
+    """Asserts that all numbers of a tree are finite; with `infinite`, that none is NaN."""
     for path, x in leaves_with_paths(tree):
         number = hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.inexact)
         if number and bool(jnp.any(jnp.isnan(x) if infinite else ~jnp.isfinite(x))):

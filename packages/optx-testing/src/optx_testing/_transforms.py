@@ -1,4 +1,4 @@
-"""Promise 8: the same numbers under every transformation of jax, on every kind of mesh."""
+"""Promise 8: the same results under every transformation of JAX, on every kind of mesh."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def check(subject: Subject, *, differentiable: bool = True, **_: Any) -> None:
     if differentiable:
         _check_grad(subject)
     _check_double(subject)
-    # On a single device an Auto mesh changes nothing; an Explicit one still has its types.
+    # On a single device an Auto mesh has no effect; an Explicit one still affects the types.
     kinds = (AxisType.Auto, AxisType.Explicit) if jax.device_count() > 1 else (AxisType.Explicit,)
     for kind in kinds:
         _check_mesh(subject, kind, expected)
@@ -56,7 +56,7 @@ def _check_scan_and_donation(subject: Subject, expected: Any) -> None:
 
 
 def _check_vmap_and_shard_map(subject: Subject, expected: Any) -> None:
-    """Checks both in one program; each by itself, to name it, if that fails."""
+    """Checks both in one program; if that fails, checks each separately to name it."""
     batch = jax.tree.map(lambda p: jnp.stack([p, p]), subject.params)
     mesh = jax.make_mesh((1,), ("x",), (AxisType.Auto,), devices=jax.devices()[:1])
     spec = PartitionSpec()
@@ -66,8 +66,8 @@ def _check_vmap_and_shard_map(subject: Subject, expected: Any) -> None:
 
     def check(name: str, run: Any, params: Any, pick: Any) -> None:
         with running(f"under {name}"):
-            made = jax.tree.map(pick, jax.jit(run)(params))
-        assert_close(PROMISE, f"under {name}: ", made, expected)
+            result = jax.tree.map(pick, jax.jit(run)(params))
+        assert_close(PROMISE, f"under {name}: ", result, expected)
 
     try:
         check("vmap and shard_map", split(jax.vmap(subject.steps)), batch, lambda x: x[1])
@@ -86,8 +86,8 @@ def _check_grad(subject: Subject) -> None:
         return sum(jnp.sum(jnp.abs(u) ** 2) for u in jax.tree.leaves(updates))
 
     with running("under grad"):
-        slopes = jax.jit(jax.grad(total))(grads)
-    assert_finite(PROMISE, "the gradient through update: ", slopes)
+        derivatives = jax.jit(jax.grad(total))(grads)
+    assert_finite(PROMISE, "the gradient through update: ", derivatives)
 
 
 def _check_double(subject: Subject) -> None:

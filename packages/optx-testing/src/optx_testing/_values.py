@@ -1,4 +1,4 @@
-"""Promise 6: zero gradients give finite updates."""
+"""Promise 6: zero gradients produce finite updates."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ def check(subject: Subject, **_: Any) -> None:
 
     def run(params: Any) -> Any:
         state = subject.tx.init(params)
-        made = []
+        results = []
         for grads in (zeros, zeros, subject.gradients(params)):
             updates, state = subject.update(grads, state, params)
-            made.append((updates, state))
-        return made
+            results.append((updates, state))
+        return results
 
     with running("update, for zero gradients"):
-        made = jax.jit(run)(params)
+        results = jax.jit(run)(params)
     for what, (updates, state) in zip(
         ("after a zero gradient", "after two zero gradients", "after zero gradients, then another"),
-        made,
+        results,
         strict=True,
     ):
         assert_finite(PROMISE, f"{what}: updates", updates)

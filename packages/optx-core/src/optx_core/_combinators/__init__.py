@@ -1,1 +1,1 @@
-"""Transformations made of others: chains, masks and partitions. Imports the engine."""
+"""Combinators of transformations: chains, masks and partitions. Imports the engine."""

@@ -1,4 +1,4 @@
-"""One transformation after another."""
+"""Transformations in sequence."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from optx_core._engine.staged import staged
 
 @build.recorded
 def chain(*transformations: Any) -> build.Transformation:
-    """Applies transformations one after another.
+    """Applies transformations in sequence.
 
-    Neighbours that treat each array by itself run as one pass over each array.
+    Adjacent transformations that process each array separately run as one pass over each array.
 
     Args:
-      *transformations: any objects with `init` and `update`, in the order in which they see the
-        updates; chains may be nested. None at all is the identity.
+      *transformations: any objects with `init` and `update`, in the order in which they are applied;
+        chains may be nested. An empty chain is the identity.
 
     Returns:
       A transformation whose state is the tuple of their states.
 
     Raises:
-      TypeError: if something given is not a transformation; names its place.
+      TypeError: if an argument is not a transformation; names its index.
 
     Example:
       >>> from optx_core import chain, clip_by_global_norm, scale
@@ -41,27 +41,27 @@ def chain(*transformations: Any) -> build.Transformation:
         flow: build.Flow, state: tuple[OptState, ...], params: Params = None, **extra_args: Any
     ) -> Callable[[], tuple[OptState, ...]]:
         _check_state(flow.trail, state, len(members))
-        finish = [
+        finishers = [
             flow.through(tx, part, params, **extra_args)
             for tx, part in zip(members, state, strict=True)
         ]
-        return lambda: tuple(done() for done in finish)
+        return lambda: tuple(finish() for finish in finishers)
 
     return staged(init, stages)
 
 
 @build.recorded
 def named_chain(*transformations: tuple[str, Any]) -> build.Transformation:
-    """Applies transformations one after another, and names their states.
+    """Applies transformations in sequence, and names their states.
 
     Args:
-      *transformations: pairs `(name, transformation)`, names all different.
+      *transformations: pairs `(name, transformation)` with distinct names.
 
     Returns:
       A transformation whose state is the dict of their states by name.
 
     Raises:
-      TypeError: if something given is not a pair of a name and a transformation.
+      TypeError: if an argument is not a pair of a name and a transformation.
       ValueError: if a name is given twice.
 
     Example:
@@ -88,11 +88,11 @@ def named_chain(*transformations: tuple[str, Any]) -> build.Transformation:
     def stages(
         flow: build.Flow, state: dict[str, OptState], params: Params = None, **extra_args: Any
     ) -> Callable[[], dict[str, OptState]]:
-        finish = {
+        finishers = {
             name: flow.through(tx, state[name], params, **extra_args)
             for name, tx in members.items()
         }
-        return lambda: {name: done() for name, done in finish.items()}
+        return lambda: {name: finish() for name, finish in finishers.items()}
 
     return staged(init, stages)
 

@@ -1,4 +1,4 @@
-"""A transformation for some of the leaves."""
+"""Transformations restricted to some leaves."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class MaskedState(NamedTuple):
     """State of `masked`.
 
     Attributes:
-      inner_state: the inner transformation's state, with a masked node for each leaf, or each subtree
-        to which the mask has one False, of which nothing is kept.
+      inner_state: the inner transformation's state, with a masked node for each leaf, or each subtree,
+        where the mask is False.
     """
 
     inner_state: build.InnerState
@@ -29,24 +29,24 @@ def masked(
     *,
     mask_compatible_extra_args: bool = False,
 ) -> build.Transformation:
-    """Applies a transformation to some leaves, and leaves the others as they are.
+    """Applies a transformation to some leaves; the others pass unchanged.
 
-    The inner transformation owns no state for the others and does no work for them.
+    The inner transformation keeps no state and does no work for the others.
 
     Args:
       inner: the transformation.
       mask: a tree of bools with the structure of the parameters, a prefix of it, or a function from
         the parameters to one of these; True where `inner` applies. It must not depend on values.
       mask_compatible_extra_args: whether extra arguments with the structure of the updates are
-        masked too before `inner` sees them. `grad`, the gradient at hand, always is; and the functions
-        `value_fn`, `grad_fn` and `obj_fn` are called with all parameters, the others as they are now,
-        so that a line search, say, may have a part of them.
+        also masked before they are passed to `inner`. `grad`, the current gradient, always is. The
+        functions `value_fn`, `grad_fn` and `obj_fn` are called with all parameters, the masked ones at
+        their current values, so that `inner` may be a line search, for example.
 
     Returns:
-      A transformation; updates where the mask is False come back untouched.
+      A transformation; updates where the mask is False are returned unchanged.
 
     Raises:
-      TypeError: if a mask holds something other than bools.
+      TypeError: if the mask contains a value that is not a bool.
       ValueError: if the mask does not fit the parameters.
 
     Example:
@@ -71,35 +71,35 @@ def masked(
             else value
             for name, value in extra_args.items()
         }
-        kept = None
+        inner_params = None
         if params is not None:
-            kept = keep_where(flags, params)
+            inner_params = keep_where(flags, params)
             extra |= {
-                name: _of_a_part(function, flags, params, name == "grad_fn")
+                name: _of_selected(function, flags, params, name == "grad_fn")
                 for name, function in extra_args.items()
                 if name in ("value_fn", "grad_fn", "obj_fn") and callable(function)
             }
         with flow.only(flags):
-            finish = flow.through(inner, state.inner_state, kept, **extra)
+            finish = flow.through(inner, state.inner_state, inner_params, **extra)
         return lambda: MaskedState(finish())
 
     return staged(init, stages)
 
 
-def _of_a_part(
-    function: Callable[..., Any], flags: PyTree, params: Params, gives_tree: bool
+def _of_selected(
+    function: Callable[..., Any], flags: PyTree, params: Params, returns_tree: bool
 ) -> Callable[..., Any]:
-    """A function of all parameters as one of those whose flag is True; the others stay as they are."""
+    """Restricts a function of all parameters to those whose flag is True; the others are held fixed."""
     keep, prefix = tree.flatten(flags)
     others = prefix.flatten_up_to(params)
 
-    @functools.wraps(function)  # whose signature says which extra arguments it takes
-    def of_part(part: Params, *args: Any, **kwargs: Any) -> Any:
+    @functools.wraps(function)  # keeps the signature, which lists the extra arguments
+    def restricted(selected: Params, *args: Any, **kwargs: Any) -> Any:
         parts = [
-            mine if flag else other
-            for mine, other, flag in zip(prefix.flatten_up_to(part), others, keep, strict=True)
+            own if flag else other
+            for own, other, flag in zip(prefix.flatten_up_to(selected), others, keep, strict=True)
         ]
-        made = function(prefix.unflatten(parts), *args, **kwargs)
-        return keep_where(flags, made) if gives_tree else made
+        result = function(prefix.unflatten(parts), *args, **kwargs)
+        return keep_where(flags, result) if returns_tree else result
 
-    return of_part
+    return restricted

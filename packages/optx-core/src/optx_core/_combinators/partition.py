@@ -1,4 +1,4 @@
-"""A transformation for each group of leaves."""
+"""One transformation per group of leaves."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ def partition(
     *,
     mask_compatible_extra_args: bool = False,
 ) -> build.Transformation:
-    """Applies to each group of leaves its own transformation.
+    """Applies a separate transformation to each group of leaves.
 
     Args:
       transforms: the transformation of each label.
-      param_labels: a tree of labels (strings, say) with the structure of the parameters; a prefix of
+      param_labels: a tree of labels (such as strings) with the structure of the parameters; a prefix of
         it; the same in other containers, matched by path; or a function from the parameters to one
         of these.
       mask_compatible_extra_args: whether extra arguments with the structure of the updates are
-        restricted to the group before its transformation sees them.
+        restricted to the group before they are passed to its transformation.
 
     Returns:
-      A transformation. Each part owns state for its own group only.
+      A transformation. Each part keeps state for its own group only.
 
     Raises:
       ValueError: if a label has no transformation, or a transformation no leaf; lists the paths.
@@ -64,12 +64,12 @@ def parted(
     mask_compatible_extra_args: bool = False,
     all_used: bool = True,
 ) -> build.Transformation:
-    """`partition` for authors: optimizers with a rule of their own for the leaves of each group.
+    """`partition` for authors: an optimizer with a separate rule for each group of leaves.
 
     Args:
       where: the function to name in errors.
       transforms, param_labels, mask_compatible_extra_args: as for `optx_core.partition`.
-      all_used: whether to refuse a transformation that has no leaf.
+      all_used: whether a transformation without leaves is an error.
 
     Returns:
       A transformation with a `PartitionState`.
@@ -106,11 +106,11 @@ def parted(
     def stages(
         flow: build.Flow, state: PartitionState, params: Params = None, **extra_args: Any
     ) -> Callable[[], PartitionState]:
-        finish = {
+        finishers = {
             label: flow.through(tx, state.inner_states[label], params, **extra_args)
             for label, tx in groups(flow.skeleton if params is None else params).items()
         }
-        return lambda: PartitionState({label: done() for label, done in finish.items()})
+        return lambda: PartitionState({label: finish() for label, finish in finishers.items()})
 
     return staged(init, stages)
 

@@ -1,1 +1,1 @@
-"""How equations for one array become a transformation of trees. Imports the protocol."""
+"""The engine: lifts equations for one array to transformations of trees. Imports the protocol."""

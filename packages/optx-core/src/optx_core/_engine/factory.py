@@ -1,4 +1,4 @@
-"""Functions that make transformations: declared arguments, schedules, recorded calls."""
+"""Factories of transformations: declared arguments, schedules, recorded calls."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ T = TypeVar("T", bound=GradientTransformationExtraArgs)
 
 
 def factory(make: Callable[P, T]) -> Callable[P, T]:
-    """Declares that a function makes a transformation, with arguments as their annotations say.
+    """Declares a factory of transformations, whose arguments are declared by their annotations.
 
     Args:
       make: the function. An argument annotated `Positive`, `Rate`, `Literal[...]` and so on is checked;
-        one that may be a schedule (`Number.schedule`) reaches the function as the number of this update.
+        one that may be a schedule (`Number.schedule`) reaches the function as its value at this update.
 
     Returns:
-      The function, whose calls are recorded. `rule` does the same for equations of one array.
+      The function, with recorded calls. `rule` does the same for equations of one array.
 
     Example:
       >>> from optx_core.build import LeafStep, Positive, factory, leafwise
@@ -61,7 +61,7 @@ def factory(make: Callable[P, T]) -> Callable[P, T]:
 
 
 def choices(hint: Any) -> tuple[Any, ...]:
-    """The values that a `Literal` annotation allows; () for other annotations."""
+    """Returns the values that a `Literal` annotation allows; () for other annotations."""
     if get_origin(hint) is Literal:
         return get_args(hint)
     if get_origin(hint) not in (Union, types.UnionType):

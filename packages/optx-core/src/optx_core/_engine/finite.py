@@ -1,4 +1,4 @@
-"""Whether all numbers of a tree are finite."""
+"""Test for finite values."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from optx_core._protocol.types import PyTree
 
 
 def all_finite(tree: PyTree) -> jax.Array:
-    """Whether every number of a tree is finite.
+    """Returns whether every number of a tree is finite.
 
     Args:
-      tree: a tree of arrays; integers are finite, None is nothing.
+      tree: a tree of arrays; integers count as finite, None is ignored.
 
     Returns:
       A boolean scalar.

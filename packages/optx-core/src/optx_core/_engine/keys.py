@@ -1,4 +1,4 @@
-"""Random numbers of equations for one array: the same in whatever order the arrays are treated."""
+"""Random keys for equations of one array, independent of the order in which arrays are processed."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from optx_core._protocol.types import PyTree
 
 
 class ArrayKey(NamedTuple):
-    """A key of `jax.random` as the equations of one array see it.
+    """A key of `jax.random` for the equations of one array.
 
     Attributes:
-      key: the key that all arrays share.
+      key: the key shared by all arrays.
       index: the place of this array in the tree, an int32 scalar.
     """
 
@@ -23,16 +23,16 @@ class ArrayKey(NamedTuple):
     index: Any
 
     def at(self, time: Any) -> jax.Array:
-        """The key of this array at a time, such as the count of this update."""
+        """Returns the key of this array at a time, such as the count of this update."""
         return jax.random.fold_in(jax.random.fold_in(self.key, time), self.index)
 
 
 def key_of(start: Any) -> jax.Array:
-    """A key in a buffer of its own, from a key or a seed."""
+    """Returns a key in its own buffer, from a key or a seed."""
     return jax.random.key(start) if isinstance(start, int) else jnp.copy(start)
 
 
 def numbered(updates: PyTree) -> PyTree:
-    """A tree with the number of each leaf, counting from 0 as `jax.tree.leaves` does with None."""
+    """Returns a tree with the index of each leaf, counted from 0; None counts as a leaf."""
     leaves, structure = flatten(updates)
     return structure.unflatten([jnp.asarray(k, jnp.int32) for k in range(len(leaves))])

@@ -1,4 +1,4 @@
-"""Labels and masks on trees, whatever containers the two trees are made of."""
+"""Labels and masks of trees, matched by path where the containers differ."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ PathKey = tuple[str, ...]
 
 
 def spread(labels: PyTree | Callable[[PyTree], PyTree], tree: PyTree, where: str) -> PyTree:
-    """Gives each leaf of a tree its label.
+    """Assigns a label to each leaf of a tree.
 
     Args:
-      labels: a tree of labels with the structure of `tree`; a prefix of it, where one label serves
-        a whole subtree; the same in other containers (plain dicts for a Flax state, with or without
+      labels: a tree of labels with the structure of `tree`; a prefix of it, in which one label applies
+        to a whole subtree; the same in other containers (plain dicts for a Flax state, with or without
         its Variables), matched by path; or a function from the tree to one of these.
       tree: the tree of parameters, or updates.
       where: the function to name in errors.
@@ -38,7 +38,7 @@ def spread(labels: PyTree | Callable[[PyTree], PyTree], tree: PyTree, where: str
 
 
 def prefix_of(labels: PyTree | Callable[[PyTree], PyTree], tree: PyTree, where: str) -> PyTree:
-    """The labels as a prefix of a tree: as they are, where they are one; else a label for each leaf.
+    """Returns the labels unchanged if they are a prefix of a tree, else one label per leaf.
 
     Args:
       labels, tree, where: as for `spread`.
@@ -62,7 +62,7 @@ def prefix_of(labels: PyTree | Callable[[PyTree], PyTree], tree: PyTree, where: 
 
 
 def _is_label_tree(labels: Any) -> bool:
-    """Whether a callable is a pytree of labels itself, such as a module whose arrays became bools."""
+    """Returns whether a callable is itself a pytree of labels, such as a module with bools for arrays."""
     leaves = jax.tree.leaves(labels)
     return bool(leaves) and all(isinstance(leaf, bool | np.bool_ | str) for leaf in leaves)
 
@@ -70,7 +70,7 @@ def _is_label_tree(labels: Any) -> bool:
 def mask_like(
     mask: PyTree | Callable[[PyTree], PyTree], tree: PyTree, where: str = "mask_like"
 ) -> PyTree:
-    """A mask as a tree of bools, one for each leaf of a tree.
+    """Expands a mask to a tree of bools, one for each leaf of a tree.
 
     Args:
       mask: as for `masked`: a tree of bools with the structure of `tree`, a prefix of it, or a function
@@ -79,10 +79,10 @@ def mask_like(
       where: the function to name in errors.
 
     Returns:
-      A tree with the structure of `tree`; False at a None for which the mask has nothing.
+      A tree with the structure of `tree`; False at a None that the mask does not cover.
 
     Raises:
-      TypeError: if the mask holds something other than bools.
+      TypeError: if the mask contains a value that is not a bool.
       ValueError: if the mask does not fit the tree.
 
     Example:
@@ -95,7 +95,7 @@ def mask_like(
 
 
 def mask_prefix(mask: PyTree | Callable[[PyTree], PyTree], tree: PyTree, where: str) -> PyTree:
-    """The same as a prefix of the tree: one bool for a subtree where the mask has one."""
+    """Returns a mask as a prefix of a tree, with one bool for a subtree where the mask has one."""
     return _checked(prefix_of(mask, tree, where), where)
 
 
@@ -103,12 +103,12 @@ def _checked(mask: PyTree, where: str) -> PyTree:
     flags, structure = flatten(mask)
     for flag in flags:
         if not (isinstance(flag, bool | np.bool_) or is_placeholder(flag)):
-            raise TypeError(f"{where}: a mask holds True and False, not {flag!r}")
+            raise TypeError(f"{where}: a mask must contain only True and False, not {flag!r}")
     return structure.unflatten([flag is not None and bool(flag) for flag in flags])
 
 
 def keep_where(mask: PyTree, tree: PyTree) -> PyTree:
-    """The tree with a masked node wherever `mask`, a prefix of it, is not True."""
+    """Replaces the subtrees where `mask`, a prefix of the tree, is not True by masked nodes."""
     flags, prefix = flatten(mask)
     return prefix.unflatten(
         [
@@ -119,19 +119,19 @@ def keep_where(mask: PyTree, tree: PyTree) -> PyTree:
 
 
 def plain_path(path: tuple[Any, ...]) -> PathKey:
-    """A path as the names a user sees; the attribute in which a Variable keeps its value is none."""
+    """Returns the names along a path, without the attribute `value` of a Flax Variable."""
     if path and path[-1] == GetAttrKey("value"):
         path = path[:-1]
     return tuple(map(key_name, path))
 
 
 def show_path(path: PathKey) -> str:
-    """A plain path as one string: `dense/kernel`."""
+    """Formats a plain path: `dense/kernel`."""
     return "/".join(path) or "(the root)"
 
 
 def key_name(key: Any) -> str:
-    """The name of one step of a path, as a user sees it."""
+    """Returns the name of one key of a path."""
     match key:
         case DictKey() | FlattenedIndexKey():
             return str(key.key)
@@ -143,12 +143,12 @@ def key_name(key: Any) -> str:
 
 
 def _by_path(labels: PyTree, tree: PyTree, where: str) -> list[Any]:
-    def with_paths(some: PyTree) -> list[tuple[PathKey, Any]]:
-        pairs, _ = jax.tree_util.tree_flatten_with_path(some, is_leaf=is_placeholder)
+    def with_paths(subject: PyTree) -> list[tuple[PathKey, Any]]:
+        pairs, _ = jax.tree_util.tree_flatten_with_path(subject, is_leaf=is_placeholder)
         return [(plain_path(path), leaf) for path, leaf in pairs]
 
     known = dict(with_paths(labels))
-    found: list[Any] = []
+    matched: list[Any] = []
     missing: list[str] = []
     used: set[PathKey] = set()
     for path, leaf in with_paths(tree):
@@ -156,10 +156,10 @@ def _by_path(labels: PyTree, tree: PyTree, where: str) -> list[Any]:
         if prefix is None:
             if not is_placeholder(leaf):
                 missing.append(show_path(path))
-            found.append(None)
+            matched.append(None)
             continue
         used.add(prefix)
-        found.append(known[prefix])
+        matched.append(known[prefix])
     unused = [
         show_path(path)
         for path, label in known.items()
@@ -172,7 +172,7 @@ def _by_path(labels: PyTree, tree: PyTree, where: str) -> list[Any]:
         if unused:
             parts.append(f"no parameter for the label at {_listed(unused)}")
         raise ValueError(f"{where}: the labels do not fit the parameters: {'; '.join(parts)}")
-    return found
+    return matched
 
 
 def _listed(names: list[str], most: int = 5) -> str:

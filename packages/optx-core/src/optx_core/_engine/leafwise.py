@@ -1,22 +1,22 @@
-"""Transformations that treat each array by itself, written as the equations for one array.
+"""Transformations of each array separately, written as the equations for one array.
 
-    def leaf(g, mu, nu, *, b1, b2, count): ...      # jnp mathematics, the paper's letters
+    def leaf(g, mu, nu, *, b1, b2, count): ...      # jnp operations, the paper's symbols
         return update, mu, nu
 
-`leafwise` lifts such equations to trees. A `LeafStep` says, for one call of update, which trees the
-leaf reads and renews and with which numbers. Steps do not run at once: they wait in a `Flow`, and
-when somebody needs the updates, all waiting steps run as *one* function of one leaf. So a chain
-of AdamW's three parts is a single pass over each array, and clipping by the global norm is a scalar
-handed on to the steps behind it, not a clipped copy of the gradients.
+`leafwise` lifts such equations to trees. A `LeafStep` lists, for one call of update, the trees that the
+leaf reads and renews, and its operands. Steps are deferred: they are queued in a `Flow`, and run
+as *one* function of one leaf when the updates are needed. A chain of AdamW's three parts is thus a
+single pass over each array, and clipping by the global norm passes a scalar on to the next steps
+instead of a clipped copy of the gradients.
 
-The lifting also keeps the promises that every transformation makes:
+The engine also guarantees, for every transformation:
 
-- None, masked nodes and float0 are "not here": they pass through, and what belongs to them stays.
-- Structures and shapes are checked once, before anything is computed; errors name the path.
-- Arrays reach the equations in at least float32 (float64 where one of them is that wide); the
-  update goes back to the gradient's dtype, each slot to its own.
-- Python floats are operands, not constants: another learning rate is not another program. They
-  are held in double precision until the leaf's dtype is known.
+- None, masked nodes and float0 are absent leaves: they pass through, and their state is unchanged.
+- Structures and shapes are checked once, before any computation; errors name the path.
+- The equations receive arrays of at least float32 (float64 if one of them is float64); the update is
+  cast back to the gradient's dtype, and each slot to its own.
+- Python floats are operands, not constants: a new learning rate does not compile a new program. They
+  are kept in double precision until the leaf's dtype is known.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ class LeafStep:
     Attributes:
       leaf: `leaf(g, *slots, *reduced, *reads, **operands)`, which returns the update, or a tuple of
         the update, the renewed slots and the renewed reduced slots. Arrays in, arrays out. Write it
-        at the top level of a module: compiled programs are kept under the function itself.
+        at the top level of a module: compiled programs are cached by the function.
       slots: trees of arrays of the parameters' shapes that the leaf renews (`mu`, `nu`).
-      reduced: the same with shapes of their own (row sums, one norm for each array, memories).
+      reduced: trees of arrays of other shapes that the leaf renews (row sums, one norm per array, memories).
       reads: trees of arrays that the leaf only reads, of the parameters' structure; a leaf's
         argument named `p` must also have the parameter's shape.
-      close: makes the new state from the renewed slots and the renewed reduced slots.
+      close: returns the new state, given the renewed slots and the renewed reduced slots.
       operands: the leaf's keyword arguments: numbers, arrays, tuples of them. Floats and arrays are
         operands of the compiled program; bool, int, str, None and functions are part of it.
     """
@@ -62,23 +62,23 @@ class LeafStep:
 
 
 class Equations(NamedTuple):
-    """The static side of a step: with a row of arrays and the operands, all it takes to run it."""
+    """The static part of a step; with a row of arrays and the operands it can be run."""
 
     leaf: Callable[..., Any]
     operands: tuple[tuple[str, Any, tuple[tuple[str, Hashable], ...]], ...]
-    renews: tuple[int, ...]  # places in the row
+    renews: tuple[int, ...]  # indices into the row
     reads: tuple[int, ...]
 
 
 class Operands:
-    """The numbers that all leaves share: one vector of floats, and a list of arrays."""
+    """The operands shared by all leaves: one vector of floats, and a list of arrays."""
 
     def __init__(self) -> None:
         self._floats: list[float] = []
         self._arrays: list[Any] = []
 
     def add(self, operands: Mapping[str, Any]) -> tuple[Any, ...]:
-        """Takes in a step's operands; returns what finds them again in a program."""
+        """Adds a step's operands; returns their places, by which a program looks them up."""
         return tuple(
             (name, structure, tuple(map(self._place, leaves)))
             for name, value in operands.items()
@@ -95,12 +95,12 @@ class Operands:
         return "static", value
 
     def values(self) -> tuple[np.ndarray, list[Any]]:
-        """What is handed to the program."""
+        """The arguments of the program."""
         return np.asarray(self._floats, np.float64), self._arrays
 
 
 class Program:
-    """Equations to run one after another on a row of arrays `(g, *columns)`; hashes fast."""
+    """Equations to run in sequence on a row of arrays `(g, *columns)`; the hash is cached."""
 
     __slots__ = ("_hash", "equations")
 
@@ -116,7 +116,7 @@ class Program:
 
 
 def build(program: Program) -> Callable[..., Any]:
-    """Makes the function of one row: `(row, operands) -> (update, renewed slots)`."""
+    """Returns the function of one row: `(row, operands) -> (update, renewed slots)`."""
 
     def run(row: tuple[Any, ...], operands: tuple[Any, list[Any]]) -> tuple[Any, list[Any]]:
         real = common_real_dtype(*map(dtype_of, row))
@@ -128,13 +128,13 @@ def build(program: Program) -> Callable[..., Any]:
         is_complex = any(map(jnp.iscomplexobj, values))
         for leaf, named, renews, reads in program.equations:
             kwargs = {name: _find(tree, places, floats, arrays) for name, tree, places in named}
-            # All are of one precision now: promotion can only be from real to complex.
+            # All arrays have one precision here, so promotion can only be from real to complex.
             with jax.numpy_dtype_promotion("standard") if is_complex else contextlib.nullcontext():
-                made = leaf(update, *(values[place] for place in (*renews, *reads)), **kwargs)
-            made = made if type(made) is tuple else (made,)
-            _check_made(leaf, made, [update, *(values[place] for place in renews)])
-            update = cast_to_compute(jnp.asarray(made[0]), real)
-            for place, value in zip(renews, made[1:], strict=True):
+                results = leaf(update, *(values[place] for place in (*renews, *reads)), **kwargs)
+            results = results if type(results) is tuple else (results,)
+            _check_results(leaf, results, [update, *(values[place] for place in renews)])
+            update = cast_to_compute(jnp.asarray(results[0]), real)
+            for place, value in zip(renews, results[1:], strict=True):
                 values[place] = value
         renewed = [place for equations in program.equations for place in equations.renews]
         return _cast_back(update, row[0]), [_cast_back(values[k], row[k]) for k in renewed]
@@ -146,7 +146,7 @@ def build(program: Program) -> Callable[..., Any]:
 
 @functools.lru_cache(maxsize=4096)
 def argument_name(leaf: Callable[..., Any], place: int) -> str:
-    """What a leaf calls its argument number `place`; for errors."""
+    """Returns the name of a leaf's argument number `place`, for error messages."""
     return list(inspect.signature(leaf).parameters)[place]
 
 
@@ -163,13 +163,15 @@ def _cast_back(x: jax.Array, like: jax.Array) -> jax.Array:
     return x.astype(like.dtype)
 
 
-def _check_made(leaf: Callable[..., Any], made: tuple[Any, ...], given: list[Any]) -> None:
+def _check_results(leaf: Callable[..., Any], results: tuple[Any, ...], given: list[Any]) -> None:
     name = f"{leaf.__module__}.{leaf.__qualname__}"
-    if len(made) != len(given):
-        raise TypeError(f"{name} returned {len(made)} arrays, not the update and {len(given) - 1}")
-    for place, (new, old) in enumerate(zip(made, given, strict=True)):
+    if len(results) != len(given):
+        raise TypeError(
+            f"{name} returned {len(results)} arrays, not the update and {len(given) - 1}"
+        )
+    for place, (new, old) in enumerate(zip(results, given, strict=True)):
         if jnp.shape(new) != old.shape:
             raise TypeError(
                 f"{name} turned {argument_name(leaf, place)} of shape {old.shape} into "
-                f"{jnp.shape(new)}: a leaf keeps every shape"
+                f"{jnp.shape(new)}: a leaf must preserve shapes"
             )

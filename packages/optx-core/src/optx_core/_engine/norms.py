@@ -1,4 +1,4 @@
-"""Norms that neither overflow nor underflow."""
+"""Norms without overflow or underflow."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from optx_core._protocol.types import PyTree
 
 
 class _Range(NamedTuple):
-    """Where a sum of squares is trusted, and what to do outside.
+    """The range in which a sum of squares is accurate, and the scaling outside of it.
 
     Attributes:
-      small: above it no square can have been lost that counts,
-      large: and below it none can have overflowed.
-      unit: outside, squares are taken of entries times, or over, this.
-      least: is added to these, too small to change one that counts. Without it XLA would take the
-        square of x first, and multiply by that of the unit afterwards.
+      small: lower end; above it no significant square has underflowed.
+      large: upper end; below it no square has overflowed.
+      unit: outside the range, entries are multiplied or divided by this before they are squared.
+      least: added to the scaled entries, too small to change a significant one. Without it XLA would
+        square x first, and multiply by the square of the unit afterwards.
     """
 
     small: float
@@ -45,17 +45,17 @@ _RANGES = {
 
 
 def global_norm(updates: PyTree) -> jax.Array:
-    """The Euclidean norm √(Σ|x|²) of all numbers of a tree taken together.
+    """Returns the Euclidean norm √(Σ|x|²) of all numbers of a tree taken together.
 
-    Computed in at least float32 and free of overflow and underflow: entries of 1e30 or 1e-30 are
-    no trouble. The gradient at zero is zero. Each array is read once (on the CPU again where the squares
-    do not fit).
+    Computed in at least float32, without overflow or underflow, for entries of 1e30 or 1e-30 too. The
+    gradient at zero is zero. Each array is read once (on the CPU a second time where the squares would
+    overflow or underflow).
 
     Args:
-      updates: a tree of arrays of any shapes; None and masked nodes count for nothing.
+      updates: a tree of arrays of any shapes; None and masked nodes are ignored.
 
     Returns:
-      A real scalar, float32 (float64 if a leaf is that wide). 0 for a tree without numbers, inf or
+      A real scalar, float32 (float64 if a leaf is float64). 0 for a tree without numbers, inf or
       NaN if an entry is.
 
     Example:
@@ -97,9 +97,9 @@ _norm_compiled_once = jax.jit(_norm)  # for un-jitted callers too
 
 
 def _by_branch(leaves: list[jax.Array]) -> jax.Array:
-    """One sum, and only where it is not trusted a second one: XLA:CPU reads the arrays for each."""
+    """One sum, and a second one only where the first is inaccurate: XLA:CPU reads the arrays for each."""
     total = _total(leaves, _square)
-    return lax.cond(_is_trusted(total), lambda t, _: jnp.sqrt(t), _again, total, leaves)
+    return lax.cond(_is_accurate(total), lambda t, _: jnp.sqrt(t), _again, total, leaves)
 
 
 def _again(total: jax.Array, leaves: list[jax.Array]) -> jax.Array:
@@ -109,20 +109,20 @@ def _again(total: jax.Array, leaves: list[jax.Array]) -> jax.Array:
 
 
 def _at_once(leaves: list[jax.Array]) -> jax.Array:
-    """All sums in one pass, where a branch would cost more than they do."""
+    """All sums in one pass, for devices where a branch costs more than the sums."""
     total, of_large, of_small = _total(leaves, _squares)
     _, large, unit, _ = _RANGES[total.dtype.name]
     other = jnp.where(total >= large, jnp.sqrt(of_large) * unit, jnp.sqrt(of_small) / unit)
-    return jnp.where(_is_trusted(total), jnp.sqrt(total), other)
+    return jnp.where(_is_accurate(total), jnp.sqrt(total), other)
 
 
-def _is_trusted(total: jax.Array) -> jax.Array:
+def _is_accurate(total: jax.Array) -> jax.Array:
     bounds = _RANGES[total.dtype.name]
     return (total > bounds.small) & (total < bounds.large)
 
 
 def _total(leaves: list[jax.Array], measure: Any, operands: Any = None) -> Any:
-    """The sum over all leaves of what `measure` returns for each."""
+    """Sums the results of `measure` over all leaves."""
     rows = [(x,) for x in leaves]
     parts = call_on_rows(_row, [measure] * len(leaves), rows, operands)
     return jax.tree.map(lambda *xs: jnp.sum(jnp.stack(xs)), *parts)
@@ -140,7 +140,7 @@ def _square(x: jax.Array, _: Any) -> jax.Array:
 
 
 def _square_over(x: jax.Array, unit: jax.Array) -> jax.Array:
-    # Divided: a product XLA would square before it multiplies by it.
+    # A division: XLA would move the factor of a product out of the square.
     return jnp.sum(abs_squared(x / unit.astype(x.dtype)))
 
 
@@ -157,11 +157,11 @@ def safe_norm(
     axis: int | tuple[int, ...] | None = None,
     keepdims: bool = False,
 ) -> jax.Array:
-    """A norm of an array that never falls below a bound, with a gradient that is never NaN.
+    """Returns a norm of an array, bounded below, with a gradient that is never NaN.
 
     Args:
       x: an array.
-      min_norm: the least value returned, a scalar.
+      min_norm: the lower bound, a scalar.
       ord: as for `jnp.linalg.norm`.
       axis: the axes to take the norm over; all by default.
       keepdims: whether to keep them, at size 1.
@@ -189,11 +189,11 @@ def safe_norm(
 
 
 def safe_root_mean_squares(x: jax.Array, min_rms: Any) -> jax.Array:
-    """The root of the mean square, never below a bound, with a gradient that is never NaN.
+    """Returns the root mean square of an array, bounded below, with a gradient that is never NaN.
 
     Args:
-      x: an array, not empty.
-      min_rms: the least value returned, a scalar.
+      x: a non-empty array.
+      min_rms: the lower bound, a scalar.
 
     Returns:
       max(√(mean |x|²), min_rms), a real scalar.

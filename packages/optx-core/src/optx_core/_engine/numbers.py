@@ -1,4 +1,4 @@
-"""Counts, hyper-parameters and their checks."""
+"""Counts, hyper-parameters and checks of them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from optx_core._protocol.types import Params
 
 
 def safe_increment(count: jax.Array) -> jax.Array:
-    """Adds one to a count, and stays at the largest value of its dtype instead of overflowing.
+    """Adds one to a count; saturates at the largest value of its dtype.
 
     Args:
-      count: integer (or floating-point) array of any shape.
+      count: an integer (or floating-point) array of any shape.
 
     Returns:
       The next count, of the same shape and dtype.
@@ -43,7 +43,7 @@ def check_number(
     finite: bool = True,
     **values: Any,
 ) -> None:
-    """Refuses a hyper-parameter out of its range, where it is a plain number.
+    """Raises an error if a hyper-parameter is a plain number out of its range.
 
     Args:
       where: the function to name.
@@ -51,12 +51,12 @@ def check_number(
       high: the greatest value allowed.
       below: values must be less than this.
       above: values must be greater than this.
-      finite: whether infinity is refused; False for limits, where it means none.
+      finite: whether infinity is rejected; False for limits, where it means no limit.
       **values: the hyper-parameters by name. Arrays, traced values and schedules are not checked;
-        None is let through.
+        None is accepted.
 
     Raises:
-      TypeError: if a value is no number at all.
+      TypeError: if a value is not a number.
       ValueError: if a value is NaN, infinite or out of range.
 
     Example:
@@ -85,11 +85,11 @@ def check_number(
 
 
 def need_params(where: str, params: Params) -> Params:
-    """The parameters, or an error that says how to pass them.
+    """Returns the parameters, or raises an error that says how to pass them.
 
     Args:
       where: the function to name.
-      params: what update was given.
+      params: the argument of `update`.
 
     Returns:
       The parameters.
@@ -110,7 +110,7 @@ def need_params(where: str, params: Params) -> Params:
 
 
 def zero_count() -> jax.Array:
-    """A count of steps, at zero.
+    """Returns a count of steps at zero.
 
     Returns:
       An int32 scalar.

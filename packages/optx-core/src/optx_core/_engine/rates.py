@@ -1,7 +1,7 @@
-"""Decay rates in equations, written as papers print them.
+"""Decay rates, for equations written as in the papers.
 
 b·m + (1 − b)·g and m / (1 − bᵗ) lose digits when b is rounded first: float32(0.999) is off by 1.3e-5 of
-1 − 0.999. A `DecayRate` carries 1 − b, rounded once from double precision, and 1 − bᵗ is taken from that.
+1 − 0.999. A `DecayRate` stores 1 − b, rounded once from double precision, and computes 1 − bᵗ from it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class DecayRate:
         return jnp.asarray(self.value)
 
     def astype(self, dtype: Any) -> DecayRate:
-        """The rate as arrays of a dtype, for equations outside of a pass over arrays."""
+        """Casts the rate to arrays of a dtype, for use outside of leaf equations."""
         return DecayRate(
             jnp.asarray(self.value).astype(dtype), jnp.asarray(self.complement).astype(dtype)
         )
@@ -73,13 +73,13 @@ class _Power:
 
 
 def rate_of(value: Any) -> DecayRate:
-    """The decay rate b as an operand of equations.
+    """Wraps a decay rate b as an operand of equations.
 
     Args:
       value: b, a Python float or an array; usually in [0, 1).
 
     Returns:
-      A `DecayRate`, with which equations write `1 - b` and `1 - b**t`.
+      A `DecayRate`, which supports `1 - b` and `1 - b**t` in equations.
 
     Example:
       >>> import jax.numpy as jnp

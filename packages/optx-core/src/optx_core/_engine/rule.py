@@ -1,4 +1,4 @@
-"""`rule`: a transformation from its equations for one array.
+"""`rule`: transformations from their equations for one array.
 
     class ScaleByLionState(NamedTuple):
         count: Count
@@ -8,9 +8,9 @@
     def scale_by_lion(g, s, /, b1: Rate = 0.9, b2: Rate = 0.99, mu_dtype: DType = None):
         return jnp.sign(b1 * s.mu + (1 - b1) * g), s._replace(mu=b2 * s.mu + (1 - b2) * g)
 
-The state's class says what each field is, the annotations what each argument is (`optx_core.build`).
-Everything else follows: `init`, `update`, range checks, schedules, the recorded call, operands that do not
-compile again, and one pass over each array together with the neighbours in a chain.
+The state's class declares each field, the annotations declare each argument (`optx_core.build`).
+Everything else is derived: `init`, `update`, range checks, schedules, the recorded call, operands that do
+not trigger recompilation, and one pass over each array, fused with the neighbours in a chain.
 """
 
 from __future__ import annotations
@@ -98,27 +98,27 @@ def rule(
     check: Check = None,
     around: Around = None,
 ) -> Any:
-    """Makes a transformation of the equations for one array.
+    """Makes a transformation from the equations for one array.
 
     Args:
       state: the class of the state, a NamedTuple whose fields are declared (`Count`, `Moment`,
         `Annotated[PyTree, slot(...)]`); None for equations without a state.
       params: whether the equations take the parameter. `update` then needs the parameters.
-      fields: declarations in place of the class's own, such as other initial values, by field.
-      check: `check(**arguments)`, called with the numbers of the call, to refuse combinations that the
-        annotations cannot.
+      fields: declarations by field that replace those of the class, such as other initial values.
+      check: `check(**arguments)`, called with the arguments of each call, to reject combinations that the
+        annotations cannot express.
       around: a decorator of the lifted equations `(g, *slots, p) -> (update, *slots)`, such as one that
         gathers whole matrices.
 
     Returns:
-      A decorator of `equations(g, s, /, ...)`, `equations(g, p, s, /, ...)` with `params`, without s where
-      there is no state. g is the update, p the parameter and s the state of this array; the others are the
-      transformation's arguments. The equations return the new update, or the pair of the new update and
-      `s._replace(...)`. Arrays are of at least float32. The result is a function of the arguments that
-      makes the transformation; its errors name it without leading underscores.
+      A decorator of `equations(g, s, /, ...)`, or `equations(g, p, s, /, ...)` with `params`; s is left out
+      if there is no state. g is the update, p the parameter and s the state of this array; the others are
+      the transformation's arguments. The equations return the new update, or the pair of the new update
+      and `s._replace(...)`. Arrays have at least float32. The decorated function takes the arguments and
+      returns the transformation; its errors name it without leading underscores.
 
     Raises:
-      TypeError: when the module is imported, if a field or an argument that needs a declaration has none.
+      TypeError: when the module is imported, if a field or an argument lacks a declaration that it needs.
 
     Example:
       >>> import jax.numpy as jnp
@@ -146,7 +146,7 @@ def rule(
 
 
 class _Rule:
-    """The equations of one array and their declarations."""
+    """The equations for one array, and their declarations."""
 
     def __init__(
         self,
@@ -207,7 +207,7 @@ class _Rule:
                 )
             if kind == Kind("key") and parameter.name not in self.keys:
                 raise TypeError(
-                    f"{self.where}: {parameter.name} needs a Key of its name in the state"
+                    f"{self.where}: {parameter.name} needs a state field of the same name, `Key`"
                 )
             if getattr(kind, "own_count", False) and not self.counts:
                 raise TypeError(f"{self.where}: {parameter.name} needs a state with a Count")
@@ -216,7 +216,7 @@ class _Rule:
                 raise TypeError(f"{self.where}: {name} must also be an argument, `{name}: Key`")
         for name, kind in self.fields.items():
             if isinstance(kind, Slot) and kind.dtype and kind.dtype not in self.hints:
-                raise TypeError(f"{self.where}: {name}'s dtype {kind.dtype!r} is no argument")
+                raise TypeError(f"{self.where}: {name}'s dtype {kind.dtype!r} is not an argument")
         self.dtypes = {kind.dtype for kind in self.fields.values() if isinstance(kind, Slot)}
 
     def _lift(self, around: Any) -> Callable[..., Any]:
@@ -230,10 +230,10 @@ class _Rule:
         def leaf(g: Any, *arrays: Any, **operands: Any) -> Any:
             given = dict(zip(names, arrays, strict=True))
             p, index = given.pop("p", None), given.pop("index", None)
-            drawn = {n: ArrayKey(operands.pop(n), index) for n in keys}
-            s = state(**given, **{n: operands.pop(n) for n in counts}, **drawn)
-            seen = {"g": g, "p": p, "s": s}
-            result = equations(*(seen[name] for name in inputs), **operands)
+            array_keys = {n: ArrayKey(operands.pop(n), index) for n in keys}
+            s = state(**given, **{n: operands.pop(n) for n in counts}, **array_keys)
+            available = {"g": g, "p": p, "s": s}
+            result = equations(*(available[name] for name in inputs), **operands)
             if not renewed:
                 return result[0] if type(result) is tuple else result
             update, new = result if type(result) is tuple else (result, s)
@@ -249,7 +249,7 @@ class _Rule:
         return lifted
 
     def factory(self, check: Callable[..., None] | None) -> Any:
-        """The function that makes the transformation."""
+        """Returns the function that makes the transformation."""
 
         def make(*args: Any, **kwargs: Any) -> GradientTransformationExtraArgs:
             bound = self.signature.bind(*args, **kwargs)
@@ -270,7 +270,7 @@ class _Rule:
             for name, value in arguments.items()
             if name not in self.dtypes and name not in self.keys
         }
-        moving = {
+        scheduled = {
             name: kind.own_count if isinstance(kind.own_count, str) else self.counts[0]
             for name, kind in self.numbers.items()
             if getattr(kind, "own_count", False) and callable(arguments[name])
@@ -291,7 +291,7 @@ class _Rule:
             counts = {name: safe_increment(trees[name]) for name in self.counts}
             at = {
                 name: self._operand(name, evaluate(arguments[name], trees[count]))
-                for name, count in moving.items()
+                for name, count in scheduled.items()
             }
             rest = {name: trees[name] for name in self.constants}
             keys = {name: trees[name] for name in self.keys}
@@ -325,7 +325,7 @@ class _Rule:
 
 
 def _check_state(where: str, expected: Any, state: Any) -> None:
-    """Refuses a state with other fields; a further field would be dropped without a word."""
+    """Rejects a state with other fields; an additional field would be dropped silently."""
     fields = getattr(state, "_fields", ())
     if fields != getattr(expected, "_fields", ()):
         shown = ", ".join(fields) or "none"
@@ -337,7 +337,7 @@ def _check_state(where: str, expected: Any, state: Any) -> None:
 
 
 def _operand(kind: Any, value: Any) -> Any:
-    """What the equations see of an argument: numbers as floats, decay rates as `DecayRate`."""
+    """Converts an argument for the equations: numbers to floats, decay rates to `DecayRate`."""
     if not isinstance(kind, Number) or kind.integer or value is None or callable(value):
         return value
     value = float(value) if isinstance(value, int) else value
@@ -356,6 +356,6 @@ def _initial(kind: Slot, params: Params, arguments: dict[str, Any]) -> PyTree:
 
 
 def _wide(p: Any, kind: Slot) -> Any:
-    """The parameter as `slot(init=...)` sees it: in at least float32, real for a second moment."""
+    """The parameter for `slot(init=...)`: in at least float32, real for a second moment."""
     p = p.real if kind.nonnegative else p
     return p.astype(at_least_float32(p.dtype))

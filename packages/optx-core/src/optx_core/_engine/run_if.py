@@ -1,7 +1,7 @@
-"""Running something only where a condition holds, at the cost of the condition elsewhere.
+"""Conditional execution of a function, without copies.
 
-`lax.cond` copies what its branches share on accelerators; a loop of zero or one trips works in place.
-The loop has no reverse mode, so its derivative is that of the `cond`.
+On accelerators `lax.cond` copies the operands that its branches share; a loop of zero or one iterations
+works in place. The loop has no reverse mode, so its derivative is that of `lax.cond`.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from optx_core._protocol.types import PyTree
 
 
 def run_if(condition: jax.Array, run: Callable[[PyTree], PyTree], carry: PyTree) -> PyTree:
-    """`run(carry)` where the condition holds, else `carry`.
+    """Returns `run(carry)` if a condition holds, else `carry`.
 
     Args:
       condition: a boolean scalar.
-      run: a pure function that keeps structure, shapes and dtypes. It may close over anything.
+      run: a pure function that preserves structure, shapes and dtypes. It may close over any values.
       carry: a tree of arrays.
 
     Returns:
-      A tree like `carry`. Where the condition does not hold, nothing of `run` is computed and
-      nothing is copied; the derivative, forward and reverse, is that of `lax.cond`. Outside of `jax.jit`
-      the condition is read, and nothing is compiled.
+      A tree like `carry`. If the condition does not hold, `run` is not executed and no array
+      is copied; forward and reverse derivatives are those of `lax.cond`. Outside of `jax.jit` the
+      condition is read on the host, and nothing is compiled.
 
     Example:
       >>> import jax.numpy as jnp
@@ -44,19 +44,19 @@ def run_if(condition: jax.Array, run: Callable[[PyTree], PyTree], carry: PyTree)
     )
     closed = jax.make_jaxpr(run)(carry)
     leaves, structure = tree_flatten(carry)
-    made = _loop(_Body(closed.jaxpr), condition, list(closed.consts), leaves)
-    return structure.unflatten(made)
+    results = _loop(_Body(closed.jaxpr), condition, list(closed.consts), leaves)
+    return structure.unflatten(results)
 
 
 def loop_carry(body: Callable[[PyTree], PyTree], first: PyTree) -> PyTree:
-    """The first carry of a loop with the type that the body returns.
+    """Casts the initial carry of a loop to the type that the body returns.
 
     Inside `jax.shard_map` the type of an array names the mesh axes over which it varies. A loop that starts
     from constants and reads varying arrays needs this.
 
     Args:
       body: the body of a `lax.while_loop`, as a function of the carry.
-      first: the first carry, a tree of arrays.
+      first: the initial carry, a tree of arrays.
 
     Returns:
       The same arrays. Outside of `jax.shard_map` the body is not traced.
@@ -80,19 +80,19 @@ def loop_carry(body: Callable[[PyTree], PyTree], first: PyTree) -> PyTree:
 
 
 def _axes(x: Any) -> frozenset[str]:
-    """The manual mesh axes that an array, or its shape, varies over."""
+    """Returns the manual mesh axes over which an array, or its `ShapeDtypeStruct`, varies."""
     kind: Any = x if isinstance(x, jax.ShapeDtypeStruct) else jax.typeof(x)
     return getattr(kind.manual_axis_type, "varying", frozenset())  # None without check_vma
 
 
 class _Body:
-    """A program without its constants, compared by identity."""
+    """A jaxpr without its constants, compared by identity."""
 
     def __init__(self, jaxpr: Any) -> None:
         self.jaxpr = jaxpr
 
     def __call__(self, consts: list[Any], leaves: list[Any]) -> list[Any]:
-        from jax.extend import core  # here, as jax.extend takes longer to import than this package
+        from jax.extend import core  # local: jax.extend takes longer to import than this package
 
         closed = core.ClosedJaxpr(self.jaxpr, consts)
         return list(core.jaxpr_as_fun(closed)(*leaves))

@@ -1,4 +1,4 @@
-"""State of a parameter's shape, made from the parameter."""
+"""State arrays of the parameters' shapes, created from the parameters."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from optx_core._protocol.types import PyTree
 
 
 def slot_dtype(p: Any, dtype: Any = None, *, real: bool = False) -> Any:
-    """The dtype of a slot for a parameter: at least float32 unless one is asked for.
+    """Returns the dtype of a slot for a parameter: at least float32, unless one is requested.
 
     Args:
       p: the parameter.
-      dtype: the dtype asked for, or None.
+      dtype: the requested dtype, or None.
       real: whether the slot is real where the parameter is complex (second moments).
 
     Returns:
@@ -44,16 +44,16 @@ def slot_dtype(p: Any, dtype: Any = None, *, real: bool = False) -> Any:
 def slots_like(
     params: PyTree, dtype: Any = None, *, real: bool = False, fill_value: Any = 0.0
 ) -> PyTree:
-    """A slot for each parameter: zeros of its shape, to keep a moment or an average in.
+    """Creates a slot for each parameter: an array of its shape, for a moment or an average.
 
     Args:
       params: a tree of arrays.
       dtype: dtype of the slots; by default the parameter's own, at least float32.
       real: whether slots of complex parameters are real, as second moments are.
-      fill_value: what to fill them with.
+      fill_value: the initial value.
 
     Returns:
-      A tree of fresh arrays with the parameters' structure, shapes and shardings. None where the
+      A tree of new arrays with the parameters' structure, shapes and shardings. None where the
       parameter is None or of an integer dtype, which has no gradient.
 
     Example:
@@ -68,7 +68,7 @@ def slots_like(
 
 
 def widened(tree: PyTree) -> PyTree:
-    """A tree in at least float32; None for leaves that have no gradient.
+    """Casts a tree to at least float32; leaves without a gradient become None.
 
     Args:
       tree: a tree of arrays.
@@ -80,7 +80,7 @@ def widened(tree: PyTree) -> PyTree:
 
 
 def map_slots(make: Callable[[Any], Any], params: PyTree) -> PyTree:
-    """The result of `make(p)` for each parameter; None where one has no gradient.
+    """Returns `make(p)` for each parameter; None for those without a gradient.
 
     Args:
       make: a function of one array.
@@ -99,7 +99,7 @@ def map_slots(make: Callable[[Any], Any], params: PyTree) -> PyTree:
 
 
 def copy_of(params: PyTree, dtype: Any = None) -> PyTree:
-    """The parameters in buffers of their own; None where there is no gradient.
+    """Copies the parameters to new buffers; those without a gradient become None.
 
     Args:
       params: a tree of arrays.

@@ -1,4 +1,4 @@
-"""Transformations written as stages of a flow, and equations lifted to trees."""
+"""Transformations as stages of a flow, and equations lifted to trees."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from optx_core._protocol.types import (
 
 
 class _StagedUpdate:
-    """The `update` of a transformation that is written as stages of a flow."""
+    """The `update` of a transformation written as stages of a flow."""
 
     def __init__(self, stages: Callable[..., Callable[[], OptState]], name: str = "") -> None:
         self.stages = stages
@@ -35,14 +35,14 @@ class _StagedUpdate:
 
 
 class StagedTransformation(GradientTransformationExtraArgs):
-    """A transformation written as stages of a flow, so that its leaf steps join their neighbours'."""
+    """A transformation written as stages of a flow, whose leaf steps are fused with their neighbours'."""
 
     _stages: Callable[..., Callable[[], OptState]]
 
     def _with_call(self, call: Call) -> StagedTransformation:
-        made = staged(self.init, self._stages, call.name)
-        made._call = call
-        return made
+        copy = staged(self.init, self._stages, call.name)
+        copy._call = call
+        return copy
 
 
 def staged(
@@ -51,16 +51,16 @@ def staged(
     """Makes a transformation from `init` and `stages(flow, state, params, **extra_args)`.
 
     Args:
-      init: makes the state.
-      stages: sends the updates of a flow on their way; returns what gives the new state.
-      name: for errors, until the call is recorded.
+      init: creates the state.
+      stages: passes the updates of a flow on; returns a function that returns the new state.
+      name: the name in error messages, until the call is recorded.
 
     Returns:
       The transformation.
     """
-    made = StagedTransformation(init, _StagedUpdate(stages, name))
-    made._stages = stages
-    return made
+    tx = StagedTransformation(init, _StagedUpdate(stages, name))
+    tx._stages = stages
+    return tx
 
 
 def wrapping(
@@ -69,16 +69,16 @@ def wrapping(
     *,
     per_example: bool = False,
 ) -> GradientTransformationExtraArgs:
-    """Makes a transformation that needs the whole tree of updates, such as one around another.
+    """Makes a transformation that needs the whole tree of updates, such as a wrapper of another.
 
     Args:
-      init: makes the state.
-      update: `update(updates, state, params, **extra_args)`; sees None in place of float0.
-      per_example: whether its updates are gradients of single examples, with an axis that the
-        parameters do not have; what it gives has their shapes. Such a one comes first in a chain.
+      init: creates the state.
+      update: `update(updates, state, params, **extra_args)`; receives None in place of float0.
+      per_example: whether its updates are per-example gradients, with an axis that the parameters do not
+        have; its results have the parameters' shapes. Such a transformation comes first in a chain.
 
     Returns:
-      A transformation with the checks of the protocol.
+      A transformation that performs the checks of the protocol.
 
     Example:
       >>> import jax.numpy as jnp
@@ -105,7 +105,7 @@ def wrapping(
 
 
 def no_state(params: Params) -> EmptyState:
-    """The `init` of a transformation that remembers nothing."""
+    """The `init` of a stateless transformation."""
     del params
     return EmptyState()
 
@@ -117,12 +117,12 @@ def leafwise(
 
     Args:
       step: `step(flow, state, params, **extra_args)` returns the `LeafStep` of this call.
-        `flow.updates` gives the whole tree of updates to those who need it (a norm, say).
-      init: `init(params)` makes the state; by default an `EmptyState`.
+        `flow.updates` is the whole tree of updates, for a norm, for example.
+      init: `init(params)` creates the state; by default an `EmptyState`.
 
     Returns:
-      A transformation that keeps the promises of the protocol, and shares one pass over each array
-      with its leafwise neighbours in a chain.
+      A transformation that satisfies the protocol and shares one pass over each array with its leafwise
+      neighbours in a chain.
 
     Example:
       >>> import jax.numpy as jnp
@@ -155,13 +155,13 @@ def map_leaves(
     name: str = "map_leaves",
     **operands: Any,
 ) -> Any:
-    """Applies the equations for one array to trees, with all the checks of the protocol.
+    """Applies the equations for one array to trees, with the checks of the protocol.
 
     Args:
       leaf: `leaf(g, *slots, *reduced, *reads, **operands)`, as in `LeafStep`.
-      updates: the tree that decides the structure. Where it has None, nothing is computed.
+      updates: the tree that determines the structure. Leaves that are None are skipped.
       *slots: trees that the leaf renews, of the updates' shapes.
-      reduced: trees that the leaf renews, of shapes of their own.
+      reduced: trees that the leaf renews, of other shapes.
       reads: trees that the leaf reads.
       name: the function to name in errors.
       **operands: the leaf's keyword arguments.

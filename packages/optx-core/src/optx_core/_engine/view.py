@@ -1,6 +1,6 @@
-"""The part of the updates that a transformation sees: all of them, or what a mask selects.
+"""The part of the updates that a transformation sees: all leaves, or those that a mask selects.
 
-A mask that is False at a whole subtree leaves one `MaskedNode` in its place.
+A subtree where the mask is False is replaced by one `MaskedNode`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ class View(NamedTuple):
     """A tree whose leaves are some of the leaves of a larger one.
 
     Attributes:
-      structure: its treedef, placeholders counted as leaves.
-      places: for each of its leaves the index among all leaves; None for a masked subtree.
-      active: for each of all leaves whether the view has it; None for a view of everything.
+      structure: its treedef; placeholders count as leaves.
+      places: the index among all leaves for each leaf of the view; None for a masked subtree.
+      active: whether the view contains a leaf, for each of all leaves; None if it contains all.
     """
 
     structure: Any
@@ -26,7 +26,7 @@ class View(NamedTuple):
     active: tuple[bool, ...] | None = None
 
     def unflatten(self, leaves: Sequence[Any]) -> PyTree:
-        """The tree of the view's leaves among all leaves, a `MaskedNode` for each masked subtree."""
+        """Returns the view's tree, given all leaves, with a `MaskedNode` for each masked subtree."""
         if self.active is None:
             return self.structure.unflatten(leaves)
         return self.structure.unflatten(
@@ -34,7 +34,7 @@ class View(NamedTuple):
         )
 
     def select(self, leaves: Sequence[Any]) -> PyTree:
-        """The same with a `MaskedNode` for each leaf that the view does not have."""
+        """Like `unflatten`, with a `MaskedNode` for each leaf that the view does not contain."""
         if self.active is None:
             return self.unflatten(leaves)
         return self.unflatten(
@@ -45,7 +45,7 @@ class View(NamedTuple):
         )
 
     def spread(self, leaves: Sequence[Any], others: Sequence[Any]) -> list[Any]:
-        """All leaves: those of the view from `leaves`, the others from `others`."""
+        """Returns all leaves: those of the view from `leaves`, the others from `others`."""
         everything = list(others)
         for leaf, place in zip(leaves, self.places, strict=True):
             if place is not None:
@@ -53,7 +53,7 @@ class View(NamedTuple):
         return everything
 
     def under(self, mask: PyTree) -> View:
-        """The view of the leaves where `mask`, a prefix of this view's tree, is True."""
+        """Returns the view of the leaves where `mask`, a prefix of this view's tree, is True."""
         flags, prefix = flatten(mask)
         numbered = self.structure.unflatten(range(len(self.places)))
         parts = prefix.flatten_up_to(numbered)

@@ -1,1 +1,1 @@
-"""What a transformation is, how it is recorded, and what counts as a leaf. Imports nothing else."""
+"""The protocol: transformations, recorded calls, leaves and dtypes. Imports nothing else of the package."""

@@ -1,6 +1,6 @@
-"""Leaves that are not there, and how leaves are named in errors.
+"""Absent leaves, and paths of leaves for error messages.
 
-None, a masked node and a `float0` array (jax's gradient of an integer) all mean "nothing here".
+None, a masked node and a `float0` array (JAX's gradient of an integer) all mark an absent leaf.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import jax
 
 
 def is_placeholder(x: Any) -> bool:
-    """Whether a tree node stands for a missing leaf: None, or an empty NamedTuple (masked).
+    """Returns whether a tree node is a placeholder for a leaf: None, or an empty NamedTuple (masked).
 
     Args:
-      x: a node of a tree; serves as `is_leaf` of `jax.tree.map` and the like.
+      x: a node of a tree. The function can be passed as `is_leaf` to `jax.tree.map`.
 
     Returns:
       A bool.
@@ -29,7 +29,7 @@ def is_placeholder(x: Any) -> bool:
 
 
 def is_absent(x: Any) -> bool:
-    """Whether there is no gradient here: a placeholder, or a `float0` array.
+    """Returns whether a leaf has no gradient: a placeholder, or a `float0` array.
 
     Args:
       x: a leaf of gradients or updates.
@@ -47,13 +47,13 @@ def is_absent(x: Any) -> bool:
 
 
 def flatten(tree: Any) -> tuple[list[Any], Any]:
-    """Flattens a tree, placeholders counted as leaves.
+    """Flattens a tree; placeholders count as leaves.
 
     Args:
       tree: a tree.
 
     Returns:
-      Its leaves, and its structure.
+      The leaves and the structure.
 
     Example:
       >>> from optx_core import tree
@@ -64,11 +64,11 @@ def flatten(tree: Any) -> tuple[list[Any], Any]:
 
 
 def tree_flatten(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> tuple[list[Any], Any]:
-    """`jax.tree.flatten`, with types that a checker can use.
+    """`jax.tree.flatten`, with type annotations.
 
     Args:
       tree: a tree.
-      is_leaf: which nodes count as leaves.
+      is_leaf: returns whether a node counts as a leaf.
 
     Returns:
       The leaves and the structure.
@@ -77,47 +77,47 @@ def tree_flatten(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> tup
 
 
 def paths(tree: Any) -> list[str]:
-    """The path of each leaf as it is written in Python: `['dense']['kernel']`."""
+    """Returns the path of each leaf as a Python expression: `['dense']['kernel']`."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_placeholder)
     return [jax.tree_util.keystr(path) for path, _ in leaves]
 
 
 class TreeMismatchError(ValueError):
-    """Trees that should fit together do not: another structure, shape or kind of dtype."""
+    """Raised when trees that must match differ in structure, shape or kind of dtype."""
 
 
 def flatten_like(
     structure: Any, tree: Any, *, where: str, name: str, like: Callable[[], Any]
 ) -> list[Any]:
-    """The subtrees of `tree` at the leaves of `structure`.
+    """Returns the subtrees of `tree` at the leaves of `structure`.
 
     Args:
-      structure: the treedef of the updates, placeholders counted as leaves.
-      tree: a tree that has at least that structure.
+      structure: the treedef of the updates; placeholders count as leaves.
+      tree: a tree of which `structure` is a prefix.
       where: the function to name in the error.
-      name: what `tree` is, in words for the error.
-      like: gives the tree whose structure it is, for the error.
+      name: a description of `tree` for the error.
+      like: returns a tree with that structure, for the error.
 
     Returns:
-      A list with one entry a leaf.
+      A list with one entry per leaf.
 
     Raises:
-      TreeMismatchError: if `tree` lacks a node, or has another one; names the first such path.
+      TreeMismatchError: if `tree` lacks a node or has an additional one; names the first such path.
     """
     try:
         return structure.flatten_up_to(tree)
     except (ValueError, TypeError):
-        ours, theirs = paths(like()), paths(tree)
-        missing = [path for path in ours if not any(other.startswith(path) for other in theirs)]
-        extra = [path for path in theirs if not any(path.startswith(other) for other in ours)]
+        expected, given = paths(like()), paths(tree)
+        missing = [path for path in expected if not any(other.startswith(path) for other in given)]
+        extra = [path for path in given if not any(path.startswith(other) for other in expected)]
         parts = []
         if missing:
             parts.append(f"updates{missing[0]} has no partner in {name}")
         if extra:
             parts.append(f"{name}{extra[0]} has no partner in the updates")
         if not parts:
-            mine, yours = structure, jax.tree_util.tree_structure(tree, is_leaf=is_placeholder)
-            parts.append(f"the containers differ: updates are {mine}, {name} is {yours}")
+            other = jax.tree_util.tree_structure(tree, is_leaf=is_placeholder)
+            parts.append(f"the containers differ: updates are {structure}, {name} is {other}")
         raise TreeMismatchError(
             f"{where}: updates and {name} have different structures: {'; '.join(parts)}. "
             "Take the gradient with respect to the same tree that init was called with."

@@ -1,6 +1,6 @@
-"""Why a transformation failed: parameters that are no arrays, the state of another transformation.
+"""Diagnosis of errors: parameters that are not arrays, the state of another transformation.
 
-Neither costs anything where nothing fails: a call is looked at after it has raised an error.
+A call is examined only after it has raised an error, so successful calls have no overhead.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import numpy as np
 from optx_core._protocol.absent import TreeMismatchError
 
 Failures = (AttributeError, TypeError, KeyError, IndexError)
-"""What a call raises that got the wrong thing without a check of its own."""
+"""The errors raised by a call whose invalid arguments were not checked."""
 
 
 def why_init_failed(name: str, params: Any) -> Exception | None:
-    """An error that names the first parameter that is no array; None if all are.
+    """Returns an error that names the first parameter that is not an array; None if all are arrays.
 
     Args:
       name: the function to name.
-      params: what `init` was called with.
+      params: the argument of `init`.
 
     Returns:
       A TypeError, or None.
@@ -31,7 +31,7 @@ def why_init_failed(name: str, params: Any) -> Exception | None:
     for path, leaf in pairs:
         if not _is_array(leaf):
             return TypeError(
-                f"{name}: params{jax.tree_util.keystr(path)} is {_short(leaf)}, which is no array. "
+                f"{name}: params{jax.tree_util.keystr(path)} is {_short(leaf)}, which is not an array. "
                 "Initialize with the arrays of the model alone: of an Equinox module "
                 "eqx.filter(model, eqx.is_inexact_array), of an NNX module nnx.state(model, nnx.Param)"
             )
@@ -41,12 +41,12 @@ def why_init_failed(name: str, params: Any) -> Exception | None:
 def why_update_failed(
     name: str, init: Callable[[Any], Any], state: Any, params: Any
 ) -> Exception | None:
-    """An error that tells where a state differs from those that `init` makes; None if nowhere.
+    """Returns an error that names the first difference between a state and those of `init`, or None.
 
     Args:
       name: the function to name.
-      init: makes a state of the transformation.
-      state: what `update` was called with.
+      init: the `init` of the transformation.
+      state: the state that `update` was called with.
       params: the parameters, or the updates where there are none.
 
     Returns:
@@ -54,7 +54,7 @@ def why_update_failed(
     """
     try:
         expected = jax.eval_shape(init, params)
-    except (*Failures, ValueError):  # the parameters may be at fault themselves
+    except (*Failures, ValueError):  # the parameters themselves may be invalid
         return None
     difference = _difference(expected, state, "state")
     if not difference:
@@ -75,7 +75,7 @@ def _short(value: Any) -> str:
 
 
 def _difference(expected: Any, given: Any, path: str) -> str:
-    """Where the NamedTuples and the tuples of two states differ first; "" if nowhere."""
+    """Describes the first difference between the containers of two states; "" if there is none."""
     fields = getattr(expected, "_fields", None) if isinstance(expected, tuple) else None
     if fields is not None:
         if type(given).__name__ != type(expected).__name__:

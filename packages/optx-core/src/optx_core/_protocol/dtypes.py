@@ -1,4 +1,4 @@
-"""Which dtype to compute and accumulate in."""
+"""Dtypes of computations and accumulators."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 
 def dtype_of(x: Any) -> Any:
-    """The dtype of an array or a Python number, as JAX would hold it.
+    """Returns the dtype that an array or a Python number has in JAX.
 
     Args:
       x: an array or a number.
@@ -25,7 +25,7 @@ def dtype_of(x: Any) -> Any:
 
 
 def is_inexact(x: Any) -> bool:
-    """Whether an array is of a floating-point or complex dtype, so that it can have a gradient.
+    """Returns whether an array has a floating-point or complex dtype, and thus can have a gradient.
 
     Args:
       x: an array or a number.
@@ -37,7 +37,7 @@ def is_inexact(x: Any) -> bool:
 
 
 def at_least_float32(dtype: Any) -> Any:
-    """The dtype itself, or float32 for the narrower floating-point ones.
+    """Returns float32 for narrower floating-point dtypes, any other dtype unchanged.
 
     Args:
       dtype: any dtype.
@@ -58,13 +58,13 @@ def at_least_float32(dtype: Any) -> Any:
 
 
 def real_dtype(dtype: Any) -> Any:
-    """The dtype of the real part.
+    """Returns the dtype of the real part.
 
     Args:
       dtype: any dtype.
 
     Returns:
-      The real partner of a complex dtype; any other dtype itself.
+      The real counterpart of a complex dtype; any other dtype unchanged.
 
     Example:
       >>> import jax.numpy as jnp
@@ -77,15 +77,15 @@ def real_dtype(dtype: Any) -> Any:
 
 
 def complex_dtype(dtype: Any) -> Any:
-    """The complex dtype whose real part has at least this dtype."""
+    """Returns the narrowest complex dtype whose real part has at least this dtype."""
     return jnp.dtype(jnp.complex128 if real_dtype(dtype).itemsize > 4 else jnp.complex64)
 
 
 def common_real_dtype(*dtypes: Any) -> Any:
-    """The real dtype to compute in: float64 where one of the dtypes is that wide, else float32.
+    """Returns the real dtype to compute in: float64 if one of the dtypes is that wide, else float32.
 
     Args:
-      *dtypes: dtypes of the arrays that meet; integers and booleans have no say.
+      *dtypes: dtypes of the operands; integers and booleans are ignored.
 
     Returns:
       float32 or float64.
@@ -103,7 +103,7 @@ def common_real_dtype(*dtypes: Any) -> Any:
 
 
 def cast_to_compute(x: Any, real: Any) -> Any:
-    """Casts a floating-point array to a real dtype, a complex one to its complex partner.
+    """Casts a floating-point array to a real dtype, a complex one to its complex counterpart.
 
     Args:
       x: an array; integer arrays are returned unchanged.
@@ -120,11 +120,11 @@ def cast_to_compute(x: Any, real: Any) -> Any:
 
 
 def cast_to_wider(g: Any, p: Any) -> Any:
-    """Casts a gradient to the precision of its parameter, where that is higher.
+    """Casts a gradient to the precision of its parameter, if that is higher.
 
     Args:
       g: a floating-point or complex array.
-      p: the parameter; an integer array has no say.
+      p: the parameter; an integer array has no effect.
 
     Returns:
       The gradient, real or complex as before.
@@ -140,7 +140,7 @@ def cast_to_wider(g: Any, p: Any) -> Any:
 
 
 def abs_squared(x: jax.Array) -> jax.Array:
-    """|x|², real for complex x, element by element.
+    """Returns |x|² elementwise; the result is real for complex x.
 
     Args:
       x: an array.
@@ -154,7 +154,7 @@ def abs_squared(x: jax.Array) -> jax.Array:
 
 
 def check_dtype(where: str, name: str, dtype: Any) -> None:
-    """Refuses a dtype that cannot hold a moment.
+    """Raises an error if a dtype cannot store a moment.
 
     Args:
       where: the function to name.

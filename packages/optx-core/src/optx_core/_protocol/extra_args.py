@@ -1,4 +1,4 @@
-"""Accepting any object with `init` and `update` as a transformation."""
+"""Adapts any object with `init` and `update` to a transformation."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from optx_core._protocol.types import (
 
 
 def with_extra_args_support(tx: Any) -> GradientTransformationExtraArgs:
-    """Makes any object with `init` and `update` take keyword arguments it does not know.
+    """Makes any object with `init` and `update` accept arbitrary keyword arguments.
 
     Args:
-      tx: a transformation of optx, of optax, of your own: anything with the two attributes.
+      tx: a transformation of optx, of optax or of your own: any object with the two attributes.
 
     Returns:
-      A transformation whose `update` takes any keyword arguments and hands on those that the
-      object's own `update` names (all of them where it takes `**extra_args`).
+      A transformation whose `update` accepts any keyword arguments and passes on those that the
+      object's own `update` names (all of them if it takes `**extra_args`).
 
     Raises:
       TypeError: if the object has no callable `init` and `update`.
@@ -48,14 +48,14 @@ def with_extra_args_support(tx: Any) -> GradientTransformationExtraArgs:
 
 
 def check_transformation_like(where: str, tx: Any) -> None:
-    """Refuses what has no `init` and `update`.
+    """Raises an error if an object has no `init` and `update`.
 
     Args:
       where: the function to name in the error.
-      tx: what was given as a transformation.
+      tx: the object passed as a transformation.
 
     Raises:
-      TypeError: if it has no callable `init` and `update`; names the cure where it is clear.
+      TypeError: if it has no callable `init` and `update`; suggests a fix where possible.
 
     Example:
       >>> from optx_core import scale
@@ -72,7 +72,7 @@ def check_transformation_like(where: str, tx: Any) -> None:
 
 
 class _Foreign(GradientTransformationExtraArgs):
-    """Somebody else's transformation, compared by its functions."""
+    """A transformation of another library, compared by its functions."""
 
 
 class _WithKnownArgs:

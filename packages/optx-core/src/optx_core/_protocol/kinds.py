@@ -1,8 +1,8 @@
-"""Declarations: what a field of a state is, and what an argument of a transformation is.
+"""Declarations of the fields of states and of the arguments of transformations.
 
 A declaration is the metadata of an annotation, `Annotated[PyTree, slot(dtype="mu_dtype")]`, or one of the
-aliases below. Whatever has to know reads the declaration: `rule` (initial values, checks, schedules),
-`inject_hyperparams`, `hyperparams`, `metrics`, `tree.map_params`, `quantize_state` and the conformance kit.
+aliases below. `rule` (initial values, checks, schedules), `inject_hyperparams`, `hyperparams`, `metrics`,
+`tree.map_params`, `quantize_state` and the conformance kit read the declarations.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class Number:
       high: the greatest value allowed.
       above: values must be greater than this.
       below: values must be less than this.
-      rate: whether equations see the number as a decay rate, whose `1 - b` and `1 - b**t` are exact.
-      schedule: whether a schedule may be given in its place.
-      own_count: whether a schedule is evaluated at the state's own count, without a `ScheduledState`;
-        of several counts the first, or the field of this name.
-      finite: whether infinity is refused; False for limits, where it means none.
-      integer: whether the number is a plain int, which is part of the compiled program.
+      rate: whether equations receive the number as a decay rate, whose `1 - b` and `1 - b**t` are accurate.
+      schedule: whether a schedule is accepted in its place.
+      own_count: whether a schedule is evaluated at the state's own count, without a `ScheduledState`:
+        at the first of several counts, or at the field of this name.
+      finite: whether infinity is rejected; False for limits, where it means no limit.
+      integer: whether the number is a Python int, which is a constant of the compiled program.
     """
 
     low: float | None = None
@@ -58,7 +58,7 @@ class Number:
 
 @dataclasses.dataclass(frozen=True)
 class Slot:
-    """A field with one array for each parameter. `slot` makes it and describes the attributes."""
+    """A field with one array per parameter. `slot` creates it and describes the attributes."""
 
     dtype: str = ""
     nonnegative: bool = False
@@ -70,7 +70,7 @@ class Slot:
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """A declaration of another kind of field or argument.
+    """Any other declaration of a field or an argument.
 
     Attributes:
       name: "count", "key", "inner", "number", "factor" (fields), "dtype" (arguments).
@@ -90,22 +90,22 @@ def slot(
     constant: bool = False,
     exact: bool = False,
 ) -> Slot:
-    """Declares a field with one array for each parameter.
+    """Declares a field with one array per parameter.
 
     Args:
-      dtype: the argument that names its dtype, by default `<field>_dtype`. Without such an argument, and
-        for None, it is the parameter's, at least float32.
-      nonnegative: whether it has no negative entries, as second moments: real for complex parameters.
+      dtype: the argument that sets the field's dtype, by default `<field>_dtype`. Without such an argument,
+        or if it is None, the dtype is the parameter's, at least float32.
+      nonnegative: whether all entries are nonnegative, as in second moments: real for complex parameters.
       fill: the initial value: a number; "params" for a copy of the parameter; or a function of the
         transformation's arguments (by keyword) that returns a number.
-      init: `init(p, **arguments)` returns the initial array, of a shape of its own (row sums, one number
-        for each array, preconditioners); it sees p in at least float32. Without it the slot has the
-        parameter's shape.
-      constant: whether equations only read it.
-      exact: whether `quantize_state` leaves it alone.
+      init: `init(p, **arguments)` returns the initial array, of any shape (row sums, one number per
+        array, preconditioners); p has at least float32. Without it the slot has the parameter's
+        shape.
+      constant: whether the equations only read the field.
+      exact: whether `quantize_state` leaves the field unquantized.
 
     Returns:
-      The declaration, to be put into `Annotated[PyTree, slot(...)]`.
+      The declaration, for use in `Annotated[PyTree, slot(...)]`.
 
     Example:
       >>> from typing import Annotated, NamedTuple
@@ -120,24 +120,24 @@ def slot(
 
 # Fields of a state.
 Count: TypeAlias = Annotated[Any, Kind("count")]
-"""An int32 scalar: the number of updates so far. Equations see the number of this update, 1 at the first."""
+"""An int32 scalar: the number of updates so far. Equations receive the count of this update, from 1."""
 Moment: TypeAlias = Annotated[Any, slot()]
-"""A tree of arrays of the parameters' shapes and dtypes (at least float32), zero at first."""
+"""A tree of arrays of the parameters' shapes and dtypes (at least float32), initially zero."""
 SecondMoment: TypeAlias = Annotated[Any, slot(nonnegative=True)]
-"""The same without negative entries; real for complex parameters."""
+"""A `Moment` with nonnegative entries; real for complex parameters."""
 Key: TypeAlias = Annotated[Any, Kind("key")]
-"""A key of `jax.random`, also the argument of that name that it comes from, a key or a seed. Equations see an
+"""A key of `jax.random`; also declares the argument of the same name, a key or a seed. Equations receive an
 `ArrayKey`: `s.key.at(s.count)` is the key of this array at this update."""
 InnerState: TypeAlias = Annotated[Any, Kind("inner")]
-"""The state of a transformation inside this one, or a dict or tuple of them."""
+"""The state of an inner transformation, or a dict or tuple of such states."""
 Measured: TypeAlias = Annotated[Any, Kind("number", measured=True)]
 """A measurement, or a dict of measurements, that `metrics` reports."""
 Factor: TypeAlias = Annotated[Any, Kind("factor", measured=True)]
-"""A scalar that the updates are multiplied by: `metrics` reports it, `learning_rates` multiplies with it."""
+"""A scalar that the updates are multiplied by: `metrics` reports it, `learning_rates` includes it."""
 MeasuredCount: TypeAlias = Annotated[Any, Kind("count", measured=True)]
 """A count that `metrics` reports."""
 
-# Arguments. Equations see a number where a user may give a schedule, hence Any.
+# Arguments. Users may pass a schedule where equations receive a number, hence Any.
 Real: TypeAlias = Annotated[Any, Number()]
 """A number."""
 Nonnegative: TypeAlias = Annotated[Any, Number(low=0)]
@@ -147,9 +147,9 @@ Positive: TypeAlias = Annotated[Any, Number(above=0)]
 Limit: TypeAlias = Annotated[Any, Number(above=0, finite=False)]
 """A number greater than 0, or infinity for no limit."""
 Rate: TypeAlias = Annotated[Any, Number(low=0, below=1, rate=True)]
-"""A decay rate b in [0, 1): equations write `1 - b` and `1 - b**t`, each rounded once."""
+"""A decay rate b in [0, 1); equations use `1 - b` and `1 - b**t`, each rounded once."""
 ClosedRate: TypeAlias = Annotated[Any, Number(low=0, high=1, rate=True)]
-"""The same in [0, 1]."""
+"""A decay rate in [0, 1]."""
 LearningRate: TypeAlias = Annotated[Any, Number(low=0, own_count=True)]
 """A number of at least 0 whose schedules are evaluated at the state's own count."""
 PositiveInt: TypeAlias = Annotated[int, Number(low=1, integer=True, schedule=False)]
@@ -164,11 +164,11 @@ _HINTS: weakref.WeakKeyDictionary[Any, dict[str, Any]] = weakref.WeakKeyDictiona
 
 
 def hints_of(target: Any, namespace: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The annotations of a function or a class, evaluated, with the metadata of `Annotated`.
+    """Returns the evaluated annotations of a function or a class, with the metadata of `Annotated`.
 
     Args:
       target: a function or a class.
-      namespace: where to look for names that its module does not have.
+      namespace: additional names for the evaluation, besides those of its module.
 
     Returns:
       The annotations by name, without those that cannot be evaluated.
@@ -183,7 +183,7 @@ def hints_of(target: Any, namespace: Mapping[str, Any] | None = None) -> dict[st
         names |= getattr(inspect.unwrap(target), "__globals__", {})
         hints = {}
         for name, raw in getattr(target, "__annotations__", {}).items():
-            with contextlib.suppress(Exception):  # an annotation may hold anything
+            with contextlib.suppress(Exception):  # an annotation may be any expression
                 hints[name] = _evaluated(raw, {**names, **(namespace or {})})
         _HINTS[target] = hints
     return _HINTS[target]
@@ -191,14 +191,14 @@ def hints_of(target: Any, namespace: Mapping[str, Any] | None = None) -> dict[st
 
 def _evaluated(raw: Any, names: dict[str, Any]) -> Any:
     text = getattr(raw, "__forward_arg__", raw)
-    return eval(text, names) if isinstance(text, str) else text  # noqa: S307 (as typing does)
+    return eval(text, names) if isinstance(text, str) else text  # noqa: S307 (as `typing` does)
 
 
 def declared(hint: Any) -> Any:
-    """The declaration in an annotation.
+    """Returns the declaration in an annotation.
 
     Args:
-      hint: an annotation, evaluated.
+      hint: an evaluated annotation.
 
     Returns:
       A `Number`, a `Slot`, a `Kind`, a tuple of these for an annotated tuple, or None.
@@ -217,7 +217,7 @@ def declared(hint: Any) -> Any:
 
 
 def is_count(kind: Any) -> bool:
-    """Whether a declaration is that of a count of updates.
+    """Returns whether a declaration is that of a count of updates.
 
     Args:
       kind: a declaration, or None.
@@ -229,7 +229,7 @@ def is_count(kind: Any) -> bool:
 
 
 def is_inner(kind: Any) -> bool:
-    """Whether a declaration is that of the state of another transformation.
+    """Returns whether a declaration is that of the state of an inner transformation.
 
     Args:
       kind: a declaration, or None.
@@ -241,11 +241,11 @@ def is_inner(kind: Any) -> bool:
 
 
 def kinds_of(target: Any, namespace: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The declarations of a state class's fields or of a function's arguments.
+    """Returns the declarations of the fields of a state class or of the arguments of a function.
 
     Args:
       target: a function or a class.
-      namespace: where to look for names that its module does not have.
+      namespace: additional names for the evaluation, besides those of its module.
 
     Returns:
       The declarations by name; undeclared fields and arguments are absent.
@@ -255,7 +255,7 @@ def kinds_of(target: Any, namespace: Mapping[str, Any] | None = None) -> dict[st
 
 
 def is_number(kind: Any) -> bool:
-    """Whether a declaration is that of a number that need not be an int, or of a tuple of such numbers.
+    """Returns whether a declaration is that of a non-integer number, or of a tuple of such numbers.
 
     Args:
       kind: a declaration, or None.
@@ -269,13 +269,13 @@ def is_number(kind: Any) -> bool:
 
 
 def admits_number(hint: Any) -> bool:
-    """Whether an annotation without a declaration admits a float.
+    """Returns whether an annotation without a declaration admits a float.
 
     Args:
-      hint: the annotation, evaluated; None where there is none.
+      hint: the evaluated annotation, or None.
 
     Returns:
-      True for float, arrays, `Any`, unions that contain one of these, and where there is no annotation.
+      True for float, arrays, `Any`, unions that contain one of these, and a missing annotation.
     """
     if hint is None or hint is Any or isinstance(hint, str | typing.TypeVar):
         return True
@@ -287,12 +287,12 @@ def admits_number(hint: Any) -> bool:
 
 
 class LeafKind(NamedTuple):
-    """What `leaf_kinds` tells of a leaf.
+    """A leaf as described by `leaf_kinds`.
 
     Attributes:
-      path: its path, as Python writes it: "[0].mu['w']".
-      names: the fields, keys and places above it.
-      field: the place in `names` of the innermost field of a NamedTuple; -1 without one.
+      path: its path as a Python expression: "[0].mu['w']".
+      names: the fields, keys and indices above it.
+      field: the index in `names` of the innermost field of a NamedTuple; -1 without one.
       kind: the declaration of the innermost declared field; None without one.
     """
 
@@ -303,7 +303,7 @@ class LeafKind(NamedTuple):
 
 
 def leaf_kinds(state: Any) -> list[LeafKind]:
-    """The names above each leaf of a state, and the declaration of the field that it belongs to.
+    """Returns the names above each leaf of a state, and the declaration of its field.
 
     Args:
       state: a tree.

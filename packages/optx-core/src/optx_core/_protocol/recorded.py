@@ -1,15 +1,15 @@
-"""Objects that remember the call that made them.
+"""Objects that record the call that created them.
 
-A function decorated with `recorded` returns an object (a transformation, a schedule) that carries
-its call: the function and its bound arguments, defaults filled in. From that one record follow
+A function decorated with `recorded` returns an object (a transformation, a schedule) that stores
+its call: the function and its bound arguments, with defaults filled in. This record provides
 
 - `repr`: `adamw(learning_rate=0.001, b1=0.9, ...)`,
-- equality and hash by value, so that a cache keyed on the object (`nnx.jit`'s, say) finds it again,
-- pickling: the call is stored, and made again on loading.
+- equality and hashes by value, so that a cache keyed on the object (such as that of `nnx.jit`) hits,
+- pickling: the call is stored, and repeated on loading.
 
 Arguments are compared by value: numbers by type and exact digits, arrays by dtype, shape and bytes,
-containers element by element, other recorded objects by their calls. What has no value to compare
-(a lambda, a traced array) is compared by identity.
+containers elementwise, other recorded objects by their calls. Objects without a value to compare
+(a lambda, a traced array) are compared by identity.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from optx_core._protocol.kinds import Kind, kinds_of
 P = ParamSpec("P")
 R = TypeVar("R", bound="Recorded")
 
-_LINE = 100  # longer calls with calls inside print one argument a line
+_LINE = 100  # longer calls with nested calls print one argument per line
 
 
 class Call:
@@ -45,22 +45,22 @@ class Call:
 
     @property
     def name(self) -> str:
-        """The function's name, as a user wrote it."""
+        """The name of the function."""
         return self.function.__name__
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The arguments by parameter name; those of `*args` as one tuple."""
+        """The arguments by name; those of `*args` as one tuple."""
         return dict(self._bound.arguments)
 
     def replace(self, **arguments: Any) -> Any:
-        """Makes the call again with some arguments replaced."""
+        """Repeats the call with some arguments replaced."""
         bound = inspect.BoundArguments(self._bound.signature, dict(self._bound.arguments))
         bound.arguments.update(arguments)
         return self.function(*bound.args, **bound.kwargs)
 
     def key(self) -> Hashable:
-        """A value that is equal for equal calls."""
+        """Returns a hashable value that is equal for equal calls."""
         if self._key is None:
             self._key = (self.function, _key(self.arguments))
         return self._key
@@ -72,7 +72,7 @@ class Call:
         return hash(self.key())
 
     def short(self) -> str:
-        """The call on one line, without the arguments that have their default values."""
+        """Formats the call on one line, without arguments that have their default values."""
         parameters = inspect.signature(self.function).parameters
         parts = []
         for name, value in self._bound.arguments.items():
@@ -106,29 +106,29 @@ class Call:
 
 
 class Recorded:
-    """Base of objects that can carry their call."""
+    """Base class of objects that can record their call."""
 
     _call: Call | None = None
-    _made_of: Any = None  # what the function returned, where that is a recorded object too
+    _returned: Any = None  # the object that the function returned, if that records a call too
 
     def _with_call(self, call: Call) -> Self:
-        """A copy of the object that carries `call`."""
-        made = self._blank_copy()
-        made.__dict__.update(self.__dict__)
-        made._call = call
-        return made
+        """Returns a copy of the object that records `call`."""
+        copy = self._blank_copy()
+        copy.__dict__.update(self.__dict__)
+        copy._call = call
+        return copy
 
     def _recorded_as(self, call: Call) -> Self:
-        """A copy of the object that carries `call`, as do its parts."""
-        made = self._with_call(call)
-        made._made_of = None if self._call is None else self
-        return made
+        """Returns a copy of the object that records `call`, as do its functions."""
+        copy = self._with_call(call)
+        copy._returned = None if self._call is None else self
+        return copy
 
     def _blank_copy(self) -> Self:
         return object.__new__(type(self))
 
     def __pdoc__(self, **kwargs: Any) -> Any:
-        """How wadler_lindig, and with it Equinox, prints a recorded object: as its call."""
+        """Prints the object as its call in wadler_lindig, which Equinox uses."""
         del kwargs
         if self._call is None:
             return None
@@ -155,11 +155,11 @@ class Recorded:
 
 
 def recorded(function: Callable[P, R]) -> Callable[P, R]:
-    """Makes what `function` returns remember the call: printable, comparable, picklable.
+    """Makes the results of a function record the call, so that they can be printed, compared and pickled.
 
     Args:
-      function: a function at the top level of a module (pickle finds it by name) that returns a
-        `Recorded` object, such as a `GradientTransformation`, afresh on every call.
+      function: a function at the top level of a module (pickle refers to it by name) that returns a
+        new `Recorded` object, such as a `GradientTransformation`, on every call.
 
     Returns:
       The function, with the same signature.
@@ -186,8 +186,8 @@ def recorded(function: Callable[P, R]) -> Callable[P, R]:
             bound.arguments[name] = _frozen(value)
             if kinds.get(name) == Kind("dtype"):
                 check_dtype(function.__name__, name, value)
-        made = function(*bound.args, **bound.kwargs)
-        return made._recorded_as(Call(call, bound))
+        result = function(*bound.args, **bound.kwargs)
+        return result._recorded_as(Call(call, bound))
 
     return call
 
@@ -196,7 +196,7 @@ class Part:
     """A function of a recorded object, such as a transformation's `init` and `update`.
 
     It prints as `adamw(learning_rate=0.001).update`; it compares, hashes and pickles by the call. An error
-    that it raises is replaced by what `explain(name, *arguments)` returns, where that knows the reason.
+    that it raises is replaced by the result of `explain(name, *arguments)`, unless that is None.
     """
 
     def __init__(
@@ -239,7 +239,7 @@ class Part:
 
 
 def call_of(made: object) -> Call | None:
-    """The call that made an object, or None where it was not recorded.
+    """Returns the call that created an object, or None if it was not recorded.
 
     Args:
       made: any object.
@@ -256,12 +256,12 @@ def call_of(made: object) -> Call | None:
     return made._call if isinstance(made, Recorded) else None
 
 
-def made_of(made: object) -> Any:
-    """What the recorded function behind an object returned, where that carries a call of its own.
+def returned_by(result: object) -> Any:
+    """Returns the object that the function behind a recorded object returned, if it has its own call.
 
-    Of `adamw(1e-3)` it is the chain that the function `adamw` returns.
+    For `adamw(1e-3)` this is the chain that the function `adamw` returns.
     """
-    return made._made_of if isinstance(made, Recorded) else None
+    return result._returned if isinstance(result, Recorded) else None
 
 
 def _remake(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -275,7 +275,7 @@ def _remake_part(
 
 
 def _frozen(value: Any) -> Any:
-    """The value with copies of what the caller could change later: NumPy arrays, dicts, lists."""
+    """Copies the mutable parts of a value that the caller could change later: NumPy arrays, dicts, lists."""
     if isinstance(value, np.ndarray):
         copy = value.copy()
         copy.flags.writeable = False
@@ -288,7 +288,7 @@ def _frozen(value: Any) -> Any:
 
 
 class _Identity:
-    """Compares an object that has no value to compare by identity, and keeps it alive."""
+    """Wraps an object to compare it by identity, and keeps it alive."""
 
     __slots__ = ("held",)
 

@@ -1,8 +1,8 @@
-"""The protocol: what a gradient transformation is, and the names of its parts.
+"""The protocol of gradient transformations, and its types.
 
-A transformation is a pair of pure functions. `init(params)` makes the state; `update(updates,
-state, params, **extra_args)` turns candidate updates (gradients, at first) into better ones and
-renews the state. Any object with these two attributes serves.
+A transformation is a pair of pure functions. `init(params)` returns the initial state; `update(updates,
+state, params, **extra_args)` transforms updates (initially the gradients) and returns them with the new
+state. Any object with these two attributes is a transformation.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ OptState: TypeAlias = Any
 Scalar: TypeAlias = Annotated[float | jax.Array, Number(schedule=False)]
 """A number: a Python float, a 0-d array or a traced value."""
 Schedule: TypeAlias = Callable[[Any], Any]
-"""A value as a function of the step: takes a count of steps (0 at the first), returns a number."""
+"""A function from the step count (0 at the first step) to a number."""
 ScalarOrSchedule: TypeAlias = Annotated[float | jax.Array | Schedule, Number()]
-"""A number, or a schedule of it."""
+"""A number, or a schedule."""
 TransformInitFn: TypeAlias = Callable[[Params], OptState]
 TransformUpdateFn: TypeAlias = Callable[..., tuple[Updates, OptState]]
 
 
 class EmptyState(NamedTuple):
-    """The state of a transformation that remembers nothing."""
+    """The state of a stateless transformation."""
 
 
 class MaskedNode(NamedTuple):
-    """Stands where a leaf was masked out: a tree node without leaves."""
+    """Replaces a masked leaf: a tree node without leaves."""
 
 
 class _Pair(NamedTuple):
@@ -49,10 +49,12 @@ class GradientTransformation(Recorded, _Pair):
     Attributes:
       init: takes the parameters (a tree of arrays), returns the initial state.
       update: takes `(updates, state, params=None, **extra_args)`, returns `(updates, state)`: the
-        updates with the structure, shapes and dtypes of those given, the state with its own.
+        updates with the structure, shapes and dtypes of the given ones, the state with those of the
+        given state.
 
-    It is also the plain tuple `(init, update)`. Those made by optx's functions print as the call
-    that made them, and are equal, and hash equal, when their calls are; so do their two functions.
+    It is also the plain tuple `(init, update)`. Transformations created by optx's functions print as the
+    call that created them, and are equal, with equal hashes, when their calls are; so are their `init`
+    and `update`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -69,30 +71,30 @@ class GradientTransformation(Recorded, _Pair):
         return tuple.__new__(type(self), self)
 
     def _recorded_as(self, call: Call) -> Self:
-        made = super()._recorded_as(call)
-        init = made.init
+        copy = super()._recorded_as(call)
+        init = copy.init
 
         def why_update(name: str, updates: Any, state: Any, params: Any = None, *_: Any) -> Any:
             return why_update_failed(name, init, state, updates if params is None else params)
 
         parts = (
             Part(init, call, "init", why_init_failed),
-            Part(made.update, call, "update", why_update),
+            Part(copy.update, call, "update", why_update),
         )
-        named = tuple.__new__(type(made), parts)
-        named.__dict__.update(made.__dict__)
-        return named
+        result = tuple.__new__(type(copy), parts)
+        result.__dict__.update(copy.__dict__)
+        return result
 
 
 class GradientTransformationExtraArgs(GradientTransformation):
-    """A `GradientTransformation` whose `update` takes any keyword arguments.
+    """A `GradientTransformation` whose `update` accepts any keyword arguments.
 
-    It uses those it needs (`value=` and `grad=` for a line search, say), ignores the others and
-    names what it lacks. Every transformation of optx is one.
+    It uses those that it needs (such as `value=` and `grad=` in a line search) and ignores the others; if
+    one is missing, the error names it. Every transformation of optx is one.
     """
 
 
 Transformation: TypeAlias = GradientTransformationExtraArgs
-"""What a function that makes a transformation returns."""
+"""The return type of a function that makes a transformation."""
 Mask: TypeAlias = PyTree | Callable[[Params], PyTree] | None
-"""Which leaves: a tree of bools, a prefix of one, a function from the parameters to one; None for all."""
+"""A tree of bools, a prefix of one, or a function from the parameters to one; None selects all leaves."""

@@ -1,1 +1,1 @@
-"""Reading an optimizer's state, and laying it out on a mesh."""
+"""Readout, summary and sharding of an optimizer's state."""

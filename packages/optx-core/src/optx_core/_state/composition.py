@@ -1,7 +1,7 @@
-"""What an optimizer is made of: the transformations inside it, each with its place and its state.
+"""The parts of an optimizer: its inner transformations, each with its place and its state.
 
-A place is the path of labels to a part: its position in a `chain`, its name in a `named_chain`, its group
-in a `partition`. Wrappers around one transformation add nothing to it. `hyperparams`, `metrics`,
+A place is the path of labels to a part: its index in a `chain`, its name in a `named_chain`, its group in a
+`partition`. Wrappers of one transformation add no label. `hyperparams`, `metrics`,
 `learning_rates` and `summarize` name numbers by their places, "1/decay/learning_rate", and `tree.get`
 finds those of the state by the same names.
 """
@@ -12,14 +12,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from optx_core import build
-from optx_core._protocol.recorded import Part, made_of
+from optx_core._protocol.recorded import Part, returned_by
 from optx_core._wrappers.multi_steps import MultiSteps
 
 Place = tuple[str, ...]
 
 
 def recorded_of(tx: Any) -> Any:
-    """A transformation that carries its call, where one is behind `tx`: `MultiSteps`, optax's pair."""
+    """Returns the recorded transformation behind `tx` (`MultiSteps`, optax's pair), or `tx` itself."""
     if isinstance(tx, MultiSteps):
         return tx.gradient_transformation()
     update = getattr(tx, "update", None)
@@ -29,17 +29,17 @@ def recorded_of(tx: Any) -> Any:
 
 
 def is_transformation(value: Any) -> bool:
-    """Whether a value has `init` and `update`."""
+    """Returns whether a value has `init` and `update`."""
     return callable(getattr(value, "init", None)) and callable(getattr(value, "update", None))
 
 
 def members(tx: Any, state: Any) -> list[tuple[str | None, Any, Any]]:
-    """The transformations among the arguments of a call: label (None for a wrapper's), object, state."""
+    """Returns the transformations among a call's arguments: label (None in a wrapper), object, state."""
     call = build.call_of(tx)
     if call is None:
         return []
-    found = list(_arguments(call))
-    states = _inner_states(state, len(found))
+    arguments = list(_arguments(call))
+    states = _inner_states(state, len(arguments))
     places = list(states)
     return [
         (
@@ -47,14 +47,14 @@ def members(tx: Any, state: Any) -> list[tuple[str | None, Any, Any]]:
             recorded_of(member),
             states.get(label, states[places[k]] if k < len(places) else state),
         )
-        for k, (label, member) in enumerate(found)
+        for k, (label, member) in enumerate(arguments)
     ]
 
 
 def schedule_count(schedule: Any, tx: Any, state: Any) -> Any:
-    """The count at which a schedule among a call's arguments is evaluated next.
+    """Returns the count at which a schedule among a call's arguments is evaluated next.
 
-    It is that of the part which the schedule was handed on to (`adamw` hands its learning rate on to
+    This is the count of the part to which the schedule was passed on (`adamw` passes its learning rate on to
     `scale_by_learning_rate`), by default the first count of the state.
     """
     for part, part_state in parts_inside(tx, state):
@@ -65,7 +65,7 @@ def schedule_count(schedule: Any, tx: Any, state: Any) -> Any:
 
 
 def first_count(state: Any) -> Any:
-    """The first count in a state, or None."""
+    """Returns the first count in a state, or None."""
     for name, kind in build.kinds_of(type(state)).items():
         if build.is_count(kind):
             return getattr(state, name)
@@ -78,29 +78,29 @@ def first_count(state: Any) -> Any:
     return None
 
 
-def shortest(found: list[tuple[Place, str, Any]]) -> dict[str, Any]:
-    """Values by the last step of their place; by the place where that is ambiguous; by the part too.
+def shortest(entries: list[tuple[Place, str, Any]]) -> dict[str, Any]:
+    """Names values by the last label of their place; if ambiguous by the place, then by the part too.
 
     Args:
-      found: for each value its place, the call it belongs to, and the value.
+      entries: the place, the call and the value of each entry.
     """
-    lasts = [place[-1] for place, _, _ in found]
-    places = [place for place, _, _ in found]
+    lasts = [place[-1] for place, _, _ in entries]
+    places = [place for place, _, _ in entries]
     named: dict[str, Any] = {}
-    for k, (place, owner, value) in enumerate(found):
+    for k, (place, owner, value) in enumerate(entries):
         name = name_of = place[-1]
         if lasts.count(name) > 1:
             name = "/".join(place)
             if places.count(place) > 1:
-                twin = sum((p, o) == (place, owner) for p, o, _ in found[:k])
+                twin = sum((p, o) == (place, owner) for p, o, _ in entries[:k])
                 name = "/".join((*place[:-1], f"{owner}[{twin}]" if twin else owner, name_of))
         named[name] = value
     return named
 
 
 def parts_inside(tx: Any, state: Any) -> Iterator[tuple[Any, Any]]:
-    """What a transformation is made of, with the states: what its function returned, and members."""
-    inner = made_of(tx)
+    """Yields the parts of a transformation with their states, recursively."""
+    inner = returned_by(tx)
     if inner is not None:
         yield inner, state
         yield from parts_inside(inner, state)
@@ -132,21 +132,21 @@ def _arguments(call: build.Call) -> Iterator[tuple[str | None, Any]]:
 
 
 def _inner_states(state: Any, count: int) -> dict[Any, Any]:
-    """The states of the transformations inside one, by label or in their order.
+    """Returns the states of the inner transformations, by label or in order.
 
-    The keys of a dict are in another order once `jax` has taken it apart.
+    JAX sorts the keys of a dict when it flattens it.
     """
     if isinstance(state, dict):
         return {str(key): part for key, part in state.items()}
     if not hasattr(state, "_fields"):
         whole = isinstance(state, tuple) and len(state) == count
         return {str(k): part for k, part in enumerate(state)} if whole else {}
-    found: dict[Any, Any] = {}
+    states: dict[Any, Any] = {}
     for name, kind in build.kinds_of(type(state)).items():
         if build.is_inner(kind):
             inner = getattr(state, name)
             if isinstance(inner, dict):
-                found |= {str(key): part.inner_state for key, part in inner.items()}
+                states |= {str(key): part.inner_state for key, part in inner.items()}
             else:
-                found[name,] = inner
-    return found
+                states[name,] = inner
+    return states

@@ -1,4 +1,4 @@
-"""The effective learning rate of an optimizer: all factors on its steps, multiplied."""
+"""The effective learning rate of an optimizer: the product of all factors on its steps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from optx_core._combinators.chain import chain, named_chain
 from optx_core._combinators.masked import masked
 from optx_core._combinators.partition import partition
 from optx_core._protocol.kinds import Slot
-from optx_core._protocol.recorded import made_of
+from optx_core._protocol.recorded import returned_by
 from optx_core._state.composition import (
     Place,
     members,
@@ -25,27 +25,27 @@ from optx_core._wrappers.freeze import freeze, selective_transform
 from optx_core._wrappers.inject_hyperparams import InjectStatefulHyperparamsState, current
 
 Factors = dict[Place, Any]
-"""The factor on the updates of each group; None where there is none."""
+"""The factor on the updates of each group, or None."""
 
 
 def learning_rates(tx: Any, state: OptState) -> dict[str, Any]:
-    """The effective learning rate of each group at the next update.
+    """Returns the effective learning rate of each group at the next update.
 
-    It is the product of all factors on a step: learning rates, `scale`, `scale_by_schedule` and fields of
-    states that are declared as `build.Factor` (the scale of `reduce_on_plateau`), schedules evaluated and
-    injected numbers read from the state. A factor in front of a whole optimizer, which scales its
-    gradients and not its steps, is left out: that of `scale` in `chain(scale(0.5), adamw(1e-3))`.
+    It is the product of all factors on a step: learning rates, `scale`, `scale_by_schedule` and state
+    fields declared as `build.Factor` (the scale of `reduce_on_plateau`), with schedules evaluated and
+    injected numbers read from the state. A factor before a whole optimizer scales its gradients, not its
+    steps, and is ignored: that of `scale` in `chain(scale(0.5), adamw(1e-3))`, for example.
 
     Args:
-      tx: a transformation made by recorded functions (all of optx's are).
+      tx: a transformation created by recorded functions (such as all of optx's).
       state: its state, which may be traced.
 
     Returns:
-      The learning rates: "learning_rate" where there is one, otherwise by place,
+      The learning rates: "learning_rate" if there is only one, otherwise by place,
       "1/decay/learning_rate"; those of a mask by "True" and "False". Frozen groups have 0.
 
     Raises:
-      TypeError: if the transformation was not made by a recorded function.
+      TypeError: if the transformation was not created by a recorded function.
 
     Example:
       >>> import jax.numpy as jnp
@@ -61,30 +61,30 @@ def learning_rates(tx: Any, state: OptState) -> dict[str, Any]:
         raise TypeError(
             f"learning_rates: {tx!r} was not made by a recorded function, so its factors are unknown"
         )
-    found = [
+    rates = [
         ((*place, "learning_rate"), "", 0.0 - factor)
         for place, factor in _factors(tx, state).items()
         if factor is not None
     ]
-    return shortest(found)
+    return shortest(rates)
 
 
 def _factors(tx: Any, state: Any) -> Factors:
-    """The signed factors on the updates: negative for descent."""
+    """Returns the signed factors on the updates, negative for descent."""
     tx = recorded_of(tx)
     call = build.call_of(tx)
     if call is None:
         return {(): None}
     arguments = call.arguments
 
-    def now(value: Any) -> Any:
+    def current_value(value: Any) -> Any:
         return build.evaluate(value, schedule_count(value, tx, state)) if callable(value) else value
 
     if isinstance(state, InjectStatefulHyperparamsState):
         return _factors(current(tx, state), state.inner_state)
     if call.function in _READERS:
         name, sign = _READERS[call.function](arguments)
-        return {(): sign * now(arguments[name])}
+        return {(): sign * current_value(arguments[name])}
     if call.function is set_to_zero:
         return {(): 0.0}
     if call.function in (chain, named_chain):
@@ -99,13 +99,13 @@ def _factors(tx: Any, state: Any) -> Factors:
     if call.function is selective_transform:
         return _grouped({"train": _factors(*parts[0][1:]), "freeze": {(): 0.0}})
     own = _declared(state)
-    inner = made_of(tx)
+    inner = returned_by(tx)
     within: Factors = _factors(inner, state) if inner is not None else {(): None}
     if not _any(within) and parts:
         within = _chained(tx, state)
     rate = arguments.get("learning_rate")
-    if rate is not None and not (_any(within) and _handed_on(rate, tx, state)):
-        within = {(): -now(rate)}
+    if rate is not None and not (_any(within) and _is_passed_on(rate, tx, state)):
+        within = {(): -current_value(rate)}
     return _product(within, own) if inner is None else within
 
 
@@ -126,23 +126,25 @@ def _chained(tx: Any, state: Any) -> Factors:
         if not _any(factors):
             continue
         if any(isinstance(leaf.kind, Slot) for leaf in build.leaf_kinds(own)):
-            total = {(): None}  # what stands before an optimizer scales its gradients
+            total = {(): None}  # factors before an optimizer scale its gradients
         if label is not None:
             factors = {(label, *place) if place else (): f for place, f in factors.items()}
         total = _product(total, factors)
     return total
 
 
-def _handed_on(rate: Any, tx: Any, state: Any) -> bool:
-    """Whether a learning rate, or a schedule made of it, is a factor of a part inside."""
+def _is_passed_on(rate: Any, tx: Any, state: Any) -> bool:
+    """Returns whether a learning rate, or a schedule built from it, is a factor of an inner part."""
     for part, _ in parts_inside(tx, state):
         call = build.call_of(part)
         if call is not None and call.function in _READERS:
             name, sign = _READERS[call.function](call.arguments)
             value = call.arguments[name]
-            of = build.call_of(value)
-            made = of is not None and any(item is rate for item in of.arguments.values())
-            if (value is rate or made) and (
+            schedule = build.call_of(value)
+            built = schedule is not None and any(
+                item is rate for item in schedule.arguments.values()
+            )
+            if (value is rate or built) and (
                 sign < 0 or call.function is not scale_by_learning_rate
             ):
                 return True
@@ -158,13 +160,13 @@ def _grouped(groups: dict[str | None, Factors]) -> Factors:
 
 
 def _declared(state: Any) -> Factors:
-    """The fields of a state that are declared as factors."""
-    found: Any = None
+    """Returns the product of the fields of a state that are declared as factors."""
+    factor: Any = None
     for name, kind in build.kinds_of(type(state)).items():
         if isinstance(kind, build.Kind) and kind.name == "factor":
             value = getattr(state, name)
-            found = value if found is None else found * value
-    return {(): found}
+            factor = value if factor is None else factor * value
+    return {(): factor}
 
 
 def _any(factors: Factors) -> bool:

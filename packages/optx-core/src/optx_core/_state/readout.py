@@ -1,4 +1,4 @@
-"""What an optimizer is doing: its hyper-parameters and its measurements, by name."""
+"""The hyper-parameters and the measurements of an optimizer, by name."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from optx_core._wrappers.inject_hyperparams import (
 
 
 def hyperparams(tx: Any, state: OptState) -> dict[str, Any]:
-    """The numbers an optimizer works with at its next update, schedules evaluated.
+    """Returns the hyper-parameters of an optimizer at its next update, with schedules evaluated.
 
     Args:
-      tx: a transformation made by recorded functions (all of optx's are).
+      tx: a transformation created by recorded functions (such as all of optx's).
       state: its state.
 
     Returns:
-      The values by name: "learning_rate" where only one part has such a number, otherwise its place,
+      The values by name: "learning_rate" if only one part has a number of this name, otherwise by place,
       the labels of the chains and groups above it: "1/decay/learning_rate". `metrics`, `learning_rates`
       and, for numbers in the state, `tree.get` use the same places. Schedules are evaluated at the count
-      of the part that they belong to; injected hyper-parameters are read from the state.
+      of their part; injected hyper-parameters are read from the state.
 
     Raises:
-      TypeError: if the transformation was not made by a recorded function.
+      TypeError: if the transformation was not created by a recorded function.
 
     Example:
       >>> import jax.numpy as jnp
@@ -48,16 +48,16 @@ def hyperparams(tx: Any, state: OptState) -> dict[str, Any]:
 
 
 def metrics(state: OptState) -> dict[str, Any]:
-    """The measurements in an optimizer's state, by name.
+    """Returns the measurements in an optimizer's state, by name.
 
     Args:
       state: the state of any transformation.
 
     Returns:
-      What `monitor` and `snapshot` measured, what the wrappers that skip steps counted
+      The measurements of `monitor` and `snapshot`, the counts of the wrappers that skip steps
       ("total_notfinite", "last_finite", "total_skipped", ...), the loss scale, the scale of
-      `reduce_on_plateau` and the injected hyper-parameters: arrays by name, by place (as for
-      `hyperparams`) where a name stands for several.
+      `reduce_on_plateau` and the injected hyper-parameters: arrays by name, or by place (as for
+      `hyperparams`) if a name is ambiguous.
 
     Example:
       >>> import jax.numpy as jnp
@@ -81,7 +81,7 @@ def _walk(tx: Any, state: Any, place: Place) -> Iterator[tuple[Place, str, Any]]
 
 
 def numbers_of(tx: Any, state: Any, place: Place) -> Iterator[tuple[Place, str, Any]]:
-    """The numbers among a call's own arguments, with their places and the call's name."""
+    """Yields the numbers among a call's own arguments: place, name of the call, value."""
     call = build.call_of(tx)
     if call is None:
         return

@@ -1,9 +1,9 @@
-"""The layout of optimizer state on a mesh: JAX is asked, nothing is guessed.
+"""The sharding of optimizer state on a mesh, derived by JAX.
 
-`init` is evaluated abstractly on parameters that carry their shardings as part of their types, on the
-abstract twin of their mesh with all axes Explicit; the types of the state then say how each leaf lies.
-Every slot is made from its parameter by jnp operations, so row sums, stacked memories and casts come out
-right.
+`init` is evaluated abstractly on parameters whose types include their shardings, on an abstract copy of
+their mesh with all axes Explicit; the types of the state then give the sharding of each leaf. Every slot
+is computed from its parameter by jnp operations, so row sums, stacked memories and casts get the correct
+shardings.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from optx_core._engine.staged import staged
 
 
 def state_sharding(tx: Any, params: Params, *, mesh: Mesh | None = None) -> PyTree:
-    """The sharding of each leaf of a transformation's state.
+    """Returns the sharding of each leaf of a transformation's state.
 
     Args:
       tx: a transformation.
-      params: a tree of arrays (or `jax.ShapeDtypeStruct`) that carry their shardings.
-      mesh: their mesh; needed only where no parameter carries one.
+      params: a tree of arrays (or `jax.ShapeDtypeStruct`) with shardings.
+      mesh: their mesh; needed only if no parameter has one.
 
     Returns:
       A tree of `NamedSharding` with the state's structure: for `jax.jit(tx.init, out_shardings=...)`,
       for the targets of a checkpoint, for `jax.device_put`.
 
     Raises:
-      ValueError: if no mesh is known, or parameters lie on several.
+      ValueError: if no mesh is known, or the parameters are on several.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -47,7 +47,7 @@ def state_sharding(tx: Any, params: Params, *, mesh: Mesh | None = None) -> PyTr
     mesh = _mesh_of(params) if mesh is None else mesh
     if mesh is None:
         raise ValueError(
-            "state_sharding: no parameter lies on a mesh; place them with jax.device_put and a "
+            "state_sharding: no parameter is on a mesh; place them with jax.device_put and a "
             "NamedSharding, or pass mesh="
         )
     abstract = _abstract_state(tx, params, mesh)
@@ -55,16 +55,18 @@ def state_sharding(tx: Any, params: Params, *, mesh: Mesh | None = None) -> PyTr
 
 
 def _abstract_state(tx: Any, params: Params, mesh: Any, specs: PyTree = None) -> PyTree:
-    """The state's shapes, dtypes and shardings, for parameters laid out as they are, or by `specs`."""
-    twin = AbstractMesh(
+    """Returns the state's shapes, dtypes and shardings for parameters laid out as given, or by `specs`."""
+    abstract_mesh = AbstractMesh(
         mesh.axis_sizes, mesh.axis_names, (AxisType.Explicit,) * len(mesh.axis_names)
     )
 
     def typed(x: Any, spec: PartitionSpec) -> Any:
-        return jax.ShapeDtypeStruct(np.shape(x), x.dtype, sharding=NamedSharding(twin, spec))
+        return jax.ShapeDtypeStruct(
+            np.shape(x), x.dtype, sharding=NamedSharding(abstract_mesh, spec)
+        )
 
     specs = jax.tree.map(_spec_of, params) if specs is None else specs
-    with jax.sharding.use_abstract_mesh(twin):
+    with jax.sharding.use_abstract_mesh(abstract_mesh):
         return jax.eval_shape(tx.init, jax.tree.map(typed, params, specs))
 
 
@@ -77,7 +79,7 @@ def _spec_of(x: Any) -> PartitionSpec:
 
 
 def _trimmed(spec: PartitionSpec) -> PartitionSpec:
-    """The spec without Nones at its end, as XLA's own come out: jit's cache tells the two apart."""
+    """Returns the spec without trailing Nones, as XLA's are: the cache of `jax.jit` distinguishes the two."""
     parts = list(spec)
     while parts and parts[-1] is None:
         parts.pop()
@@ -92,14 +94,14 @@ def _mesh_of(params: Params) -> Mesh | None:
         and isinstance(getattr(x, "sharding", None), NamedSharding)
     }
     if len(meshes) > 1:
-        raise ValueError(f"state_sharding: the parameters lie on {len(meshes)} different meshes")
+        raise ValueError(f"state_sharding: the parameters are on {len(meshes)} different meshes")
     return next(iter(meshes), None)
 
 
 def zero1_rule(
     axis: str, size: int, min_size: int = 1
 ) -> Callable[[tuple[int, ...], PartitionSpec], PartitionSpec]:
-    """The layout of ZeRO-1: each array is also split over one more mesh axis.
+    """Returns the layout rule of ZeRO-1, which splits each array over one more mesh axis.
 
     Args:
       axis: the mesh axis, usually that of the data.
@@ -107,9 +109,9 @@ def zero1_rule(
       min_size: arrays of fewer entries keep their layout.
 
     Returns:
-      A function of an array's shape and its `PartitionSpec` that returns the new one: the axis goes to
-      the first dimension that it divides and that no mesh axis splits yet, otherwise to the first that
-      can be split further; an array without one keeps its layout.
+      A function of an array's shape and its `PartitionSpec` that returns the new one: the axis is
+      assigned to the first unsharded dimension whose size it divides; an array without one, or already
+      split over the axis, keeps its layout.
 
     Example:
       >>> from jax.sharding import PartitionSpec
@@ -141,20 +143,20 @@ def zero1(
     param_shardings: PyTree = None,
     min_size: int = 1024,
 ) -> build.Transformation:
-    """Lays an optimizer's state over one more mesh axis: ZeRO-1.
+    """Shards an optimizer's state over one more mesh axis: ZeRO-1.
 
-    The gradients are split over the axis before the optimizer sees them, and the updates are gathered
-    to the parameters' own layout: state takes 1/N of the memory on each device, parameters do not
-    move. Works on meshes with Auto and with Explicit axes.
+    The gradients are split over the axis before the optimizer, and the updates are gathered to the
+    parameters' layout: the state takes 1/N of the memory on each device, and the parameters keep their
+    layout. Works on meshes with Auto and with Explicit axes.
 
     Args:
-      inner: the optimizer; one that treats each entry by itself, or sums over axes.
+      inner: the optimizer; an elementwise one, or one that sums over axes.
       axis: the name of the mesh axis.
-      mesh: the mesh; by default the one that is set (`jax.set_mesh`), or the parameters' own.
-      param_shardings: the parameters' own layout, a tree of `NamedSharding` or `PartitionSpec` with
-        their structure, such as `jax.tree.map(lambda p: p.sharding, params)`. On Explicit meshes the
-        types tell; on Auto meshes a traced parameter does not, and without this it is taken to be
-        replicated.
+      mesh: the mesh; by default the current one (`jax.set_mesh`), or that of the parameters.
+      param_shardings: the parameters' layout, a tree of `NamedSharding` or `PartitionSpec` with
+        their structure, such as `jax.tree.map(lambda p: p.sharding, params)`. On Explicit meshes
+        it is part of the types; on Auto meshes a traced parameter has none, and is assumed to be
+        replicated by default.
       min_size: arrays of fewer entries keep their layout.
 
     Returns:
@@ -177,73 +179,73 @@ def zero1(
     build.check_transformation_like("zero1", inner)
     inner = with_extra_args_support(inner)
 
-    def find(params: PyTree) -> Mesh:
-        found = mesh if mesh is not None else _current_mesh(params)
-        if found is None:
+    def mesh_for(params: PyTree) -> Mesh:
+        chosen = mesh if mesh is not None else _current_mesh(params)
+        if chosen is None:
             raise ValueError(
                 "zero1: no mesh is known; pass mesh=, or call within jax.set_mesh(mesh)"
             )
-        if axis not in found.axis_names:
-            raise ValueError(f"zero1: the mesh has the axes {found.axis_names}, not {axis!r}")
-        return found
+        if axis not in chosen.axis_names:
+            raise ValueError(f"zero1: the mesh has the axes {chosen.axis_names}, not {axis!r}")
+        return chosen
 
     def specs_of(params: PyTree) -> PyTree:
-        """The parameters' own layout: a `PartitionSpec` for each."""
+        """Returns the parameters' layout, a `PartitionSpec` for each."""
         if param_shardings is None:
             return jax.tree.map(_spec_of, params)
         is_spec = lambda x: isinstance(x, PartitionSpec | NamedSharding)  # noqa: E731
-        known: list[Any] = [
+        given: list[Any] = [
             getattr(s, "spec", s) for s in jax.tree.leaves(param_shardings, is_leaf=is_spec)
         ]
         leaves, structure = build.tree_flatten(params)
-        if len(known) != len(leaves):
+        if len(given) != len(leaves):
             raise ValueError(
-                f"zero1: param_shardings has {len(known)} leaves, the parameters have {len(leaves)}"
+                f"zero1: param_shardings has {len(given)} leaves, the parameters have {len(leaves)}"
             )
         padded = [
             PartitionSpec(*spec, *(None,) * (np.ndim(x) - len(spec)))
-            for spec, x in zip(known, leaves, strict=True)
+            for spec, x in zip(given, leaves, strict=True)
         ]
         return structure.unflatten(padded)
 
     def plan(params: PyTree) -> tuple[Any, PyTree, PyTree]:
-        """The mesh, and for each parameter its own layout and the split one."""
-        found = find(params)
+        """Returns the mesh, and the own and the split layout of each parameter."""
+        chosen = mesh_for(params)
         own = specs_of(params)
-        rule = zero1_rule(axis, found.shape[axis], min_size)
+        rule = zero1_rule(axis, chosen.shape[axis], min_size)
         leaves, structure = build.tree_flatten(params)
         split = [
             rule(np.shape(x), spec)
             for x, spec in zip(leaves, structure.flatten_up_to(own), strict=True)
         ]
-        return found, own, structure.unflatten(split)
+        return chosen, own, structure.unflatten(split)
 
-    def lay(arrays: PyTree, specs: PyTree, found: Any) -> PyTree:
+    def lay_out(arrays: PyTree, specs: PyTree, chosen: Any) -> PyTree:
         return jax.tree.map(
-            lambda x, spec: x if tree.is_absent(x) else _constrain(x, spec, found),
+            lambda x, spec: x if tree.is_absent(x) else _constrain(x, spec, chosen),
             arrays,
             specs,
             is_leaf=tree.is_placeholder,
         )
 
-    def lay_state(state: OptState, params: PyTree, split: PyTree, found: Any) -> OptState:
-        abstract = _abstract_state(inner, params, found, split)
-        return jax.tree.map(lambda x, a: _constrain(x, _spec_of(a), found), state, abstract)
+    def lay_out_state(state: OptState, params: PyTree, split: PyTree, chosen: Any) -> OptState:
+        abstract = _abstract_state(inner, params, chosen, split)
+        return jax.tree.map(lambda x, a: _constrain(x, _spec_of(a), chosen), state, abstract)
 
     def init(params: Params) -> OptState:
-        found, _, split = plan(params)
-        return lay_state(inner.init(lay(params, split, found)), params, split, found)
+        chosen, _, split = plan(params)
+        return lay_out_state(inner.init(lay_out(params, split, chosen)), params, split, chosen)
 
     def stages(
         flow: build.Flow, state: OptState, params: Params = None, **extra_args: Any
     ) -> Callable[[], OptState]:
         build.need_params("zero1", params)
-        found, own, split = plan(params)
-        parts = lay(params, split, found)
-        updates = lay(flow.present, split, found)
-        made, new_state = inner.update(updates, state, parts, **extra_args)
-        new_state = lay_state(new_state, params, split, found)
-        flow.updates = flow.restore(lay(made, own, found))
+        chosen, own, split = plan(params)
+        parts = lay_out(params, split, chosen)
+        updates = lay_out(flow.present, split, chosen)
+        new, new_state = inner.update(updates, state, parts, **extra_args)
+        new_state = lay_out_state(new_state, params, split, chosen)
+        flow.updates = flow.restore(lay_out(new, own, chosen))
         return lambda: new_state
 
     return staged(init, stages)

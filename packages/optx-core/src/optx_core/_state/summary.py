@@ -1,4 +1,4 @@
-"""A table of an optimizer over the parameters: groups, hyper-parameters, bytes of state."""
+"""A table of the parameters of an optimizer: groups, hyper-parameters, bytes of state."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from optx_core._transforms.add_decayed_weights import add_decayed_weights
 from optx_core._wrappers.freeze import freeze, selective_transform
 
 Leaves = frozenset[int]
-Found = tuple[tuple[str, ...], str, Any, Leaves]
-"""A number: its place, the call it belongs to, its value, the leaves it is used for."""
+Entry = tuple[tuple[str, ...], str, Any, Leaves]
+"""A number: its place, its call, its value, and the leaves to which it applies."""
 
 
 @dataclasses.dataclass(frozen=True)
 class SummaryRow:
-    """A parameter, as an optimizer treats it.
+    """A parameter in the summary of an optimizer.
 
     Attributes:
-      path: its path, as Python writes it: "['dense']['kernel']".
+      path: its path as a Python expression: "['dense']['kernel']".
       shape: its shape.
       dtype: its dtype.
-      group: the labels of the groups it is in, joined by "/"; "" outside of all groups.
-      hyperparams: the numbers used for it at the first update, named as by `hyperparams`.
-      state_bytes: the bytes of the state's arrays that are its own.
+      group: the labels of its groups, joined by "/"; "" outside of all groups.
+      hyperparams: its hyper-parameters at the first update, named as by `hyperparams`.
+      state_bytes: the number of bytes of its state.
     """
 
     path: str
@@ -48,11 +48,11 @@ class SummaryRow:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """What `summarize` returns: prints as a table.
+    """The result of `summarize`, which prints as a table.
 
     Attributes:
-      rows: a row for each parameter.
-      shared_bytes: the bytes of state that belong to no parameter, such as counts.
+      rows: one row per parameter.
+      shared_bytes: the number of bytes of state that belong to no parameter, such as counts.
     """
 
     rows: tuple[SummaryRow, ...]
@@ -60,7 +60,7 @@ class Summary:
 
     @property
     def state_bytes(self) -> int:
-        """The bytes of the whole state."""
+        """The number of bytes of the whole state."""
         return self.shared_bytes + sum(row.state_bytes for row in self.rows)
 
     @property
@@ -101,16 +101,15 @@ class Summary:
 
 
 def summarize(tx: Any, params: Params) -> Summary:
-    """Tells how an optimizer treats each parameter. Nothing is allocated.
+    """Summarizes how an optimizer treats each parameter, without allocating arrays.
 
     Args:
-      tx: a transformation; groups and numbers are known of those that recorded functions made.
+      tx: a transformation; groups and numbers are known for those created by recorded functions.
       params: the parameters, arrays or `jax.ShapeDtypeStruct`s.
 
     Returns:
-      A `Summary`, which prints as a table: which parameter is in which group (of `partition`,
-      `selective_transform`, `freeze`), with which hyper-parameters at the first update, and how many
-      bytes of state it has.
+      A `Summary`, which prints as a table of each parameter's group (of `partition`,
+      `selective_transform`, `freeze`), hyper-parameters at the first update, and bytes of state.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -130,11 +129,11 @@ def summarize(tx: Any, params: Params) -> Summary:
     """
     tx = recorded_of(tx)
     leaves, _ = tree.flatten(params)
-    here = [k for k, p in enumerate(leaves) if not tree.is_placeholder(p)]
+    present = [k for k, p in enumerate(leaves) if not tree.is_placeholder(p)]
     kinds = build.leaf_kinds(params)
-    names = {kind.names: k for kind, k in zip(kinds, here, strict=True)}
+    names = {kind.names: k for kind, k in zip(kinds, present, strict=True)}
     abstract = jax.eval_shape(tx.init, params)
-    own, shared = dict.fromkeys(here, 0), 0
+    own, shared = dict.fromkeys(present, 0), 0
     for leaf, kind in zip(jax.tree.leaves(abstract), build.leaf_kinds(abstract), strict=True):
         size = math.prod(leaf.shape) * _itemsize(leaf.dtype)
         place = names.get(kind.names[kind.field + 1 :]) if isinstance(kind.kind, Slot) else None
@@ -142,11 +141,11 @@ def summarize(tx: Any, params: Params) -> Summary:
             shared += size
         else:
             own[place] += size
-    groups: dict[int, tuple[str, ...]] = dict.fromkeys(here, ())
-    found = list(_visit(tx, _at_zero(abstract), (), params, frozenset(here), groups, names))
+    groups: dict[int, tuple[str, ...]] = dict.fromkeys(present, ())
+    entries = list(_visit(tx, _at_zero(abstract), (), params, frozenset(present), groups, names))
     rows = []
-    for kind, k in zip(kinds, here, strict=True):
-        numbers = shortest([(place, owner, x) for place, owner, x, used in found if k in used])
+    for kind, k in zip(kinds, present, strict=True):
+        numbers = shortest([(place, owner, x) for place, owner, x, used in entries if k in used])
         p = leaves[k]
         dtype = build.dtype_of(p)
         row = SummaryRow(
@@ -164,8 +163,8 @@ def _visit(
     active: Leaves,
     groups: dict[int, tuple[str, ...]],
     names: dict[tuple[str, ...], int],
-) -> Iterator[Found]:
-    """The numbers of a transformation and its parts; enters the groups of the leaves."""
+) -> Iterator[Entry]:
+    """Yields the numbers of a transformation and its parts; records the groups of the leaves."""
     call = build.call_of(tx)
     if call is None or not active:
         return
@@ -201,8 +200,9 @@ def _visit(
     restricted = [
         (part, flagged(mask))
         for part, _ in parts_inside(tx, state)
-        if (of := build.call_of(part)) is not None and of.function is add_decayed_weights
-        if (mask := of.arguments["mask"]) is not None
+        if (part_call := build.call_of(part)) is not None
+        and part_call.function is add_decayed_weights
+        if (mask := part_call.arguments["mask"]) is not None
     ]
     for where, owner, value in numbers_of(tx, state, place):
         used = active
@@ -219,7 +219,7 @@ def _visit(
 def _enter_hidden_groups(
     state: Any, enter: Any, active: Leaves, names: dict[tuple[str, ...], int]
 ) -> None:
-    """Groups that an optimizer makes itself, such as the matrices of muon: read from its state."""
+    """Records the groups that an optimizer forms itself, such as the matrices of muon, from its state."""
     if isinstance(state, PartitionState):
         for label, part in state.inner_states.items():
             kinds = build.leaf_kinds(part)
@@ -231,7 +231,7 @@ def _enter_hidden_groups(
 
 
 def _at_zero(abstract: Any) -> Any:
-    """A state with its counts at 0; its other leaves stay abstract."""
+    """Returns a state with concrete counts of 0; the other leaves stay abstract."""
     kinds = build.leaf_kinds(abstract)
     leaves, structure = build.tree_flatten(abstract)
     return structure.unflatten(

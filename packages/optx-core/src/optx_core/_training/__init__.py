@@ -1,1 +1,1 @@
-"""Functions around a training step that are no transformations."""
+"""Functions for training steps that are not transformations."""

@@ -1,4 +1,4 @@
-"""How the results of slices are put together, and the scan that does it."""
+"""Reductions over the slices of a batch, and the scan that computes them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from optx_core import PyTree, build
 
 @dataclasses.dataclass(frozen=True)
 class Accumulator:
-    """How the results of slices are put together: `finalize(update(update(init(shapes), x0, 0), x1, 1))`.
+    """A reduction over the results of slices: `finalize(update(update(init(shapes), x0, 0), x1, 1))`.
 
     Attributes:
-      init: `init(shapes)` returns the first carry; `shapes` is a tree of `jax.ShapeDtypeStruct` of the
+      init: `init(shapes)` returns the initial carry; `shapes` is a tree of `jax.ShapeDtypeStruct` of the
         result of one slice.
       update: `update(carry, result, index)` returns the next carry, of the same structure, shapes and
         dtypes.
-      finalize: `finalize(carry)` returns what is put together.
+      finalize: `finalize(carry)` returns the reduced result.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -45,7 +45,7 @@ class RunningStatistics(NamedTuple):
 
     Attributes:
       mean: a tree of the quantity's structure, in at least float32.
-      variance: likewise, of the slices' values (with n, not n − 1, below).
+      variance: a tree of the same structure, the variance of the slices' values (with divisor n, not n − 1).
       count: int32 scalar, the number of slices.
     """
 
@@ -57,7 +57,7 @@ class RunningStatistics(NamedTuple):
 def scan_slices(
     one: Callable[[PyTree], PyTree], slices: PyTree, reduction: Any, num_real: Any
 ) -> PyTree:
-    """Runs `one` on the slices one after another; `reduction` is a tree prefix of its results."""
+    """Runs `one` on the slices in sequence; `reduction` is a tree prefix of its results."""
     count = jax.tree.leaves(slices)[0].shape[0]
     kinds = jax.tree.leaves(reduction)
     structure: Any = jax.tree.structure(reduction)
@@ -101,7 +101,7 @@ def scan_slices(
 
 
 def _in_order(rows: jax.Array) -> jax.Array:
-    """One row per example: slice k holds the examples k, k + n, k + 2n, ..."""
+    """Restores the order of the examples: slice k contains the examples k, k + n, k + 2n, ..."""
     rows = jnp.moveaxis(rows, 0, 1)
     return rows.reshape(-1, *rows.shape[2:])
 
@@ -115,7 +115,7 @@ def _add(total: PyTree, result: PyTree, _: Any) -> PyTree:
 
 
 def _nothing(_shapes: PyTree) -> Accumulator:
-    """For results that the scan itself stacks."""
+    """Returns an accumulator without effect, for results that the scan itself stacks."""
     return Accumulator(lambda _: (), lambda carry, *_: carry, lambda carry: carry)
 
 
@@ -128,11 +128,11 @@ def _sum(shapes: PyTree) -> Accumulator:
 
 def _mean(shapes: PyTree) -> Accumulator:
     def finalize(carry: tuple[jax.Array, PyTree]) -> PyTree:
-        seen, total = carry
+        count, total = carry
 
         def leaf(t: jax.Array, s: Any) -> jax.Array:
             t = t if build.is_inexact(t) else t.astype(jnp.float32)
-            mean = t / seen.astype(t.real.dtype)
+            mean = t / count.astype(t.real.dtype)
             return mean.astype(s.dtype) if build.is_inexact(s) else mean
 
         return jax.tree.map(leaf, total, shapes)
@@ -145,22 +145,22 @@ def _mean(shapes: PyTree) -> Accumulator:
 
 
 def _statistics(_shapes: PyTree) -> Accumulator:
-    """Welford's recurrences."""
+    """Returns an accumulator that uses Welford's algorithm."""
 
     def update(carry: RunningStatistics, result: PyTree, _: Any) -> RunningStatistics:
-        mean, square, seen = carry
-        seen = seen + 1
-        ahead = jax.tree.map(lambda m, x: x.astype(m.dtype) - m, mean, result)
-        mean = jax.tree.map(lambda m, d: m + d / seen.astype(m.dtype), mean, ahead)
+        mean, square, count = carry
+        count = count + 1
+        deviation = jax.tree.map(lambda m, x: x.astype(m.dtype) - m, mean, result)
+        mean = jax.tree.map(lambda m, d: m + d / count.astype(m.dtype), mean, deviation)
         square = jax.tree.map(
-            lambda q, d, x, m: q + d * (x.astype(m.dtype) - m), square, ahead, result, mean
+            lambda q, d, x, m: q + d * (x.astype(m.dtype) - m), square, deviation, result, mean
         )
-        return RunningStatistics(mean, square, seen)
+        return RunningStatistics(mean, square, count)
 
     def finalize(carry: RunningStatistics) -> RunningStatistics:
-        mean, square, seen = carry
-        variance = jax.tree.map(lambda q: q / seen.astype(q.dtype), square)
-        return RunningStatistics(mean, variance, seen)
+        mean, square, count = carry
+        variance = jax.tree.map(lambda q: q / count.astype(q.dtype), square)
+        return RunningStatistics(mean, variance, count)
 
     zero = jnp.zeros((), jnp.int32)
     return Accumulator(lambda s: RunningStatistics(_zeros(s), _zeros(s), zero), update, finalize)

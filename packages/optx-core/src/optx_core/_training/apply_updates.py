@@ -1,4 +1,4 @@
-"""Adding updates to parameters, and other ways to renew them."""
+"""Application of updates to parameters, and averages of parameters."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def apply_updates(params: Params, updates: Updates) -> Params:
 
     Args:
       params: a tree of arrays.
-      updates: a tree of the same structure and shapes. Where it has None (or a masked node, or
-        float0) the parameter is returned as it is.
+      updates: a tree of the same structure and shapes. Parameters whose update is None
+        (or a masked node, or float0) are returned unchanged.
 
     Returns:
-      The new parameters, of the dtypes of the old. The sum is taken in at least float32.
+      The new parameters, in the dtypes of the old ones. The sum is computed in at least float32.
 
     Raises:
-      TreeMismatchError: if structures or shapes differ, or an integer parameter is given a
+      TreeMismatchError: if structures or shapes differ, or an integer parameter has a
         floating-point update, or a real one a complex update; names the path.
 
     Example:
@@ -35,16 +35,17 @@ def apply_updates(params: Params, updates: Updates) -> Params:
       {'b': None, 'w': Array([1.5], dtype=float32)}
     """
     leaves, structure = tree.flatten(updates)
-    ours = flatten_like(
+    old = flatten_like(
         structure, params, where="apply_updates", name="the parameters", like=lambda: updates
     )
-    here = [k for k, u in enumerate(leaves) if not tree.is_absent(u)]
-    for k in here:
-        _check(ours[k], leaves[k], lambda k=k: paths(updates)[k])
-    sums = call_on_rows(_build, ["add"] * len(here), [(ours[k], leaves[k]) for k in here], ())
-    for k, p in zip(here, sums, strict=True):
-        ours[k] = p
-    return structure.unflatten(ours)
+    present = [k for k, u in enumerate(leaves) if not tree.is_absent(u)]
+    for k in present:
+        _check(old[k], leaves[k], lambda k=k: paths(updates)[k])
+    sums = call_on_rows(_build, ["add"] * len(present), [(old[k], leaves[k]) for k in present], ())
+    new = list(old)
+    for k, p in zip(present, sums, strict=True):
+        new[k] = p
+    return structure.unflatten(new)
 
 
 def _build(spec: str) -> Any:
@@ -68,7 +69,9 @@ def _is_array(x: Any) -> bool:
 def _check(p: Any, u: Any, path: Any) -> None:
     for x, tree_name in ((u, "updates"), (p, "params")):
         if not tree.is_placeholder(x) and not _is_array(x):
-            raise TreeMismatchError(f"apply_updates: {tree_name}{path()} is no array but {x!r:.80}")
+            raise TreeMismatchError(
+                f"apply_updates: {tree_name}{path()} is not an array but {x!r:.80}"
+            )
     if tree.is_placeholder(p) or np.shape(p) != np.shape(u):
         shown = "missing" if tree.is_placeholder(p) else np.shape(p)
         raise TreeMismatchError(
@@ -80,22 +83,22 @@ def _check(p: Any, u: Any, path: Any) -> None:
     )
     if narrowing:
         raise TreeMismatchError(
-            f"apply_updates: updates{path()} is {given}, the parameter is {have}: it cannot be "
-            "moved by that. Pass None as its update, or leave it out with optx_core.masked."
+            f"apply_updates: updates{path()} is {given}, the parameter is {have}: the update "
+            "cannot be added to it. Pass None as its update, or leave it out with optx_core.masked."
         )
 
 
 def incremental_update(new_tensors: PyTree, old_tensors: PyTree, step_size: Scalar) -> PyTree:
-    """Moves a part of the way from old to new: Polyak averaging of target networks.
+    """Interpolates between old and new arrays: Polyak averaging of target networks.
 
     Args:
       new_tensors: a tree of arrays.
       old_tensors: a tree of the same structure and shapes.
-      step_size: the part of the way to go, a scalar in [0, 1].
+      step_size: the weight of the new arrays, a scalar in [0, 1].
 
     Returns:
       step_size · new + (1 − step_size) · old, in the old arrays' dtypes; computed in at least
-      float32. Non-float arrays, and None, are taken from `new_tensors`.
+      float32. Arrays that are not floating-point, and None, are taken from `new_tensors`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -110,10 +113,10 @@ def incremental_update(new_tensors: PyTree, old_tensors: PyTree, step_size: Scal
         new, old = jnp.asarray(new), jnp.asarray(old)
         real = build.common_real_dtype(new.dtype, old.dtype)
         rate = jnp.asarray(step_size, real)
-        moved = rate * build.cast_to_compute(new, real) + (1 - rate) * build.cast_to_compute(
+        average = rate * build.cast_to_compute(new, real) + (1 - rate) * build.cast_to_compute(
             old, real
         )
-        return moved.astype(old.dtype)
+        return average.astype(old.dtype)
 
     return _map_pair("incremental_update", leaf, new_tensors, old_tensors)
 
@@ -121,13 +124,13 @@ def incremental_update(new_tensors: PyTree, old_tensors: PyTree, step_size: Scal
 def periodic_update(
     new_tensors: PyTree, old_tensors: PyTree, steps: jax.Array, update_period: int
 ) -> PyTree:
-    """Takes the new tree every so many steps, and keeps the old one between.
+    """Returns the new tree every `update_period` steps, and the old one otherwise.
 
     Args:
       new_tensors: a tree of arrays.
       old_tensors: a tree of the same structure, shapes and dtypes.
       steps: integer scalar, the number of steps so far.
-      update_period: take the new ones when `steps` is a multiple of this.
+      update_period: the new tree is returned when `steps` is a multiple of this.
 
     Returns:
       One of the two trees.

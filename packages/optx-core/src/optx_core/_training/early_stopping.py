@@ -1,4 +1,4 @@
-"""When to stop training: no improvement of a measurement for some time."""
+"""Early stopping: training ends when a measurement has stopped improving."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Any, Literal
 
 @dataclasses.dataclass
 class EarlyStopping:
-    """Tells when a measurement, such as the validation loss, has stopped improving.
+    """Detects when a measurement, such as the validation loss, has stopped improving.
 
-    It lives on the host, between steps or epochs: pass it Python numbers or 0-d arrays. It is a plain
-    object of Python numbers that can be pickled, copied and compared.
+    It runs on the host, between steps or epochs, and takes Python numbers or 0-d arrays. Its attributes are
+    Python numbers; it can be pickled, copied and compared.
 
     Args:
-      patience: the number of values without improvement, one after another, after which to stop: an int
-        of at least 1.
+      patience: the number of consecutive values without improvement after which to stop, an int of at
+        least 1.
       min_delta: the smallest change that counts as an improvement, at least 0.
-      mode: "min" where smaller is better, "max" where greater is.
-      check_finite: whether NaN or an infinite value stops at once; otherwise it is a value without
-        improvement.
+      mode: "min" if smaller values are better, "max" if greater ones are.
+      check_finite: whether NaN or an infinite value stops immediately; otherwise it counts as a value
+        without improvement.
 
     Attributes:
       best: the best value so far; None before the first finite one.
-      best_step: the number of the call of `update` that had it, 0 for the first.
+      best_step: the index of the call of `update` with the best value, 0 for the first.
       step: the number of calls so far.
       wait: the number of values since the last improvement.
       should_stop: whether to stop.
@@ -63,13 +63,13 @@ class EarlyStopping:
             raise ValueError(f"EarlyStopping: mode must be 'min' or 'max', not {self.mode!r}")
 
     def update(self, value: Any) -> bool:
-        """Takes in the next value.
+        """Processes the next value.
 
         Args:
           value: a real number, or a 0-d array.
 
         Returns:
-          Whether to stop, which is `should_stop` too.
+          Whether to stop; also stored as `should_stop`.
         """
         value = float(value)
         finite = math.isfinite(value)
@@ -85,15 +85,15 @@ class EarlyStopping:
 
     @property
     def improved(self) -> bool:
-        """Whether the last value was an improvement: the time to save a checkpoint."""
+        """Whether the last value was an improvement, after which to save a checkpoint."""
         return self.step > 0 and self.wait == 0
 
     def state_dict(self) -> dict[str, Any]:
-        """The progress as a dict of Python numbers, for a checkpoint."""
+        """Returns the progress as a dict of Python numbers, for a checkpoint."""
         return {name: getattr(self, name) for name in _PROGRESS}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes the progress over from `state_dict()`.
+        """Restores the progress from `state_dict()`.
 
         Args:
           state: the dict.

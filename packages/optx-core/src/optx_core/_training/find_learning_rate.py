@@ -1,12 +1,12 @@
 """A range test for the learning rate (Smith, 2017, section 3.3).
 
-The learning rate grows exponentially from step to step, η_i = low·(high/low)^(i/(n − 1)), until the loss
-diverges. With L_i the average of the losses, corrected for its start at zero,
+The learning rate grows exponentially with the step, η_i = low·(high/low)^(i/(n − 1)), until the loss
+diverges. With L_i the debiased moving average of the losses,
 
 a_i = β·a_{i−1} + (1 − β)·loss_i        L_i = a_i / (1 − β^{i+1})
 
-the suggestion is the η where L falls most steeply over log η, between the first 1/(1 − β) steps and the
-minimum of L.
+the suggestion is the η at which L decreases most steeply over log η, between the first 1/(1 − β) steps and
+the minimum of L.
 
 Cyclical Learning Rates for Training Neural Networks, WACV 2017, https://arxiv.org/abs/1506.01186
 """
@@ -29,14 +29,14 @@ from optx_core._training.apply_updates import apply_updates
 
 @dataclasses.dataclass(frozen=True)
 class LearningRateSweep:
-    """What `find_learning_rate` returns.
+    """The result of `find_learning_rate`.
 
     Attributes:
-      learning_rates: float64 (steps,), the learning rates that were tried.
+      learning_rates: float64 (steps,), the tested learning rates.
       losses: float64 (steps,), the loss before each step.
       smoothed: float64 (steps,), its running average.
-      suggestion: the learning rate at which the average falls most steeply; None where it never falls.
-      diverged: whether the sweep ended as the loss grew beyond bounds or was not finite.
+      suggestion: the learning rate at which the average decreases most steeply; None if it never decreases.
+      diverged: whether the sweep ended because the loss diverged or was not finite.
     """
 
     learning_rates: np.ndarray
@@ -59,22 +59,22 @@ def find_learning_rate(
     divergence: float = 4.0,
     extra_state: PyTree = None,
 ) -> LearningRateSweep:
-    """Sweeps over learning rates for a good one, on copies: nothing that it is given changes.
+    """Suggests a learning rate by a sweep over many. The arguments are not modified.
 
     Args:
-      make: makes the transformation from a learning rate, a traced float32 scalar: `sgd`, or
+      make: returns the transformation for a learning rate, a traced float32 scalar: `sgd`, or
         `lambda rate: chain(clip_by_global_norm(1.0), adamw(rate))`.
       loss_fn: `loss_fn(params, batch)` returns the loss, a real scalar; with `extra_state`,
         `loss_fn(params, extra_state, batch)` returns the loss and the new `extra_state`.
-      params: the initial parameters, a tree of arrays of floating point.
-      batches: the batches, one for each step; the sweep ends where they do.
+      params: the initial parameters, a tree of floating-point arrays.
+      batches: the batches, one per step; the sweep ends with the last.
       low: the first learning rate.
       high: the last learning rate.
-      steps: the number of steps between the two, both included, at least 2.
+      steps: the number of learning rates, including both ends, at least 2.
       smoothing: β, the weight of the past in the average of the losses, in [0, 1).
-      divergence: the sweep stops when the average exceeds this multiple of the magnitude of its
-        smallest value, above that value; greater than 1.
-      extra_state: what the loss carries on from step to step, such as the statistics of BatchNorm.
+      divergence: c, greater than 1; the sweep stops when the average exceeds its minimum L by more than
+        (c − 1)·|L|.
+      extra_state: state that the loss passes from step to step, such as the statistics of BatchNorm.
 
     Returns:
       A `LearningRateSweep`.
@@ -107,10 +107,10 @@ def find_learning_rate(
         raise ValueError(
             f"find_learning_rate: divergence must be greater than 1, not {divergence!r}"
         )
-    carries = extra_state is not None
+    has_extra_state = extra_state is not None
 
     def objective(params: Params, extra: PyTree, batch: Any) -> tuple[Any, PyTree]:
-        return loss_fn(params, extra, batch) if carries else (loss_fn(params, batch), None)
+        return loss_fn(params, extra, batch) if has_extra_state else (loss_fn(params, batch), None)
 
     @jax.jit
     def step(carry: Any, rate: jax.Array, batch: Any) -> tuple[Any, jax.Array]:
@@ -139,20 +139,20 @@ def find_learning_rate(
             f"find_learning_rate: the sweep ended after {len(losses)} of {steps} steps: it needs two "
             "batches, and a finite loss at the first"
         )
-    tried = rates[: len(losses)]
+    tested = rates[: len(losses)]
     return LearningRateSweep(
-        tried,
+        tested,
         np.array(losses),
         np.array(smoothed),
-        _steepest(tried, smoothed, smoothing),
+        _steepest(tested, smoothed, smoothing),
         diverged,
     )
 
 
 def _steepest(rates: np.ndarray, smoothed: list[float], smoothing: float) -> float | None:
-    """The rate at which the losses fall most steeply, before their minimum.
+    """Returns the rate at which the losses decrease most steeply, before their minimum.
 
-    The first 1/(1 − β) averages are of a few losses each, so their slopes are those of the noise.
+    The first 1/(1 − β) averages are skipped: they are of few losses, so noise dominates their slopes.
     """
     finite = list(itertools.takewhile(math.isfinite, smoothed))
     if len(finite) < 2:

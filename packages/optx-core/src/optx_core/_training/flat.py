@@ -1,8 +1,8 @@
-"""Trees as vectors: one buffer for each dtype, and views of it as the tree.
+"""Trees as vectors: one buffer per dtype, and views of it as the tree.
 
-With thousands of small leaves most of a step is handing arrays over. `ravel_params` keeps
-parameters, gradients and state as a few long vectors across steps; the model sees the tree as views
-made inside the differentiated function, whose derivative is one concatenation.
+With thousands of small leaves most of the time of a step is the overhead of passing arrays. `ravel_params`
+keeps parameters, gradients and state as a few long vectors across steps; the model sees the tree as views
+created inside the differentiated function, whose derivative is one concatenation.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from optx_core._protocol.absent import paths
 
 @dataclasses.dataclass(frozen=True)
 class Leaf:
-    """Where a leaf is found: `size` entries of the buffer of its dtype, from `start` on."""
+    """The location of a leaf: `size` entries of the buffer of its dtype, beginning at `start`."""
 
     dtype: str
     start: int
     shape: tuple[int, ...]
-    layout: Hashable  # the sharding of its type on an Explicit mesh, else None
+    layout: Hashable  # the sharding in its type on an Explicit mesh, else None
 
     @property
     def size(self) -> int:
@@ -38,20 +38,20 @@ class Leaf:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How a tree is laid out in buffers."""
+    """The layout of a tree in buffers."""
 
     structure: Any
-    leaves: tuple[Leaf | None, ...]  # None where nothing is packed
-    rest: tuple[Any, ...]  # what stands there instead
+    leaves: tuple[Leaf | None, ...]  # None for leaves that are not packed
+    rest: tuple[Any, ...]  # the leaves that are not packed
 
     @property
     def dtypes(self) -> list[str]:
-        """The dtypes there are buffers of, sorted."""
+        """The dtypes of the buffers, sorted."""
         return sorted({leaf.dtype for leaf in self.leaves if leaf is not None})
 
 
 def plan_of(arrays: PyTree) -> Plan:
-    """Lays a tree out: floating-point leaves in buffers by dtype, the rest by its side."""
+    """Plans the layout of a tree: floating-point leaves in buffers by dtype, the rest separately."""
     leaves, structure = tree.flatten(arrays)
     ends: dict[str, int] = {}
     placed: list[Leaf | None] = []
@@ -68,7 +68,7 @@ def plan_of(arrays: PyTree) -> Plan:
 
 
 def pack(arrays: PyTree, plan: Plan) -> PyTree:
-    """The buffers of a tree: one vector, or a dict of vectors by dtype where there are several."""
+    """Packs a tree into buffers: one vector, or a dict of vectors by dtype if there are several."""
     leaves = plan.structure.flatten_up_to(arrays)
     parts: dict[str, list[jax.Array]] = {dtype: [] for dtype in plan.dtypes}
     for leaf, x in zip(plan.leaves, leaves, strict=True):
@@ -85,7 +85,7 @@ def pack(arrays: PyTree, plan: Plan) -> PyTree:
 
 
 def unpack(flat: PyTree, plan: Plan) -> PyTree:
-    """The tree whose buffers these are."""
+    """Unpacks buffers to the tree."""
     buffers: dict[str, Any] = flat if isinstance(flat, dict) else {}
     if not buffers:
         buffers = dict.fromkeys(plan.dtypes, flat)
@@ -103,17 +103,17 @@ def unpack(flat: PyTree, plan: Plan) -> PyTree:
 
 
 def ravel_params(params: PyTree) -> tuple[PyTree, Unravel]:
-    """Parameters as one vector for each dtype, and the function that makes the tree of it again.
+    """Flattens parameters to one vector per dtype, and returns the function that restores the tree.
 
-    Ravel once, keep the vectors: differentiate with respect to them, hand them to the optimizer, add
-    its updates to them. For models of thousands of small arrays, and optimizers that treat each entry
-    by itself (a global norm is the same too).
+    Ravel once and keep the vectors: differentiate with respect to them, pass them to the optimizer, and add
+    its updates to them. Use it for models with thousands of small arrays and elementwise optimizers (a
+    global norm is unchanged too).
 
     Args:
-      params: a tree of arrays. Integer leaves and None stay in the function.
+      params: a tree of arrays. Integer leaves and None are stored in the function.
 
     Returns:
-      The vectors (one array, or a dict of them by dtype where there are several), and a function
+      The vectors (one array, or a dict of arrays by dtype if there are several), and a function
       from vectors of these shapes to a tree of the structure of `params`.
 
     Example:
@@ -134,12 +134,12 @@ def ravel_params(params: PyTree) -> tuple[PyTree, Unravel]:
             "follow; keep them as a tree"
         )
     flat = pack(params, plan)
-    # A vector that is made of one leaf alone must not be the parameter's own buffer.
+    # A vector of a single leaf must not share the parameter's buffer.
     return jax.tree.map(jnp.copy, flat), Unravel(plan)
 
 
 class Unravel:
-    """The function from vectors to the tree, made by `ravel_params`."""
+    """The function from vectors to the tree that `ravel_params` returns."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -158,11 +158,11 @@ class Unravel:
         self._view = view
 
     def __call__(self, flat: PyTree) -> PyTree:
-        """The tree of views."""
+        """Returns the tree of views."""
         return self._view(flat)
 
     def ravel(self, arrays: PyTree) -> PyTree:
-        """The vectors of another tree of the same structure and shapes (a mask, say)."""
+        """Returns the vectors of another tree of the same structure and shapes, such as a mask."""
         leaves = self._plan.structure.flatten_up_to(arrays)
         for k, (leaf, x) in enumerate(zip(self._plan.leaves, leaves, strict=True)):
             if leaf is not None and np.shape(x) != leaf.shape:

@@ -1,7 +1,7 @@
-"""Large batches in slices, inside one jitted call.
+"""Large batches processed in slices, inside one jitted call.
 
-The slices run one after another in a scan, so memory is that of one; means and sums are taken in
-float32. A slice holds every n-th example, so a batch that is split over devices stays where it is.
+The slices run in sequence in a scan, with the memory of one; means and sums are computed in float32. A
+slice contains every n-th example, so a batch that is sharded over devices is not moved.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from optx_core._training.accumulators import (
 
 
 class MicroGradAux(NamedTuple):
-    """What `micro_grad` returns beside the transformed gradient, per example.
+    """The per-example results of `micro_grad`, besides the reduced gradient.
 
     Attributes:
       values: the losses, (n,).
@@ -42,12 +42,12 @@ def reshape_batch_axis(batch: PyTree, microbatch_size: int, axis: int = 0) -> Py
 
     Args:
       batch: a tree of arrays that share the size of one axis.
-      microbatch_size: how many examples a slice has; must divide that size.
-      axis: which axis counts the examples.
+      microbatch_size: the number of examples per slice; must divide that size.
+      axis: the axis of the examples.
 
     Returns:
-      A tree of arrays with a new leading axis that counts the n slices. Slice k holds the examples
-      k, k + n, k + 2n, ..., so a batch that is split over devices is not moved.
+      A tree of arrays with a new leading axis of the n slices. Slice k contains the examples k, k + n,
+      k + 2n, ..., so a batch that is sharded over devices is not moved.
 
     Raises:
       ValueError: if the sizes differ, or are not divisible; names the path.
@@ -74,7 +74,7 @@ def reshape_batch_axis(batch: PyTree, microbatch_size: int, axis: int = 0) -> Py
 
 
 def _sizes(name: str, batch: PyTree, axis: int) -> dict[str, int | None]:
-    """The number of examples in each array, by its path; None where it has no such axis."""
+    """Returns the number of examples in each array by path; None for an array without the axis."""
     return {
         f"{name}{jax.tree_util.keystr(path)}": np.shape(x)[axis] if np.ndim(x) > axis else None
         for path, x in jax.tree_util.tree_leaves_with_path(batch)
@@ -106,26 +106,26 @@ def microbatch(
     """Evaluates a function slice by slice, and reduces over the slices.
 
     Args:
-      function: a function of arrays, some of which are batches; it returns a tree of arrays for its
-        slice (a mean over its examples, say).
+      function: a function of arrays, some of which are batches; it returns a tree of arrays for a
+        slice, such as a mean over its examples.
       microbatch_size: the number of examples in a slice; must divide the batch.
       argnums: the positional arguments that are batches (trees of them).
       argnames: the keyword arguments that are batches.
-      in_axes: their axis of examples, one for all of them, or one each: first those of `argnums`, then
-        those of `argnames`.
+      in_axes: the axis of the examples, one for all batches, or one for each: first for those of
+        `argnums`, then for those of `argnames`.
       reduction: "mean" or "sum" over the slices; "concat" for one row per example, in the batch's order,
         of results with a leading axis of examples; "stack" for all results along a new leading axis;
         "statistics" for a `RunningStatistics`; or an `Accumulator`. A tree prefix of the function's
         result reduces its parts in different ways.
       num_real_microbatches: the number of slices to evaluate, an int or an int32 scalar; all by default.
-        Slices after these are not evaluated, and count as nothing in the reduction (zeros in "stack" and
-        "concat"): batches of different sizes run by one program.
+        The other slices are not evaluated, and are ignored in the reduction (zeros in "stack" and
+        "concat"), so one program can process batches of different sizes.
 
     Returns:
       A function of the same arguments.
 
     Raises:
-      ValueError: if there is no such reduction, or, when called, the batch is not divisible.
+      ValueError: if `reduction` is unknown, or, when called, if the batch is not divisible.
 
     Example:
       >>> import jax.numpy as jnp
@@ -188,29 +188,28 @@ def micro_grad(
     keep_batch_dim: bool = True,
     num_real_microbatches: Any = None,
 ) -> Callable[..., Any]:
-    """The gradient of a loss over a large batch, slice by slice in one jitted call.
+    """Computes the gradient of a loss over a large batch, slice by slice in one jitted call.
 
     Args:
       loss_fn: a function of parameters and batches that returns the mean (or sum) of the loss over the
-        examples it is given, a scalar; with `has_aux` a pair of it and a tree of arrays.
+        given examples, a scalar; with `has_aux` a pair of the loss and a tree of arrays.
       microbatch_size: the number of examples in a slice; must divide the batch.
       argnums: the argument to differentiate, or several.
-      batch_argnums: the arguments that are batches, their leading axis counting the examples.
-      has_aux: whether `loss_fn` returns auxiliary output; it is reduced over the slices likewise.
+      batch_argnums: the arguments that are batches, with a leading axis of examples.
+      has_aux: whether `loss_fn` returns auxiliary output, which is reduced over the slices in the same way.
       reduction: "mean" for a loss that is a mean, "sum" for a sum, or "statistics" for mean and
         variance of the slices' gradients (the gradient noise); see `microbatch`.
       return_value: whether to return `(value, gradient)`, as `jax.value_and_grad` does.
       transform_fn: a function of the gradient of a single example, such as one that clips it or
-        `lambda g: (g, tree.mul(g, g))`; what it returns is reduced over the examples.
-      metrics_fn: a function of the gradient of a single example, such as its norm; what it returns is
-        kept for each example.
-      keep_batch_dim: whether `loss_fn`, where it is called with single examples, takes them with a
-        leading axis of size 1.
+        `lambda g: (g, tree.mul(g, g))`; its results are reduced over the examples.
+      metrics_fn: a function of the gradient of a single example, such as its norm; its results
+        are returned for each example.
+      keep_batch_dim: whether single examples are passed to `loss_fn` with a leading axis of size 1.
       num_real_microbatches: the number of slices to evaluate; see `microbatch`.
 
     Returns:
-      A function of the arguments of `loss_fn`: like `jax.grad` of it, with the same numbers up to
-      float32 rounding, and the memory of one slice. With `transform_fn` or `metrics_fn` it returns
+      A function of the arguments of `loss_fn` that returns the same as `jax.grad(loss_fn)` up to
+      float32 rounding, with the memory of one slice. With `transform_fn` or `metrics_fn` it returns
       the reduced gradient and a `MicroGradAux`.
 
     Example:
@@ -276,11 +275,11 @@ def micro_vmap(
     reduction: Any = "concat",
     num_real_microbatches: Any = None,
 ) -> Callable[..., PyTree]:
-    """`jax.vmap` over a large batch, slice by slice, with the memory of one slice.
+    """Applies `jax.vmap` over a large batch, slice by slice, with the memory of one slice.
 
     Args:
       function: a function of one example.
-      microbatch_size: the number of examples that run at once; must divide the batch.
+      microbatch_size: the number of examples per slice; must divide the batch.
       argnums: the positional arguments with a leading axis of examples; the others are shared.
       reduction: "concat" for one result per example, "mean" or "sum" over the examples, or a tree prefix
         of the results with one of these for each part.

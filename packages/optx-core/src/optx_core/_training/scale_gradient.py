@@ -1,4 +1,4 @@
-"""A value as it is, its gradient scaled."""
+"""Scaling of the gradient of a value."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def _scaled_jvp(primals: tuple[PyTree, Scalar], tangents: tuple[PyTree, Any]) ->
 
 
 def scale_gradient(inputs: PyTree, scale: Scalar) -> PyTree:
-    """Returns its input, and multiplies the gradient that flows back through it.
+    """Returns its input unchanged, and multiplies its gradient by a factor.
 
     Args:
       inputs: a tree of arrays.
-      scale: the factor: 0 stops the gradient, 1 leaves it, −1 reverses it (Ganin, Lempitsky,
+      scale: the factor: 0 stops the gradient, 1 keeps it, −1 reverses it (Ganin, Lempitsky,
         "Unsupervised Domain Adaptation by Backpropagation", 2015).
 
     Returns:

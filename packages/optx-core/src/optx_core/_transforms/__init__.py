@@ -1,1 +1,1 @@
-"""The elementary transformations, one idea to a file."""
+"""The elementary transformations."""

@@ -40,12 +40,12 @@ def add_decayed_weights(
     weight_decay: ScalarOrSchedule = 0.0,
     mask: build.Mask = None,
 ) -> build.Transformation:
-    """Adds the parameters times the weight decay.
+    """Adds the parameters, multiplied by the weight decay.
 
     Args:
       weight_decay: λ, a scalar at least 0, or a schedule.
       mask: which leaves decay, as for `masked`; all by default. Biases and the scales of
-        normalizations usually do not.
+        normalization layers are usually excluded.
 
     Returns:
       A transformation with an `EmptyState` (a `WeightDecaySchedule` for a schedule; both in a

@@ -19,7 +19,7 @@ class AddNoiseState(NamedTuple):
 
     Attributes:
       count: int32 scalar, the number of updates so far.
-      rng_key: the key of the noise to come.
+      rng_key: the key for the next updates.
     """
 
     count: build.Count
@@ -48,8 +48,8 @@ def add_noise(
       seed: a seed, in place of `key`.
 
     Returns:
-      A transformation with an `AddNoiseState`. Complex updates get noise whose real and imaginary
-      parts share the variance.
+      A transformation with an `AddNoiseState`. For complex updates the real and imaginary parts of
+      the noise share the variance.
 
     Raises:
       ValueError: if neither or both of `key` and `seed` are given, or eta is negative.
@@ -69,21 +69,21 @@ def add_noise(
 
     def init(params: Params) -> AddNoiseState:
         del params
-        made = jax.random.key(start) if isinstance(start, int) else jnp.copy(start)  # type: ignore[arg-type]
-        return AddNoiseState(build.zero_count(), made)
+        rng_key = jax.random.key(start) if isinstance(start, int) else jnp.copy(start)  # type: ignore[arg-type]
+        return AddNoiseState(build.zero_count(), rng_key)
 
     def step(
         flow: build.Flow, state: AddNoiseState, params: Params = None, **_: Any
     ) -> build.LeafStep:
         del params
-        now, later = jax.random.split(state.rng_key)
+        noise_key, next_key = jax.random.split(state.rng_key)
         leaves, structure = build.tree_flatten(flow.skeleton, is_leaf=tree.is_absent)
-        keys = jax.random.split(now, max(len(leaves), 1))
+        keys = jax.random.split(noise_key, max(len(leaves), 1))
         steps = (1 + state.count).astype(jnp.float32)
         return build.LeafStep(
             _leaf,
             reads=(structure.unflatten([keys[k] for k in range(len(leaves))]),),
-            close=lambda: AddNoiseState(safe_increment(state.count), later),
+            close=lambda: AddNoiseState(safe_increment(state.count), next_key),
             operands={"deviation": jnp.sqrt(jnp.asarray(eta) / steps ** jnp.asarray(gamma))},
         )
 

@@ -1,4 +1,4 @@
-"""Clipping of each array by itself.
+"""Clipping of each array separately.
 
 clip_by_block_rms:   u = g / max(1, rms(g) / threshold)
 adaptive_grad_clip:  u = g · min(1, clipping · max(‖p‖, eps) / ‖g‖), unit by unit
@@ -17,7 +17,7 @@ from optx_core import Scalar, build, safe_norm, safe_root_mean_squares
 
 @build.rule()
 def clip_by_block_rms(g: jax.Array, /, threshold: build.Positive) -> jax.Array:
-    """Scales each array down where its root mean square exceeds a bound.
+    """Scales each array down if its root mean square exceeds a bound.
 
     Args:
       threshold: the largest root mean square, a scalar above 0, or a schedule.
@@ -46,12 +46,12 @@ def adaptive_grad_clip(
     eps: build.Nonnegative = 1e-3,
     axis: int | tuple[int, ...] | None = None,
 ) -> jax.Array:
-    """Scales each unit's update down where it is large compared with the unit's weights.
+    """Scales each unit's update down if it is large relative to the unit's weights.
 
     Args:
       clipping: the largest ratio of the norms of update and weights, a scalar above 0, or a
         schedule.
-      eps: the least norm that weights count for, so that zero weights can move.
+      eps: a lower bound of the weights' norms, so that zero weights can change.
       axis: the axes over which a unit's norm is taken; by default as in `unitwise_norm`.
 
     Returns:
@@ -71,12 +71,12 @@ def adaptive_grad_clip(
 
 
 def unitwise_norm(x: jax.Array, axis: int | tuple[int, ...] | None = None) -> jax.Array:
-    """The norm of each output unit's weights.
+    """Returns the norm of each output unit's weights.
 
     Args:
-      x: an array of weights. Of a vector (or scalar) the norm of all is one unit's; of a matrix or a
-        convolution's kernel the last axis counts the units.
-      axis: other axes to take the norm over.
+      x: an array of weights. A vector (or scalar) is one unit; the last axis of a matrix or a
+        convolution kernel indexes the units.
+      axis: the axes to take the norm over instead.
 
     Returns:
       The norms, with the reduced axes kept at size 1, broadcast to the shape of `x`.
@@ -92,19 +92,19 @@ def unitwise_norm(x: jax.Array, axis: int | tuple[int, ...] | None = None) -> ja
         squeezed = sum(n > 1 for n in x.shape)
         axis = tuple(range(x.ndim)) if squeezed <= 1 else tuple(range(x.ndim - 1))
     norm = safe_norm(x, 0.0, axis=axis, keepdims=True)
-    return norm + jnp.zeros_like(x).real  # spread in the layout of x
+    return norm + jnp.zeros_like(x).real  # broadcast in the layout of x
 
 
 def unitwise_clip(
     g_norm: jax.Array, max_norm: jax.Array, grad: jax.Array, div_eps: Scalar = 1e-6
 ) -> jax.Array:
-    """Scales down the entries whose unit's norm exceeds a bound.
+    """Scales down the entries of units whose norm exceeds a bound.
 
     Args:
-      g_norm: norms of the units, of the shape of `grad`, as `unitwise_norm` gives them.
+      g_norm: norms of the units, of the shape of `grad`, as returned by `unitwise_norm`.
       max_norm: the largest norms, of the same shape.
       grad: the array to clip.
-      div_eps: the least norm to divide by.
+      div_eps: a lower bound of the norm in the division.
 
     Returns:
       An array of the shape of `grad`.

@@ -14,7 +14,7 @@ from optx_core import build
 
 @build.rule()
 def centralize(g: jax.Array, /) -> jax.Array:
-    """Subtracts from each matrix (and above) its mean over all axes but the last.
+    """Subtracts from each array of two or more axes its mean over all axes but the last.
 
     Returns:
       A transformation with an `EmptyState`. Vectors and scalars pass unchanged.

@@ -1,4 +1,4 @@
-"""Clipping of updates, entry by entry or all together.
+"""Clipping of updates, elementwise or by their global norm.
 
 clip:                 u = min(max(g, −max_delta), max_delta)
 clip_by_global_norm:  u = g · min(1, max_norm / ‖g‖), ‖g‖ the norm of the whole tree
@@ -42,12 +42,12 @@ def clip(g: jax.Array, /, max_delta: build.Nonnegative) -> jax.Array:
 @build.recorded
 @build.schedulable("max_norm")
 def clip_by_global_norm(max_norm: ScalarOrSchedule) -> build.Transformation:
-    """Scales all updates down together where their global norm exceeds a bound.
+    """Scales all updates by a common factor if their global norm exceeds a bound.
 
-    The direction is kept. Nothing clipped is written out: the factor travels on to the next pass
-    over the arrays. Zero updates stay zero, with `max_norm=0` too. Updates whose norm is inf or NaN
-    are passed on as they are, so that `apply_if_finite` and the like can see them; nothing finite is
-    silently turned into zero.
+    The direction is preserved. No clipped copy is stored: the factor is applied in the next pass over
+    the arrays. Zero updates stay zero, even with `max_norm=0`. Updates whose norm is inf or NaN are
+    passed on unchanged, so that wrappers such as `apply_if_finite` can detect them, and finite entries
+    are not silently set to zero.
 
     Args:
       max_norm: the largest norm, a scalar at least 0, or a schedule.

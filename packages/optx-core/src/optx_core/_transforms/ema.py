@@ -1,6 +1,6 @@
 """An exponential moving average of the updates.
 
-e ← decay·e + (1 − decay)·g,  u = e / (1 − decayᵗ) where debiased
+e ← decay·e + (1 − decay)·g,  u = e / (1 − decayᵗ) if debiased
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def ema(
     debias: bool = True,
     accumulator_dtype: build.DType = None,
 ) -> tuple[jax.Array, EmaState]:
-    """Averages the updates over the past, with exponentially decaying weights.
+    """Averages past updates with exponentially decaying weights.
 
     Args:
       decay: the weight of the past, in [0, 1), or a schedule.
-      debias: whether to divide by the sum of the weights, so that the first average is the first
-        update itself.
+      debias: whether to divide by the sum of the weights, so that the first average equals the
+        first update.
       accumulator_dtype: dtype of the average; by default the parameters', at least float32.
 
     Returns:

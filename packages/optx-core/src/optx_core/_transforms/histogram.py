@@ -16,8 +16,8 @@ from optx_core._transforms.monitor import SnapshotState
 def log2_histogram(updates: Updates, low: int = -24, high: int = 8) -> PyTree:
     """Counts the entries of each array by the power of two below their magnitude.
 
-    A measurement for `snapshot` and `monitor`. Steps that underflow, overflow or vanish show in the first
-    and the last counts; in float16, for example, gradients below 2**-24 are 0.
+    A measurement for `snapshot` and `monitor`. Entries that vanish, underflow or overflow appear in the
+    first and the last counts; in float16, for example, gradients below 2**-24 are 0.
 
     Args:
       updates: a tree of arrays.
@@ -25,8 +25,8 @@ def log2_histogram(updates: Updates, low: int = -24, high: int = 8) -> PyTree:
       high: the exponent at which the last bin ends.
 
     Returns:
-      For each array high − low + 4 counts, int32: of zeros; of other magnitudes below 2**low; of those in
-      [2**k, 2**(k + 1)) for k = low, ..., high − 1; of finite ones from 2**high on; of NaN and inf.
+      For each array high − low + 4 int32 counts: zeros; nonzero magnitudes below 2**low; magnitudes in
+      [2**k, 2**(k + 1)) for k = low, ..., high − 1; finite magnitudes of at least 2**high; NaN and inf.
 
     Raises:
       ValueError: if high is not greater than low.
@@ -50,18 +50,18 @@ def log2_histogram(updates: Updates, low: int = -24, high: int = 8) -> PyTree:
         place = jnp.clip(exponent, low - 1, high) - low + 2
         place = jnp.where(size == 0, 0, jnp.where(jnp.isfinite(size), place, high - low + 3))
         bins = jnp.arange(high - low + 4, dtype=place.dtype)
-        here = place[..., None] == bins.reshape((1,) * place.ndim + (-1,))
-        return jnp.sum(here, axis=tuple(range(place.ndim)), dtype=jnp.int32)
+        in_bin = place[..., None] == bins.reshape((1,) * place.ndim + (-1,))
+        return jnp.sum(in_bin, axis=tuple(range(place.ndim)), dtype=jnp.int32)
 
     return jax.tree.map(leaf, updates, is_leaf=tree.is_placeholder)
 
 
 @build.recorded
 def gradient_histogram(low: int = -24, high: int = 8) -> build.Transformation:
-    """Passes updates on unchanged, and keeps the histogram of their magnitudes in the state.
+    """Passes updates on unchanged, and stores the histogram of their magnitudes in the state.
 
-    Put it first in a chain for the gradients, last for the steps. A parameter without a gradient keeps its
-    last histogram.
+    Place it first in a chain for the gradients, last for the steps. A parameter without a gradient keeps
+    its last histogram.
 
     Args:
       low: the exponent of the first bin.

@@ -1,4 +1,4 @@
-"""Updates that leave parameters at least zero: u = max(u, −p), to be placed last in a chain."""
+"""Updates that keep parameters nonnegative: u = max(u, −p)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from optx_core import build
 
 @build.rule(params=True)
 def keep_params_nonnegative(g: jax.Array, p: jax.Array, /) -> jax.Array:
-    """Changes updates so that no parameter falls below zero; to be placed last in a chain.
+    """Changes updates so that no parameter becomes negative. Place it last in a chain.
 
     Returns:
       A transformation with an `EmptyState`. `update` needs the parameters, which should be
-      non-negative at first.
+      nonnegative initially.
 
     Example:
       >>> import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Measurements of the updates as they pass, kept in the state."""
+"""Measurements of the updates, stored in the state."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class SnapshotState(NamedTuple):
     """State of `snapshot`.
 
     Attributes:
-      measurement: the last measurement by its name.
+      measurement: the last measurement, by name.
     """
 
     measurement: build.Measured
@@ -30,7 +30,7 @@ class MonitorState(NamedTuple):
 
     Attributes:
       measurements: the last measurements by name.
-      measure_states: the states of those that have one.
+      measure_states: the states of the measurements that have one.
     """
 
     measurements: build.Measured
@@ -39,11 +39,11 @@ class MonitorState(NamedTuple):
 
 @build.recorded
 def snapshot(measure_name: str, measure: Measure) -> build.Transformation:
-    """Passes updates on unchanged, and keeps a measurement of them in the state.
+    """Passes updates on unchanged, and stores a measurement of them in the state.
 
     Args:
-      measure_name: the name to keep it under, for `tree.get(state, name)`.
-      measure: `f(updates)` returns an array, or a tree of them.
+      measure_name: the name of the measurement, for `tree.get(state, name)`.
+      measure: `f(updates)` returns an array or a tree of arrays.
 
     Returns:
       A transformation with a `SnapshotState`; zeros before the first update.
@@ -64,8 +64,8 @@ def snapshot(measure_name: str, measure: Measure) -> build.Transformation:
         flow: build.Flow, state: SnapshotState, params: Params = None, **extra_args: Any
     ) -> Callable[[], SnapshotState]:
         del params, extra_args
-        made = _like(measure(flow.present), state.measurement[measure_name])
-        return lambda: SnapshotState({measure_name: made})
+        value = _like(measure(flow.present), state.measurement[measure_name])
+        return lambda: SnapshotState({measure_name: value})
 
     return staged(init, stages)
 
@@ -74,12 +74,12 @@ def snapshot(measure_name: str, measure: Measure) -> build.Transformation:
 def measure_with_ema(
     measure: Measure, decay: Scalar, debias: bool = True, accumulator_dtype: Any = None
 ) -> build.Transformation:
-    """A measurement averaged over the steps, to be given to `monitor`.
+    """Averages a measurement over the steps, for use in `monitor`.
 
     Args:
-      measure: `f(updates)` returns an array, or a tree of them (booleans count as 0 and 1).
+      measure: `f(updates)` returns an array or a tree of arrays (booleans count as 0 and 1).
       decay: the weight of the past, in [0, 1).
-      debias: whether to correct for the average starting at zero.
+      debias: whether to correct for the initial value of zero.
       accumulator_dtype: dtype of the average; by default at least float32.
 
     Returns:
@@ -105,23 +105,23 @@ def measure_with_ema(
         updates: Updates, state: OptState, params: Params = None, **extra_args: Any
     ) -> tuple[PyTree, OptState]:
         del params, extra_args
-        made, inner = average.update(measured(updates), state[1])
-        return made, ((), inner)
+        value, inner = average.update(measured(updates), state[1])
+        return value, ((), inner)
 
     return build.Transformation(init, update)
 
 
 @build.recorded
 def monitor(measures: dict[str, Measure | Any]) -> build.Transformation:
-    """Passes updates on unchanged, and keeps measurements of them in the state.
+    """Passes updates on unchanged, and stores measurements of them in the state.
 
     Args:
-      measures: by name, functions of the updates, or transformations that turn updates into a
+      measures: a dict by name of functions of the updates, or of transformations from updates to a
         measurement, such as `measure_with_ema`.
 
     Returns:
       A transformation with a `MonitorState`; zeros before the first update. Read a measurement with
-      `tree.get(state, name)`, or all with `metrics(state)`.
+      `tree.get(state, name)`, or all of them with `metrics(state)`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -149,15 +149,19 @@ def monitor(measures: dict[str, Measure | Any]) -> build.Transformation:
     def stages(
         flow: build.Flow, state: MonitorState, params: Params = None, **extra_args: Any
     ) -> Callable[[], MonitorState]:
-        made, states = {}, []
-        for (name, measure), known in zip(measures.items(), state.measure_states, strict=True):
+        values, states = {}, []
+        for (name, measure), measure_state in zip(
+            measures.items(), state.measure_states, strict=True
+        ):
             if name in stateful:
-                value, known = stateful[name].update(flow.present, known, params, **extra_args)  # noqa: PLW2901
+                value, new_state = stateful[name].update(
+                    flow.present, measure_state, params, **extra_args
+                )
             else:
-                value = measure(flow.present)
-            made[name] = _like(value, state.measurements[name])
-            states.append(known)
-        return lambda: MonitorState(made, tuple(states))
+                value, new_state = measure(flow.present), measure_state
+            values[name] = _like(value, state.measurements[name])
+            states.append(new_state)
+        return lambda: MonitorState(values, tuple(states))
 
     return staged(init, stages)
 
@@ -171,5 +175,5 @@ def _zeros_of(measure: Measure, params: Params) -> PyTree:
     return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
 
-def _like(value: PyTree, kept: PyTree) -> PyTree:
-    return jax.tree.map(lambda x, old: jnp.asarray(x).astype(old.dtype), value, kept)
+def _like(value: PyTree, stored: PyTree) -> PyTree:
+    return jax.tree.map(lambda x, old: jnp.asarray(x).astype(old.dtype), value, stored)

@@ -1,4 +1,4 @@
-"""Updates divided by their global norm: u = scale_factor · g / (‖g‖ + eps)."""
+"""Normalization of updates by their global norm: u = scale_factor · g / (‖g‖ + eps)."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def normalize_by_update_norm(
     """Divides all updates by their global norm.
 
     Args:
-      scale_factor: the norm to give them, a scalar or a schedule.
-      eps: added to the norm, against division by zero.
+      scale_factor: the norm of the results, a scalar or a schedule.
+      eps: added to the norm to avoid division by zero.
 
     Returns:
       A transformation with an `EmptyState`.

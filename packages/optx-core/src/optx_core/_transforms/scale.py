@@ -1,4 +1,4 @@
-"""Multiplication of all updates by one number: a constant, a learning rate, a schedule."""
+"""Multiplication of all updates by a number: a constant, a learning rate or a schedule."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ScaleByScheduleState(NamedTuple):
 
 
 def scale_leaf(g: jax.Array, *, factor: Scalar) -> jax.Array:
-    """The update times a number."""
+    """Multiplies the update by a number."""
     return g * factor
 
 
@@ -45,7 +45,7 @@ def scale(step_size: Scalar) -> build.Transformation:
     """Multiplies all updates by a number.
 
     Args:
-      step_size: the factor, with its sign: a scalar. Negative, it turns gradients into descent.
+      step_size: the factor, a scalar. Use a negative one to turn gradients into descent steps.
 
     Returns:
       A transformation with an `EmptyState`.
@@ -64,7 +64,7 @@ def scale(step_size: Scalar) -> build.Transformation:
 
 @build.recorded
 def scale_by_schedule(step_size_fn: Schedule) -> build.Transformation:
-    """Multiplies all updates by a schedule's value.
+    """Multiplies all updates by the value of a schedule.
 
     Args:
       step_size_fn: takes the number of updates so far (0 at the first), returns the factor.

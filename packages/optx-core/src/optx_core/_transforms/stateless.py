@@ -1,4 +1,4 @@
-"""Transformations that remember nothing."""
+"""Stateless transformations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from optx_core._engine.staged import no_state, staged
 
 @build.recorded
 def identity() -> build.Transformation:
-    """Returns the updates as they are.
+    """Returns the updates unchanged.
 
     Returns:
       A transformation with an `EmptyState`.
@@ -36,10 +36,10 @@ def identity() -> build.Transformation:
 
 @build.rule()
 def set_to_zero(g: jax.Array, /) -> jax.Array:
-    """Returns zeros: the parameters it applies to do not move.
+    """Sets all updates to zero.
 
     Returns:
-      A transformation with an `EmptyState`. To save the work as well, use `partition` or `masked`.
+      A transformation with an `EmptyState`. To save the computation too, use `partition` or `masked`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -52,11 +52,11 @@ def set_to_zero(g: jax.Array, /) -> jax.Array:
 
 @build.recorded
 def stateless(f: Callable[[Updates, Params], Updates]) -> build.Transformation:
-    """Makes a transformation of a function of the updates and the parameters.
+    """Makes a transformation from a function of the updates and the parameters.
 
     Args:
       f: `f(updates, params)` returns new updates of the same structure and shapes; `params` is None
-        where update was called without.
+        if `update` was called without them.
 
     Returns:
       A transformation with an `EmptyState`.
@@ -81,14 +81,14 @@ def stateless(f: Callable[[Updates, Params], Updates]) -> build.Transformation:
 
 @build.recorded
 def stateless_with_tree_map(f: Callable[[Any, Any], Any]) -> build.Transformation:
-    """Makes a transformation of a function of one update and its parameter.
+    """Makes a transformation from a function of one update and its parameter.
 
     Args:
-      f: `f(g, p)` returns the new update of one array, of the same shape; `p` is None where update
+      f: `f(g, p)` returns the new update of one array, of the same shape; `p` is None if `update`
         was called without parameters.
 
     Returns:
-      A transformation with an `EmptyState`. None leaves are passed through, `f` does not see them.
+      A transformation with an `EmptyState`. None leaves pass unchanged; `f` is not called for them.
 
     Example:
       >>> from optx_core import stateless_with_tree_map

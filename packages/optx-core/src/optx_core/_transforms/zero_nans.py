@@ -1,4 +1,4 @@
-"""NaN entries replaced by zero."""
+"""Replacement of NaN entries by zero."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ZeroNansState(NamedTuple):
     """State of `zero_nans`.
 
     Attributes:
-      found_nan: a tree of boolean scalars, whether the last update of each array held a NaN.
+      found_nan: a tree of boolean scalars, whether the last update of each array contained a NaN.
     """
 
     found_nan: Annotated[PyTree, build.slot(init=_not_found)]
@@ -26,7 +26,7 @@ class ZeroNansState(NamedTuple):
 
 @build.rule(ZeroNansState)
 def zero_nans(g: jax.Array, s: ZeroNansState, /) -> tuple[jax.Array, ZeroNansState]:
-    """Replaces NaN entries by zero, and tells where there were any. Infinities pass unchanged.
+    """Replaces NaN entries by zero, and records which arrays had any. Infinities pass unchanged.
 
     Returns:
       A transformation with a `ZeroNansState`.

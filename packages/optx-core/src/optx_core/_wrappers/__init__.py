@@ -1,1 +1,1 @@
-"""Transformations around a transformation, one to a file."""
+"""Wrappers of transformations."""

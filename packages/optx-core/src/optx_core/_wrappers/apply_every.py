@@ -1,4 +1,4 @@
-"""The sum of k updates, every k-th time; zero between."""
+"""The sum of k updates at every k-th step, zero otherwise."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class ApplyEvery(NamedTuple):
     """State of `apply_every`.
 
     Attributes:
-      count: int32 scalar, the updates since the last that was let through.
-      grad_acc: their sum, a tree of the parameters' structure and shapes.
+      count: int32 scalar, the number of updates in the current sum.
+      grad_acc: the sum, a tree of the parameters' structure and shapes.
     """
 
     count: build.Count
@@ -31,10 +31,10 @@ def _leaf(
 
 @build.recorded
 def apply_every(k: int = 1) -> build.Transformation:
-    """Keeps updates back, and lets their sum through every k-th time.
+    """Accumulates updates, and emits their sum at every k-th step; the other updates are zero.
 
-    What stands before it in a chain runs every time, on each micro-batch's gradients; to run an
-    optimizer once in k on their mean, use `multi_steps`.
+    Earlier transformations in a chain run at every step, on the gradients of each micro-batch. To run an
+    optimizer once every k steps on the mean of the gradients, use `multi_steps`.
 
     Args:
       k: a positive int.

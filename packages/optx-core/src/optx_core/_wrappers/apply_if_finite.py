@@ -1,4 +1,4 @@
-"""Updates that are not finite are left out, and with them the step of the inner transformation."""
+"""Skipping of steps whose updates are not finite."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class ApplyIfFiniteState(NamedTuple):
     """State of `apply_if_finite`.
 
     Attributes:
-      notfinite_count: int32 scalar, the bad updates in a row.
-      last_finite: boolean scalar, whether the last update was good.
-      total_notfinite: int32 scalar, the bad updates in all.
+      notfinite_count: int32 scalar, the number of consecutive non-finite updates.
+      last_finite: boolean scalar, whether the last update was finite.
+      total_notfinite: int32 scalar, the total number of non-finite updates.
       inner_state: the inner transformation's state.
     """
 
@@ -40,20 +40,20 @@ class ApplyIfFiniteState(NamedTuple):
 def apply_if_finite(
     inner: Any, max_consecutive_errors: int, *, when_exceeded: str = "accept"
 ) -> build.Transformation:
-    """Skips the steps whose gradients are not finite: zero updates, the inner state kept.
+    """Skips steps whose gradients are not finite: the updates are zero, the inner state is unchanged.
 
     Args:
       inner: the transformation.
-      max_consecutive_errors: how many bad steps in a row to skip in any case.
-      when_exceeded: what to do with a bad step after that many: "accept" hands it on to `inner`
-        (as optax does, so that a run that is lost is seen to be lost), "skip" goes on skipping,
-        "raise" raises a `FloatingPointError` from the running program.
+      max_consecutive_errors: the number of consecutive non-finite steps that are always skipped.
+      when_exceeded: how to handle further non-finite steps: "accept" passes them on to `inner` (as optax
+        does, so that divergence becomes visible), "skip" continues to skip, "raise" raises a
+        `FloatingPointError` from the running program.
 
     Returns:
       A transformation with an `ApplyIfFiniteState`.
 
     Raises:
-      ValueError: if `when_exceeded` is none of these, or the number negative.
+      ValueError: if `when_exceeded` is invalid, or `max_consecutive_errors` is negative.
 
     Example:
       >>> import jax.numpy as jnp
@@ -75,23 +75,25 @@ def apply_if_finite(
     inner = with_extra_args_support(inner)
 
     def init(params: Params) -> ApplyIfFiniteState:
-        good = jnp.ones((), jnp.bool_)
-        return ApplyIfFiniteState(build.zero_count(), good, build.zero_count(), inner.init(params))
+        finite = jnp.ones((), jnp.bool_)
+        return ApplyIfFiniteState(
+            build.zero_count(), finite, build.zero_count(), inner.init(params)
+        )
 
     def update(
         updates: Updates, state: ApplyIfFiniteState, params: Params = None, **extra_args: Any
     ) -> tuple[Updates, ApplyIfFiniteState]:
         finite = all_finite(updates)
-        in_a_row = jnp.where(finite, build.zero_count(), safe_increment(state.notfinite_count))
-        exceeded = in_a_row > max_consecutive_errors
+        consecutive = jnp.where(finite, build.zero_count(), safe_increment(state.notfinite_count))
+        exceeded = consecutive > max_consecutive_errors
         apply = finite | exceeded if when_exceeded == "accept" else finite
         if when_exceeded == "raise":
-            jax.debug.callback(_raise_if, exceeded, in_a_row)
+            jax.debug.callback(_raise_if, exceeded, consecutive)
         updates, inner_state = updates_or_zeros(
             apply, inner, updates, state.inner_state, params, **extra_args
         )
         total = jnp.where(finite, state.total_notfinite, safe_increment(state.total_notfinite))
-        return updates, ApplyIfFiniteState(in_a_row, finite, total, inner_state)
+        return updates, ApplyIfFiniteState(consecutive, finite, total, inner_state)
 
     return build.wrapping(init, update)
 
@@ -104,7 +106,7 @@ def updates_or_zeros(
     params: Params,
     **extra_args: Any,
 ) -> tuple[Updates, OptState]:
-    """The inner transformation's updates and state where a condition holds, else zeros and the old state.
+    """Returns the inner updates and state if a condition holds, else zeros and the old state.
 
     Args:
       condition: a boolean scalar.
@@ -112,7 +114,7 @@ def updates_or_zeros(
       updates: its updates.
       inner_state: its state.
       params: the parameters, or None.
-      **extra_args: passed on to it.
+      **extra_args: passed on to `inner`.
 
     Returns:
       The updates and the state.
@@ -120,15 +122,15 @@ def updates_or_zeros(
 
     def run(carry: tuple[Updates, OptState]) -> tuple[Updates, OptState]:
         zeros, inner_state = carry
-        made, inner_state = inner.update(updates, inner_state, params, **extra_args)
-        return jax.tree.map(lambda u, z: u.astype(z.dtype), made, zeros), inner_state
+        new, inner_state = inner.update(updates, inner_state, params, **extra_args)
+        return jax.tree.map(lambda u, z: u.astype(z.dtype), new, zeros), inner_state
 
     zeros = jax.tree.map(jnp.zeros_like, updates)
     return build.run_if(condition, run, (zeros, inner_state))
 
 
-def _raise_if(exceeded: Any, in_a_row: Any) -> None:
+def _raise_if(exceeded: Any, consecutive: Any) -> None:
     if exceeded:
         raise FloatingPointError(
-            f"apply_if_finite: the gradients were not finite {int(in_a_row)} times in a row"
+            f"apply_if_finite: the gradients were not finite {int(consecutive)} times in a row"
         )

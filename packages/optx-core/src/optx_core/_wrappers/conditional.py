@@ -1,7 +1,7 @@
-"""A transformation at some steps only.
+"""Transformations applied at some steps only.
 
-conditionally_transform: elsewhere the updates pass unchanged.
-conditionally_mask:      elsewhere the updates are zero.
+conditionally_transform: at the other steps the updates pass unchanged.
+conditionally_mask:      at the other steps the updates are zero.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def conditionally_transform(
     """Applies a transformation at some steps; at the others the updates pass unchanged.
 
     Args:
-      inner: the transformation; at the other steps it does no work and its state is kept.
+      inner: the transformation; at the other steps it does not run and its state is unchanged.
       should_transform_fn: `f(step)` returns whether to apply it; `step` counts updates from 0.
       forward_extra_args: whether `f` also takes the extra arguments of `update`, by keyword.
 
@@ -81,8 +81,8 @@ def conditionally_transform(
     ) -> tuple[Updates, ConditionallyTransformState]:
         def run(carry: tuple[Updates, OptState]) -> tuple[Updates, OptState]:
             before, inner_state = carry
-            made, inner_state = inner.update(before, inner_state, params, **extra_args)
-            return jax.tree.map(lambda u, g: u.astype(g.dtype), made, before), inner_state
+            new, inner_state = inner.update(before, inner_state, params, **extra_args)
+            return jax.tree.map(lambda u, g: u.astype(g.dtype), new, before), inner_state
 
         holds = _holds(should_transform_fn, state.step, forward_extra_args, extra_args)
         updates, inner_state = build.run_if(holds, run, (updates, state.inner_state))
@@ -98,7 +98,7 @@ def conditionally_mask(
     """Applies a transformation at some steps; at the others the updates are zero.
 
     Args:
-      inner: the transformation; at the other steps it does no work and its state is kept.
+      inner: the transformation; at the other steps it does not run and its state is unchanged.
       should_transform_fn: `f(step)` returns whether to apply it; `step` counts updates from 0.
       forward_extra_args: whether `f` also takes the extra arguments of `update`, by keyword.
 

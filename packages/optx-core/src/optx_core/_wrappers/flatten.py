@@ -1,4 +1,4 @@
-"""All leaves as one vector for each dtype, so that the inner transformation sees a few large arrays."""
+"""Concatenation of all leaves of a dtype, so that the inner transformation sees a few large arrays."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from optx_core._training.flat import Plan, pack, plan_of, unpack
 
 @build.recorded
 def flatten(inner: Any) -> build.Transformation:
-    """Runs a transformation on vectors: all leaves of one dtype, one after another.
+    """Runs a transformation on vectors, each the concatenation of all leaves of one dtype.
 
-    Saves overhead with thousands of small leaves, at the cost of copying them in and out at each
-    step; `ravel_params` keeps them flat instead. For transformations that treat each entry by
-    itself (or need the global norm only): per-array rules see the whole vector as one array.
+    Reduces the overhead of thousands of small leaves, at the cost of copying them at each step;
+    `ravel_params` keeps them flat instead. Use it with elementwise transformations (or those that need
+    only the global norm): per-array rules see the whole vector as one array.
 
     Args:
       inner: the transformation.
 
     Returns:
       A transformation whose state is the inner one's, for one vector (or a dict of vectors by dtype,
-      where leaves are of several).
+      if the leaves have several).
 
     Raises:
-      TreeMismatchError: from `update`, if a gradient is missing and the parameters were not given, or
-        gradients are of other dtypes than the parameters.
+      TreeMismatchError: from `update`, if a gradient is missing and the parameters were not passed, or
+        the dtypes of gradients and parameters differ.
 
     Example:
       >>> import jax.numpy as jnp
@@ -64,12 +64,12 @@ def flatten(inner: Any) -> build.Transformation:
         ]
         _check_dtypes(plan, leaves, updates)
         flat_params = None if params is None else pack(params, plan)
-        made, after = inner.update(pack(updates, plan), state, flat_params, **extra_args)
+        flat_updates, after = inner.update(pack(updates, plan), state, flat_params, **extra_args)
         if any(missing):
             after = _keep_missing(state, after, plan, missing)
-        new = plan.structure.flatten_up_to(unpack(made, plan))
-        kept = [x if tree.is_absent(x) else u for x, u in zip(leaves, new, strict=True)]
-        return plan.structure.unflatten(kept), after
+        new = plan.structure.flatten_up_to(unpack(flat_updates, plan))
+        results = [x if tree.is_absent(x) else u for x, u in zip(leaves, new, strict=True)]
+        return plan.structure.unflatten(results), after
 
     return build.wrapping(init, update)
 
@@ -79,19 +79,19 @@ def _check_dtypes(plan: Plan, leaves: list[Any], updates: Updates) -> None:
         if leaf is not None and not tree.is_absent(x) and str(jnp.asarray(x).dtype) != leaf.dtype:
             raise TreeMismatchError(
                 f"flatten: updates{paths(updates)[k]} is {jnp.asarray(x).dtype}, the parameter is "
-                f"{leaf.dtype}: vectors hold one dtype each"
+                f"{leaf.dtype}: each vector has a single dtype"
             )
 
 
 def _keep_missing(before: OptState, after: OptState, plan: Plan, missing: list[bool]) -> OptState:
-    """The new state, but the old where a parameter had no gradient."""
+    """Returns the new state, with the old entries for parameters without a gradient."""
     gaps: dict[int, list[tuple[int, int]]] = {}
     sizes = dict.fromkeys(plan.dtypes, 0)
     for leaf in plan.leaves:
         if leaf is not None:
             sizes[leaf.dtype] = max(sizes[leaf.dtype], leaf.start + leaf.size)
-    for leaf, gone in zip(plan.leaves, missing, strict=True):
-        if leaf is not None and gone:
+    for leaf, is_missing in zip(plan.leaves, missing, strict=True):
+        if leaf is not None and is_missing:
             gaps.setdefault(sizes[leaf.dtype], []).append((leaf.start, leaf.start + leaf.size))
 
     def keep(old: PyTree, new: PyTree) -> PyTree:

@@ -1,4 +1,4 @@
-"""Parameters that do not move, and cost nothing."""
+"""Frozen parameters."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from optx_core._transforms.stateless import set_to_zero
 def freeze(mask: PyTree | Callable[[Params], PyTree]) -> build.Transformation:
     """Sets the updates of some leaves to zero.
 
-    What stands before it in a chain still works for them: put `selective_transform` around an
-    optimizer to save its state and its work too.
+    Earlier transformations in a chain still run for these leaves; wrap an optimizer in
+    `selective_transform` to save its state and computation too.
 
     Args:
-      mask: which leaves do not move, as for `masked`.
+      mask: the frozen leaves, as for `masked`.
 
     Returns:
       A transformation with a `MaskedState`.
@@ -39,11 +39,11 @@ def freeze(mask: PyTree | Callable[[Params], PyTree]) -> build.Transformation:
 def selective_transform(
     optimizer: Any, *, freeze_mask: PyTree | Callable[[Params], PyTree]
 ) -> build.Transformation:
-    """An optimizer for the leaves that move; the frozen ones own no state and cost no work.
+    """Applies an optimizer to all leaves but the frozen ones, which need no state and no computation.
 
     Args:
-      optimizer: the transformation of the leaves that move.
-      freeze_mask: which leaves do not, as for `masked`: their updates are zero.
+      optimizer: the transformation of the trained leaves.
+      freeze_mask: the frozen leaves, as for `masked`; their updates are zero.
 
     Returns:
       A transformation with a `PartitionState`, labels "train" and "freeze".

@@ -1,4 +1,4 @@
-"""Hyper-parameters as part of the state, to be read, scheduled and changed between steps."""
+"""Hyper-parameters in the state, which can be read, scheduled and changed between steps."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class InjectStatefulHyperparamsState(NamedTuple):
 
     Attributes:
       count: int32 scalar, the number of updates so far.
-      hyperparams: the values of the last update (those of the next one where not scheduled), by name:
-        arrays of at least float32. Replace one to change it for the next update.
-      hyperparams_states: the states of the scheduled ones, by name.
+      hyperparams: the values at the last update by name, as arrays of at least float32. Unscheduled ones
+        also apply to the next update: replace one to change it.
+      hyperparams_states: the states of the schedules, by name.
       inner_state: the transformation's own state.
     """
 
@@ -42,7 +42,7 @@ class InjectStatefulHyperparamsState(NamedTuple):
 
 
 class _InjectedFactory(build.Recorded):
-    """A function that makes a transformation, with its numbers moved into the state."""
+    """A factory of transformations with its numbers moved into the state."""
 
     def __init__(self, factory: Callable[..., Any], static: frozenset[str], dtype: Any) -> None:
         self._factory = factory
@@ -59,11 +59,11 @@ class _InjectedFactory(build.Recorded):
     def __call__(self, *args: Any, **kwargs: Any) -> build.Transformation:
         bound = self.__signature__.bind(*args, **kwargs)
         bound.apply_defaults()
-        made = self._make(bound)
-        return made._recorded_as(build.Call(self, bound))
+        tx = self._make(bound)
+        return tx._recorded_as(build.Call(self, bound))
 
     def filled(self, arguments: dict[str, Any], hyperparams: dict[str, Any]) -> Any:
-        """The transformation for some values of the numbers that moved into the state."""
+        """Returns the transformation for given values of the injected numbers."""
         bound = inspect.BoundArguments(self.__signature__, dict(arguments))
         for name, value in hyperparams.items():
             base, bracket, place = name.rstrip("]").partition("[")
@@ -88,7 +88,7 @@ class _InjectedFactory(build.Recorded):
         return _is_numeric(value)
 
     def _chosen(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        """The numbers that move into the state; those of a tuple as `betas[0]`, `betas[1]`."""
+        """Returns the numbers to inject; those of a tuple as `betas[0]`, `betas[1]`."""
         chosen: dict[str, Any] = {}
         for name, value in arguments.items():
             if not self._injected(name, value):
@@ -136,15 +136,15 @@ class _InjectedFactory(build.Recorded):
             values = {name: state.hyperparams[name] for name in chosen}
             states: dict[str, Any] = {}
             for name, schedule in plain.items():
-                known = state.hyperparams_states[name]
-                values[name] = array(build.evaluate(schedule, known.count)).astype(
+                wrapped = state.hyperparams_states[name]
+                values[name] = array(build.evaluate(schedule, wrapped.count)).astype(
                     values[name].dtype
                 )
-                states[name] = WrappedScheduleState(safe_increment(known.count))
+                states[name] = WrappedScheduleState(safe_increment(wrapped.count))
             for name, schedule in stateful.items():
-                known = state.hyperparams_states[name]
-                values[name] = array(schedule(known)).astype(values[name].dtype)
-                states[name] = schedule.update(known, **extra_args)
+                schedule_state = state.hyperparams_states[name]
+                values[name] = array(schedule(schedule_state)).astype(values[name].dtype)
+                states[name] = schedule.update(schedule_state, **extra_args)
             finish = flow.through(at(values), state.inner_state, params, **extra_args)
             count = safe_increment(state.count)
             return lambda: InjectStatefulHyperparamsState(count, values, states, finish())
@@ -158,21 +158,22 @@ def inject_hyperparams(
     static_args: str | Iterable[str] = (),
     hyperparam_dtype: Any = None,
 ) -> _InjectedFactory:
-    """Makes a function that makes a transformation put its numbers into the state.
+    """Makes a factory of transformations keep its numbers in the state.
 
-    They are then read from `state.hyperparams`, and changed there between steps without compiling
-    again; schedules are evaluated at each step.
+    They can be read from `state.hyperparams`, and changed there between steps without recompilation;
+    schedules are evaluated at each step.
 
     Args:
       inner_factory: a function that makes a transformation, such as `optx_aliases.adam`.
-      static_args: names of arguments to leave alone. Declared arguments (`ScalarOrSchedule`,
-        `build.Rate`, ...) need no such word; where nothing is declared the value decides: floats, arrays
-        of floating point, ints that are not annotated `int`, and callables of arguments whose
-        annotation admits a float.
-      hyperparam_dtype: dtype to keep them in; by default at least float32, whatever the parameters are.
+      static_args: names of arguments that are not injected. Declared arguments (`ScalarOrSchedule`,
+        `build.Rate`, ...) are classified by their declarations. Undeclared arguments are injected by
+        value: floats, floating-point arrays, ints that are not annotated `int`, and callables passed for
+        arguments whose annotation admits a float.
+      hyperparam_dtype: the dtype of the injected numbers; by default at least float32, for parameters of
+        any dtype.
 
     Returns:
-      A function with the arguments of `inner_factory`. What it makes has an
+      A function with the arguments of `inner_factory`. Its transformations have an
       `InjectStatefulHyperparamsState`.
 
     Raises:
@@ -198,15 +199,15 @@ def inject_stateful_hyperparams(
     static_args: str | Iterable[str] = (),
     hyperparam_dtype: Any = None,
 ) -> _InjectedFactory:
-    """The same as `inject_hyperparams`, under optax's other name.
+    """Same as `inject_hyperparams`; optax has both names.
 
-    An argument with `init()`, `update(state, **extra_args)` and a call `schedule(state)` is a stateful
-    schedule: its state is kept, and it sees the extra arguments of `update`.
+    A callable argument `schedule(state)` with `init()` and `update(state, **extra_args)` is a stateful
+    schedule: its state is stored, and it receives the extra arguments of `update`.
 
     Args:
       inner_factory: a function that makes a transformation.
-      static_args: names of arguments to leave alone.
-      hyperparam_dtype: dtype to keep them in; by default at least float32.
+      static_args: names of arguments that are not injected.
+      hyperparam_dtype: the dtype of the injected numbers; by default at least float32.
 
     Returns:
       A function with the arguments of `inner_factory`.
@@ -222,26 +223,26 @@ def inject_stateful_hyperparams(
 
 
 def current_values(tx: Any, state: InjectStatefulHyperparamsState) -> dict[str, Any]:
-    """The injected numbers of the next update, plain schedules evaluated."""
+    """Returns the injected numbers at the next update, with schedules evaluated."""
     arguments = tx._call.arguments
     values = dict(state.hyperparams)
     for name, value in state.hyperparams.items():
-        known = state.hyperparams_states.get(name)
+        schedule_state = state.hyperparams_states.get(name)
         base, bracket, place = name.rstrip("]").partition("[")
         schedule = arguments.get(base)
         if bracket and isinstance(schedule, tuple):
             schedule = schedule[int(place)]
-        if callable(schedule) and isinstance(known, WrappedScheduleState):
-            values[name] = build.evaluate(schedule, known.count)
-        elif callable(schedule) and known is not None:
-            values[name] = schedule(known)
+        if callable(schedule) and isinstance(schedule_state, WrappedScheduleState):
+            values[name] = build.evaluate(schedule, schedule_state.count)
+        elif callable(schedule) and schedule_state is not None:
+            values[name] = schedule(schedule_state)
         elif isinstance(value, jax.ShapeDtypeStruct):
             values[name] = schedule
     return values
 
 
 def current(tx: Any, state: InjectStatefulHyperparamsState) -> Any:
-    """The transformation that an injected one is at the next update."""
+    """Returns the transformation with the injected numbers of the next update."""
     return tx._call.function.filled(tx._call.arguments, current_values(tx, state))
 
 
@@ -250,7 +251,7 @@ def _is_stateful(value: Any) -> bool:
 
 
 def _is_numeric(value: Any) -> bool:
-    """Whether a value without a declaration is a number: no key, and no array of integers."""
+    """Returns whether an undeclared value is a number; keys and integer arrays are not."""
     if isinstance(value, jax.Array | np.ndarray | np.generic):
         integer = not build.is_inexact(value)
         if jnp.issubdtype(value.dtype, jax.dtypes.prng_key) or (integer and np.ndim(value)):

@@ -1,4 +1,4 @@
-"""Lookahead: fast weights explore, slow weights follow a part of the way every k steps.
+"""Lookahead: fast weights explore, slow weights move part of the way to them every k steps.
 
 slow ← slow + slow_step_size·(fast − slow),  fast ← slow     every sync_period steps
 
@@ -20,8 +20,8 @@ class LookaheadParams(NamedTuple):
     """The two sets of parameters of `lookahead`.
 
     Attributes:
-      fast: those the loss is evaluated at.
-      slow: those to keep, of the same structure and shapes.
+      fast: the parameters at which the loss is evaluated.
+      slow: the final parameters, of the same structure and shapes.
     """
 
     fast: PyTree
@@ -29,7 +29,7 @@ class LookaheadParams(NamedTuple):
 
     @classmethod
     def init_synced(cls, params: Params) -> LookaheadParams:
-        """Both sets at the same place, in buffers of their own."""
+        """Returns both sets with equal values, in separate buffers."""
         return cls(fast=params, slow=jax.tree.map(jnp.copy, params))
 
 
@@ -38,7 +38,7 @@ class LookaheadState(NamedTuple):
 
     Attributes:
       fast_state: the fast optimizer's state.
-      steps_since_sync: int32 scalar, the steps since fast and slow weights met.
+      steps_since_sync: int32 scalar, the number of steps since the last synchronization.
     """
 
     fast_state: build.InnerState
@@ -49,13 +49,13 @@ class LookaheadState(NamedTuple):
 def lookahead(
     fast_optimizer: Any, sync_period: int, slow_step_size: Scalar, reset_state: bool = False
 ) -> build.Transformation:
-    """Lookahead (Zhang et al., 2019) around an optimizer.
+    """Wraps an optimizer in Lookahead (Zhang et al., 2019).
 
     Args:
       fast_optimizer: the transformation of the fast weights.
-      sync_period: k, the number of fast steps between two meetings, a positive int.
-      slow_step_size: α, which part of the way the slow weights go, a scalar in [0, 1].
-      reset_state: whether the fast optimizer starts afresh after each meeting.
+      sync_period: k, the number of fast steps between synchronizations, a positive int.
+      slow_step_size: α, the fraction of the way that the slow weights move, a scalar in [0, 1].
+      reset_state: whether to reset the fast optimizer's state at each synchronization.
 
     Returns:
       A transformation with a `LookaheadState`. Its parameters, and the updates it returns, are
@@ -63,7 +63,7 @@ def lookahead(
 
     Raises:
       ValueError: if `sync_period` is below 1.
-      TypeError: from `init` and `update`, if the parameters are no `LookaheadParams`.
+      TypeError: from `init` and `update`, if the parameters are not `LookaheadParams`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -104,15 +104,15 @@ def lookahead(
 
         pairs = jax.tree.map(leaf, steps, fast, slow, is_leaf=lambda x: x is None)
         is_pair = lambda x: type(x) is tuple  # noqa: E731
-        made = LookaheadParams(
+        moves = LookaheadParams(
             fast=jax.tree.map(lambda pair: pair[0], pairs, is_leaf=is_pair),
             slow=jax.tree.map(lambda pair: pair[1], pairs, is_leaf=is_pair),
         )
         if reset_state:
-            fresh = inner.init(fast)
-            fast_state = jax.tree.map(lambda a, b: jnp.where(sync, a, b), fresh, fast_state)
+            initial = inner.init(fast)
+            fast_state = jax.tree.map(lambda a, b: jnp.where(sync, a, b), initial, fast_state)
         since = jnp.where(sync, build.zero_count(), state.steps_since_sync + 1)
-        return made, LookaheadState(fast_state, since)
+        return moves, LookaheadState(fast_state, since)
 
     return build.Transformation(init, update)
 

@@ -1,8 +1,8 @@
 """Dynamic loss scaling, for gradients in float16.
 
-The loss is multiplied by S before it is differentiated, the gradients divided by S. A step whose
-gradients are not finite is skipped and S made smaller; after enough good steps in a row it grows, up to
-a ceiling.
+The loss is multiplied by S before it is differentiated, and the gradients are divided by S. A step with
+non-finite gradients is skipped and S is reduced; after enough consecutive finite steps S grows, up to a
+maximum.
 
 Reference: Micikevicius et al., "Mixed Precision Training", 2018, section 3.2.
 """
@@ -30,10 +30,10 @@ class LossScaleState(NamedTuple):
     """State of `dynamic_loss_scale`.
 
     Attributes:
-      loss_scale: S, float32 scalar: what to multiply the next loss by.
-      good_steps: int32 scalar, the good steps since S last changed.
-      total_notfinite: int32 scalar, the steps skipped in all.
-      last_finite: boolean scalar, whether the last step was good.
+      loss_scale: S, float32 scalar, the factor of the next loss.
+      good_steps: int32 scalar, the number of finite steps since S last changed.
+      total_notfinite: int32 scalar, the number of skipped steps.
+      last_finite: boolean scalar, whether the last step was finite.
       inner_state: the inner transformation's state.
     """
 
@@ -54,21 +54,21 @@ def dynamic_loss_scale(
     min_scale: float = 1.0,
     max_scale: float = 2.0**24,
 ) -> build.Transformation:
-    """Divides gradients by a loss scale that adapts itself, and skips those that overflowed.
+    """Divides gradients by an adaptive loss scale, and skips steps that overflowed.
 
     Multiply the loss by `loss_scale(state)` before differentiating it.
 
     Args:
-      inner: the optimizer; it sees gradients of the loss itself, in at least float32.
-      initial_scale: the first scale.
-      growth_interval: the good steps in a row after which the scale grows.
-      growth_factor: what it is then multiplied by, above 1.
-      backoff_factor: what it is multiplied by after a bad step, in (0, 1).
-      min_scale: the least scale.
-      max_scale: the ceiling.
+      inner: the optimizer; it receives the gradients of the unscaled loss, in at least float32.
+      initial_scale: the initial scale.
+      growth_interval: the number of consecutive finite steps after which the scale grows.
+      growth_factor: the factor of growth, above 1.
+      backoff_factor: the factor after a skipped step, in (0, 1).
+      min_scale: the minimum of the scale.
+      max_scale: the maximum of the scale.
 
     Returns:
-      A transformation with a `LossScaleState`. Its updates are zero at a bad step.
+      A transformation with a `LossScaleState`. Its updates are zero at a skipped step.
 
     Raises:
       ValueError: if a number is out of its range.
@@ -108,7 +108,7 @@ def dynamic_loss_scale(
             return wide * (1 / state.loss_scale).astype(real).astype(wide.dtype)
 
         finite = all_finite(updates)
-        made, inner_state = updates_or_zeros(
+        new, inner_state = updates_or_zeros(
             finite,
             inner,
             jax.tree.map(unscale, updates),
@@ -116,7 +116,7 @@ def dynamic_loss_scale(
             params,
             **extra_args,
         )
-        made = jax.tree.map(lambda u, g: u.astype(g.dtype), made, updates)
+        new = jax.tree.map(lambda u, g: u.astype(g.dtype), new, updates)
         good = jnp.where(finite, safe_increment(state.good_steps), build.zero_count())
         grow = good >= growth_interval
         scale = jnp.where(
@@ -125,7 +125,7 @@ def dynamic_loss_scale(
             state.loss_scale * backoff_factor,
         )
         total = jnp.where(finite, state.total_notfinite, safe_increment(state.total_notfinite))
-        return made, LossScaleState(
+        return new, LossScaleState(
             jnp.clip(scale, min_scale, max_scale),
             jnp.where(grow, build.zero_count(), good),
             total,
@@ -137,16 +137,16 @@ def dynamic_loss_scale(
 
 
 def loss_scale(state: OptState) -> jax.Array:
-    """The loss scale in an optimizer's state: what to multiply the loss by.
+    """Returns the loss scale in an optimizer's state, the factor of the next loss.
 
     Args:
-      state: a state that holds one of `dynamic_loss_scale`, at any depth.
+      state: a state that contains one of `dynamic_loss_scale`, at any depth.
 
     Returns:
       A float32 scalar.
 
     Raises:
-      KeyError: if the state holds none, or several.
+      KeyError: if the state contains none, or several.
 
     Example:
       >>> from optx_core import dynamic_loss_scale, loss_scale, scale
@@ -155,7 +155,9 @@ def loss_scale(state: OptState) -> jax.Array:
     """
     from optx_core.tree import get_all_with_path
 
-    found = get_all_with_path(state, "LossScaleState")
-    if len(found) != 1:
-        raise KeyError(f"loss_scale: the state holds {len(found)} of dynamic_loss_scale, not one")
-    return found[0][1].loss_scale
+    matches = get_all_with_path(state, "LossScaleState")
+    if len(matches) != 1:
+        raise KeyError(
+            f"loss_scale: the state contains {len(matches)} states of dynamic_loss_scale, not one"
+        )
+    return matches[0][1].loss_scale

@@ -1,6 +1,6 @@
-"""Low-precision parameters with a float32 copy that the optimizer works on.
+"""Low-precision parameters with a float32 copy that the optimizer updates.
 
-master ← master + u,   the parameter is master, rounded.
+master ← master + u,   the parameter is the rounded master.
 
 Reference: Micikevicius et al., "Mixed Precision Training", 2018, section 3.1.
 """
@@ -19,8 +19,8 @@ class MasterWeightsState(NamedTuple):
     """State of `master_weights`.
 
     Attributes:
-      master: the parameters in at least float32; None where they are not of floating point.
-      inner_state: the inner transformation's state, for these.
+      master: the parameters in at least float32; None where they are not floating-point.
+      inner_state: the inner transformation's state, for the float32 copy.
     """
 
     master: Annotated[PyTree, build.slot(fill="params")]
@@ -29,17 +29,17 @@ class MasterWeightsState(NamedTuple):
 
 @build.recorded
 def master_weights(inner: Any) -> build.Transformation:
-    """Keeps a float32 copy of bf16 (or f16) parameters, and moves that.
+    """Keeps a float32 copy of bf16 (or f16) parameters, which the optimizer updates.
 
-    The updates it returns are float32 and such that `apply_updates` (optx's, optax's, nnx's) gives the
-    copy, rounded: parameters never stop moving because a step is below their precision.
+    Returns float32 updates for which `apply_updates` (of optx, optax or nnx) yields the rounded copy: steps
+    below the parameters' precision are not lost.
 
     Args:
-      inner: the optimizer; it sees float32 gradients and parameters.
+      inner: the optimizer; it receives float32 gradients and parameters.
 
     Returns:
-      A transformation with a `MasterWeightsState`; `update` needs the parameters. Put it last: what
-      changes its updates afterwards parts the copy from the parameters.
+      A transformation with a `MasterWeightsState`; `update` needs the parameters. Place it last in a
+      chain: if its updates are changed afterwards, the copy and the parameters diverge.
 
     Example:
       >>> import jax.numpy as jnp
@@ -77,7 +77,7 @@ def master_weights(inner: Any) -> build.Transformation:
             p = jnp.asarray(p)
             return m.astype(p.dtype).astype(m.dtype) - p.astype(m.dtype)
 
-        made = jax.tree.map(difference, moves, master, params, is_leaf=tree.is_placeholder)
-        return made, MasterWeightsState(master, inner_state)
+        new = jax.tree.map(difference, moves, master, params, is_leaf=tree.is_placeholder)
+        return new, MasterWeightsState(master, inner_state)
 
     return build.wrapping(init, update)

@@ -1,11 +1,10 @@
-"""Accumulation of gradients over k micro-steps, of which the last runs the inner optimizer.
+"""Accumulation of gradients over k micro-steps; the last one runs the inner optimizer.
 
 acc ← acc + (g − acc) / (i + 1)     the mean of the window so far, i = 0, 1, ..., k − 1
 u = inner(acc) at i = k − 1, else 0
 
-The inner optimizer runs once in k, not every time; a micro-batch that is not to be counted (its
-gradients not finite, say) is left out before it is added. The accumulator is reset, not multiplied
-by zero.
+The inner optimizer runs only once every k steps. A skipped micro-batch (such as one with non-finite
+gradients) is never added. The accumulator is reset, not multiplied by zero.
 """
 
 from __future__ import annotations
@@ -36,11 +35,11 @@ class MultiStepsState(NamedTuple):
     """State of `MultiSteps`.
 
     Attributes:
-      mini_step: int32 scalar, the micro-steps counted in this window.
-      gradient_step: int32 scalar, the times the inner optimizer has run.
-      inner_opt_state: its state.
+      mini_step: int32 scalar, the number of micro-steps counted in this window.
+      gradient_step: int32 scalar, the number of updates of the inner optimizer.
+      inner_opt_state: the inner optimizer's state.
       acc_grads: the mean (or sum) of the window so far; None where k is 1.
-      skip_state: what `should_skip_update_fn` told of the last micro-step; () without one.
+      skip_state: the information that `should_skip_update_fn` returned at the last micro-step; () without it.
     """
 
     mini_step: build.Measured
@@ -50,8 +49,8 @@ class MultiStepsState(NamedTuple):
     skip_state: PyTree = ()
 
 
-# The zeros are made of the accumulator by a condition that XLA cannot fold: a constant would be one
-# buffer for all arrays of a shape, copied for each; of the gradients, it would keep those alive.
+# The zeros are computed from the accumulator by a condition that XLA cannot fold: a constant would be one
+# buffer for all arrays of a shape, copied for each; zeros from the gradients would keep those alive.
 
 
 def _leaf(
@@ -64,7 +63,7 @@ def _leaf(
 def skip_not_finite(
     updates: Updates, gradient_step: jax.Array, params: Params
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """For `MultiSteps`: whether to leave out a micro-batch, as its gradients are not finite.
+    """Skips a micro-batch whose gradients are not finite, for `MultiSteps`.
 
     Args:
       updates: the gradients of the micro-batch.
@@ -72,13 +71,13 @@ def skip_not_finite(
       params: the parameters; unused.
 
     Returns:
-      A boolean scalar, and a dict that tells it and the number of entries that are not finite.
+      Whether to skip, a boolean scalar, and a dict of it and the number of non-finite entries.
 
     Example:
       >>> import jax.numpy as jnp
       >>> from optx_core import skip_not_finite
-      >>> skip, told = skip_not_finite(jnp.array([jnp.nan, 1.0]), jnp.array(0), None)
-      >>> bool(skip), int(told["num_not_finite"])
+      >>> skip, info = skip_not_finite(jnp.array([jnp.nan, 1.0]), jnp.array(0), None)
+      >>> bool(skip), int(info["num_not_finite"])
       (True, 1)
     """
     del gradient_step, params
@@ -91,7 +90,7 @@ def skip_not_finite(
 def skip_large_updates(
     updates: Updates, gradient_step: jax.Array, params: Params, max_squared_norm: Scalar
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """For `MultiSteps`: whether to leave out a micro-batch, as its gradients are too large.
+    """Skips a micro-batch whose gradients are too large, for `MultiSteps`.
 
     Args:
       updates: the gradients of the micro-batch.
@@ -101,7 +100,7 @@ def skip_large_updates(
         `functools.partial`.
 
     Returns:
-      A boolean scalar (True for NaN too), and a dict that tells it and the squared norm.
+      Whether to skip, a boolean scalar (True for NaN too), and a dict of it and the squared norm.
 
     Example:
       >>> import jax.numpy as jnp
@@ -130,16 +129,15 @@ def multi_steps(
 
     Args:
       inner: the transformation.
-      every_k: k, a positive int, or a schedule: takes the number of inner updates so far, returns k.
-        With the int 1 it is the inner transformation itself.
-      use_grad_mean: whether to take the mean of the gradients, or their sum.
-      should_skip_update_fn: `f(updates, gradient_step, params)` returns whether to leave the
-        micro-batch out of the window, and a tree of arrays to keep as `skip_state`; such as
-        `skip_not_finite`.
+      every_k: k, a positive int, or a schedule that takes the number of inner updates so far and returns k.
+        With the int 1 every update runs the inner transformation.
+      use_grad_mean: whether to average the gradients; otherwise they are summed.
+      should_skip_update_fn: `f(updates, gradient_step, params)` returns whether to skip the
+        micro-batch, and a tree of arrays to store as `skip_state`; such as `skip_not_finite`.
       accumulator_dtype: dtype of the mean; by default the parameters', at least float32.
 
     Returns:
-      A transformation with a `MultiStepsState`; its updates are zero but every k-th time.
+      A transformation with a `MultiStepsState`; its updates are nonzero only at every k-th step.
 
     Raises:
       ValueError: if k is an int below 1.
@@ -167,10 +165,10 @@ def multi_steps(
         skip_state: PyTree = ()
         if should_skip_update_fn is not None:
             zeros = tree.slots_like(params)
-            told = jax.eval_shape(
+            info = jax.eval_shape(
                 lambda: should_skip_update_fn(zeros, build.zero_count(), params)[1]
             )
-            skip_state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), told)
+            skip_state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), info)
         acc = None if single else tree.slots_like(params, accumulator_dtype)
         return MultiStepsState(
             build.zero_count(), build.zero_count(), inner.init(params), acc, skip_state
@@ -204,14 +202,14 @@ def multi_steps(
         def run(carry: tuple[Updates, OptState, PyTree]) -> tuple[Updates, OptState, PyTree]:
             zeros, inner_state, acc = carry
             wide = _with_gaps_of(zeros, acc)
-            made, inner_state = inner.update(wide, inner_state, params, **extra_args)
-            made = jax.tree.map(lambda u, z: u.astype(z.dtype), made, zeros)
+            new, inner_state = inner.update(wide, inner_state, params, **extra_args)
+            new = jax.tree.map(lambda u, z: u.astype(z.dtype), new, zeros)
             reset = jax.tree.map(lambda a: jnp.where(emit, jnp.zeros_like(a), a), acc)
-            return made, inner_state, reset
+            return new, inner_state, reset
 
-        made, inner_state, acc = build.run_if(emit, run, (zeros, state.inner_opt_state, acc))
+        new, inner_state, acc = build.run_if(emit, run, (zeros, state.inner_opt_state, acc))
         counted = jnp.where(skip, state.mini_step, safe_increment(state.mini_step))
-        return made, MultiStepsState(
+        return new, MultiStepsState(
             mini_step=jnp.where(emit, build.zero_count(), counted),
             gradient_step=jnp.where(emit, safe_increment(state.gradient_step), state.gradient_step),
             inner_opt_state=inner_state,
@@ -223,20 +221,20 @@ def multi_steps(
 
 
 def _with_gaps_of(updates: Updates, acc: PyTree) -> Updates:
-    """The accumulator with None wherever this micro-step's updates have it."""
+    """Returns the accumulator with None where this micro-step's updates have None."""
     return jax.tree.map(
         lambda u, a: None if u is None else a, updates, acc, is_leaf=lambda x: x is None
     )
 
 
 class MultiSteps:
-    """`multi_steps` under the name, and with the methods, that optax gives it.
+    """`multi_steps` with the name and the methods of optax.
 
     Args:
       opt: the inner transformation.
       every_k_schedule: k, an int or a schedule of the number of inner updates so far.
-      use_grad_mean: whether to take the mean of the gradients, or their sum.
-      should_skip_update_fn: which micro-batches to leave out, such as `skip_not_finite`.
+      use_grad_mean: whether to average the gradients; otherwise they are summed.
+      should_skip_update_fn: selects the micro-batches to skip, such as `skip_not_finite`.
       accumulator_dtype: dtype of the mean; by default the parameters', at least float32.
 
     Example:
@@ -271,21 +269,21 @@ class MultiSteps:
         return self._inner
 
     def init(self, params: Params) -> MultiStepsState:
-        """Makes the state."""
+        """Creates the state."""
         return self._tx.init(params)
 
     def update(
         self, updates: Updates, state: MultiStepsState, params: Params = None, **extra_args: Any
     ) -> tuple[Updates, MultiStepsState]:
-        """Takes in one micro-batch's gradients; its updates are zero but every k-th time."""
+        """Processes the gradients of a micro-batch; the updates are nonzero only at every k-th step."""
         return self._tx.update(updates, state, params, **extra_args)
 
     def has_updated(self, state: MultiStepsState) -> jax.Array:
-        """Whether the last update ran the inner transformation."""
+        """Returns whether the last update ran the inner transformation."""
         return (state.mini_step == 0) & (state.gradient_step > 0)
 
     def gradient_transformation(self) -> build.Transformation:
-        """The same as a plain transformation."""
+        """Returns the transformation."""
         return self._tx
 
     def __eq__(self, other: object) -> bool:

@@ -1,9 +1,9 @@
-"""Steps are skipped when a measure of them, the loss or the gradients' norm, jumps.
+"""Skipping of steps at which the loss or the gradient norm spikes.
 
 skip where measure > factor · average,   average ← decay·average + (1 − decay)·measure otherwise
 
-Reference: Chowdhery et al., "PaLM: Scaling Language Modeling with Pathways", 2022, section 5.1, who
-skip the batches of a spike in the loss.
+Reference: Chowdhery et al., "PaLM: Scaling Language Modeling with Pathways", 2022, section 5.1, which
+skips the batches around a loss spike.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class SkipIfState(NamedTuple):
     """State of `skip_if`.
 
     Attributes:
-      count: int32 scalar, the steps that were not skipped.
-      average: float32 scalar, the measure's average over them before debiasing.
+      count: int32 scalar, the number of steps that were not skipped.
+      average: float32 scalar, the running average of the measure before debiasing.
       last_skipped: boolean scalar, whether the last step was skipped.
-      total_skipped: int32 scalar, the steps skipped in all.
+      total_skipped: int32 scalar, the number of skipped steps.
       inner_state: the inner transformation's state.
     """
 
@@ -51,23 +51,23 @@ def skip_if(
     decay: float = 0.99,
     warmup_steps: int = 20,
 ) -> build.Transformation:
-    """Skips the steps whose gradient norm, or loss, jumps above its running average.
+    """Skips steps whose gradient norm, or loss, is far above its running average.
 
     Args:
-      inner: the transformation; at a skipped step its state is kept and the updates are zero.
+      inner: the transformation; at a skipped step its state is unchanged and the updates are zero.
       measure: "norm" for the global norm of the gradients; "value" for the loss, to be passed as
-        `update(..., value=loss)`; or a function `f(updates, params, **extra_args)` that returns True
-        where the step is to be skipped, in which case the numbers below do not count.
-      factor: how many times the average a measure must be to be skipped. A measure that is not
-        finite always is.
+        `update(..., value=loss)`; or a function `f(updates, params, **extra_args)` that returns
+        whether to skip the step, in which case the arguments below are ignored.
+      factor: a step is skipped if its measure exceeds this multiple of the average. A step with a
+        non-finite measure is always skipped.
       decay: the weight of the past in the average, in [0, 1).
-      warmup_steps: the steps before which only measures that are not finite are skipped.
+      warmup_steps: the number of initial steps that are skipped only if their measure is not finite.
 
     Returns:
       A transformation with a `SkipIfState`.
 
     Raises:
-      ValueError: if a number is out of its range, or, from `update`, the loss was not passed.
+      ValueError: if a number is out of its range, or, from `update`, if the loss was not passed.
 
     Example:
       >>> import jax.numpy as jnp
@@ -106,17 +106,17 @@ def skip_if(
                 raise ValueError(
                     "skip_if needs the loss: call update(updates, state, params, value=loss)"
                 )
-            now = global_norm(updates) if measure == "norm" else jnp.asarray(extra_args["value"])
-            now = now.astype(jnp.float32)
+            size = global_norm(updates) if measure == "norm" else jnp.asarray(extra_args["value"])
+            size = size.astype(jnp.float32)
             rate = build.rate_of(decay)
             weight = jnp.where(state.count > 0, 1 - rate**state.count, 1)
-            jumped = now > factor * (average / weight.astype(jnp.float32))
-            skip = ~jnp.isfinite(now) | (jumped & (state.count >= warmup_steps))
-            average = jnp.where(skip, average, rate * average + (1 - rate) * now)
-        made, inner_state = updates_or_zeros(
+            spiked = size > factor * (average / weight.astype(jnp.float32))
+            skip = ~jnp.isfinite(size) | (spiked & (state.count >= warmup_steps))
+            average = jnp.where(skip, average, rate * average + (1 - rate) * size)
+        new, inner_state = updates_or_zeros(
             ~skip, inner, updates, state.inner_state, params, **extra_args
         )
-        return made, SkipIfState(
+        return new, SkipIfState(
             jnp.where(skip, state.count, safe_increment(state.count)),
             average,
             skip,

@@ -1,9 +1,9 @@
 """Stochastic rounding of bf16 parameters.
 
-The sum p + u is rounded up or down at random, so that it is right on average.
+The sum p + u is rounded up or down at random, so that its expectation is exact.
 
-The random bits are a hash of the sum's own bits, its place and the step, some ten times cheaper than
-a random number generator.
+The random bits are a hash of the bits of the sum, its position and the step, about ten times cheaper
+than a random number generator.
 
 Reference: Gupta et al., "Deep Learning with Limited Numerical Precision", 2015, section 3.
 """
@@ -40,18 +40,18 @@ class StochasticRoundingState(NamedTuple):
 
 @build.recorded
 def stochastic_rounding(inner: Any, seed: int = 0) -> build.Transformation:
-    """Makes `apply_updates` round bf16 parameters up or down at random, right on average.
+    """Makes `apply_updates` round bf16 parameters stochastically, without bias.
 
-    In place of a float32 copy (`master_weights`): as accurate over many steps, and half the memory.
-    Parameters of other dtypes are left to round to nearest.
+    An alternative to a float32 copy (`master_weights`): as accurate over many steps, with half the memory.
+    Parameters of other dtypes are rounded to nearest.
 
     Args:
-      inner: the optimizer; it sees float32 gradients and parameters.
-      seed: what the random bits start from, an int.
+      inner: the optimizer; it receives float32 gradients and parameters.
+      seed: the seed of the random bits, an int.
 
     Returns:
       A transformation with a `StochasticRoundingState`; `update` needs the parameters. Its updates
-      are float32. Put it last.
+      are float32. Place it last in a chain.
 
     Example:
       >>> import jax.numpy as jnp
@@ -79,18 +79,18 @@ def stochastic_rounding(inner: Any, seed: int = 0) -> build.Transformation:
             build.widened(updates), state.inner_state, build.widened(params), **extra_args
         )
         leaves, structure = build.tree_flatten(moves, is_leaf=tree.is_placeholder)
-        made = [
+        new = [
             u if tree.is_placeholder(u) else _rounded_move(p, u, state.count, salt)
             for salt, (u, p) in enumerate(zip(leaves, structure.flatten_up_to(params), strict=True))
         ]
         count = safe_increment(state.count)
-        return structure.unflatten(made), StochasticRoundingState(count, inner_state)
+        return structure.unflatten(new), StochasticRoundingState(count, inner_state)
 
     return build.wrapping(init, update)
 
 
 def _rounded_move(p: jax.Array, u: jax.Array, count: jax.Array, salt: int) -> jax.Array:
-    """The float32 move that takes a bf16 parameter to p + u, rounded at random."""
+    """Returns the float32 update that moves a bf16 parameter to the stochastically rounded p + u."""
     if p.dtype != jnp.bfloat16:
         return u
     total = p.astype(jnp.float32) + u.astype(jnp.float32)
@@ -98,12 +98,12 @@ def _rounded_move(p: jax.Array, u: jax.Array, count: jax.Array, salt: int) -> ja
     noise = _hash(bits ^ _hash(count + jnp.uint32(0x9E3779B9 * (salt + 1) % 2**32)))
     place = jnp.zeros_like(bits)
     for axis in range(p.ndim):
-        # Counted along each axis from the array itself, so that the layout is the parameter's.
+        # Computed from the array, not by an iota, so that the positions have the parameter's layout.
         ones = jnp.ones_like(bits)
         place = _hash(place ^ jnp.cumsum(ones, axis=axis, dtype=jnp.uint32))
     up = bits + (_hash(noise ^ place) >> 16)
-    kept = jnp.where(jnp.isfinite(total), up & jnp.uint32(0xFFFF0000), bits)
-    return lax.bitcast_convert_type(kept, jnp.float32) - p.astype(jnp.float32)
+    rounded = jnp.where(jnp.isfinite(total), up & jnp.uint32(0xFFFF0000), bits)
+    return lax.bitcast_convert_type(rounded, jnp.float32) - p.astype(jnp.float32)
 
 
 def _hash(x: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""An average of the parameters beside an optimizer, to evaluate with.
+"""An exponential moving average of the parameters, for evaluation.
 
 ema ← decay·ema + (1 − decay)·(p + u), starting from the parameters
 
@@ -42,15 +42,15 @@ class WithEmaState(NamedTuple):
 
 @build.recorded
 def with_ema(inner: Any, decay: ScalarOrSchedule = 0.999) -> build.Transformation:
-    """Averages the parameters that an optimizer leads to; read the average with `eval_params`.
+    """Averages the parameters along the path of an optimizer; `eval_params` returns the average.
 
     Args:
       inner: the optimizer; its updates are passed on unchanged.
       decay: the weight of the past, in [0, 1], or a schedule of the number of updates so far.
 
     Returns:
-      A transformation with a `WithEmaState`; `update` needs the parameters. Put it last: the average
-      is of the parameters plus its updates. It is float32 for bf16 parameters.
+      A transformation with a `WithEmaState`; `update` needs the parameters. Place it last in a chain:
+      the average is that of the parameters plus its updates. It is float32 for bf16 parameters.
 
     Example:
       >>> import jax.numpy as jnp
@@ -79,9 +79,9 @@ def with_ema(inner: Any, decay: ScalarOrSchedule = 0.999) -> build.Transformatio
                 return e
             real = build.common_real_dtype(e.dtype)
             p = build.cast_to_compute(jnp.asarray(p), real)
-            moved = p if tree.is_absent(u) else p + build.cast_to_compute(jnp.asarray(u), real)
+            new = p if tree.is_absent(u) else p + build.cast_to_compute(jnp.asarray(u), real)
             share = jnp.asarray(1 - rate, real).astype(e.dtype)
-            return e + share * (moved - e)
+            return e + share * (new - e)
 
         ema = jax.tree.map(average, state.ema, params, updates, is_leaf=tree.is_placeholder)
         return updates, WithEmaState(safe_increment(state.count), ema, inner_state)
@@ -90,18 +90,18 @@ def with_ema(inner: Any, decay: ScalarOrSchedule = 0.999) -> build.Transformatio
 
 
 def eval_params(state: OptState, params: Params = None) -> PyTree:
-    """The averaged parameters in an optimizer's state.
+    """Returns the averaged parameters in an optimizer's state.
 
     Args:
-      state: a state that holds one of `with_ema`, at any depth.
-      params: the parameters, to take the dtypes and the integer leaves from; None for the average as
-        it is kept.
+      state: a state that contains one of `with_ema`, at any depth.
+      params: the parameters, which provide the dtypes and the integer leaves; None for the average as
+        stored.
 
     Returns:
       A tree of the parameters' structure and shapes.
 
     Raises:
-      KeyError: if the state holds none, or several.
+      KeyError: if the state contains none, or several.
 
     Example:
       >>> import jax.numpy as jnp
@@ -112,10 +112,12 @@ def eval_params(state: OptState, params: Params = None) -> PyTree:
     """
     from optx_core.tree import get_all_with_path
 
-    found = get_all_with_path(state, "WithEmaState")
-    if len(found) != 1:
-        raise KeyError(f"eval_params: the state holds {len(found)} averages of with_ema, not one")
-    ema = found[0][1].ema
+    matches = get_all_with_path(state, "WithEmaState")
+    if len(matches) != 1:
+        raise KeyError(
+            f"eval_params: the state contains {len(matches)} averages of with_ema, not one"
+        )
+    ema = matches[0][1].ema
     if params is None:
         return ema
     return jax.tree.map(

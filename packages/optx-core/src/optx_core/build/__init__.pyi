@@ -1,6 +1,6 @@
-"""For authors of transformations: what an optimizer is written with.
+"""Tools for authors of transformations.
 
-Users of optimizers need `optx_core` alone."""
+Users of optimizers need only `optx_core`."""
 
 # Written by tools/write_stubs.py.
 

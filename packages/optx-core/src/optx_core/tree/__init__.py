@@ -1,7 +1,7 @@
-"""Mathematics on trees of arrays, and what transformations are written with.
+"""Mathematics on trees of arrays, and helpers for transformations.
 
-None and masked nodes are "not here" and pass through everything. What `jax.tree` does already
-(`map`, `leaves`, `reduce`, `all`, ...) is not repeated.
+None and masked nodes are absent leaves and pass through every function. The functions of `jax.tree`
+(`map`, `leaves`, `reduce`, `all`, ...) are not repeated.
 """
 
 from optx_core._contents import table_of_contents

@@ -1,4 +1,4 @@
-"""Arithmetic on trees, leaf by leaf. Shapes must agree; only scalars spread over an array."""
+"""Elementwise arithmetic on trees. Shapes must agree; only scalars are broadcast."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from optx_core._protocol.types import PyTree, Scalar
 
 
 def add(tree_x: PyTree, tree_y: PyTree, *other_trees: PyTree) -> PyTree:
-    """The sum of trees, leaf by leaf.
+    """Adds trees elementwise.
 
     Args:
       tree_x: a tree of arrays.
       tree_y: a tree of the same structure and shapes.
-      *other_trees: further ones.
+      *other_trees: more such trees.
 
     Returns:
       A tree of the same structure.
 
     Raises:
-      TreeMismatchError: if shapes differ; a scalar leaf goes with any shape.
+      TreeMismatchError: if shapes differ; a scalar leaf is compatible with any shape.
 
     Example:
       >>> from optx_core import tree
       >>> tree.add({"a": 1.0, "b": None}, {"a": 2.0, "b": None})
       {'a': 3.0, 'b': None}
     """
-    total = _leaf_by_leaf("tree.add", operator.add, tree_x, tree_y)
+    total = _map_pair("tree.add", operator.add, tree_x, tree_y)
     for other in other_trees:
-        total = _leaf_by_leaf("tree.add", operator.add, total, other)
+        total = _map_pair("tree.add", operator.add, total, other)
     return total
 
 
 def sub(tree_x: PyTree, tree_y: PyTree) -> PyTree:
-    """The difference x − y of trees, leaf by leaf.
+    """Subtracts trees elementwise: x − y.
 
     Args:
       tree_x: a tree of arrays.
@@ -57,11 +57,11 @@ def sub(tree_x: PyTree, tree_y: PyTree) -> PyTree:
       >>> tree.sub([3.0], [1.0])
       [2.0]
     """
-    return _leaf_by_leaf("tree.sub", operator.sub, tree_x, tree_y)
+    return _map_pair("tree.sub", operator.sub, tree_x, tree_y)
 
 
 def mul(tree_x: PyTree, tree_y: PyTree) -> PyTree:
-    """The product of trees, leaf by leaf and entry by entry.
+    """Multiplies trees elementwise.
 
     Args:
       tree_x: a tree of arrays.
@@ -78,11 +78,11 @@ def mul(tree_x: PyTree, tree_y: PyTree) -> PyTree:
       >>> tree.mul([3.0], [2.0])
       [6.0]
     """
-    return _leaf_by_leaf("tree.mul", operator.mul, tree_x, tree_y)
+    return _map_pair("tree.mul", operator.mul, tree_x, tree_y)
 
 
 def div(tree_x: PyTree, tree_y: PyTree) -> PyTree:
-    """The quotient x / y of trees, leaf by leaf and entry by entry.
+    """Divides trees elementwise: x / y.
 
     Args:
       tree_x: a tree of arrays.
@@ -99,11 +99,11 @@ def div(tree_x: PyTree, tree_y: PyTree) -> PyTree:
       >>> tree.div([3.0], [2.0])
       [1.5]
     """
-    return _leaf_by_leaf("tree.div", operator.truediv, tree_x, tree_y)
+    return _map_pair("tree.div", operator.truediv, tree_x, tree_y)
 
 
 def scale(scalar: Scalar, tree: PyTree) -> PyTree:
-    """A tree times a number.
+    """Multiplies a tree by a number.
 
     Args:
       scalar: the factor, a scalar.
@@ -121,7 +121,7 @@ def scale(scalar: Scalar, tree: PyTree) -> PyTree:
 
 
 def add_scale(tree_x: PyTree, scalar: Scalar, tree_y: PyTree) -> PyTree:
-    """X + scalar · y, leaf by leaf.
+    """Returns x + scalar · y, elementwise.
 
     Args:
       tree_x: a tree of arrays.
@@ -139,11 +139,11 @@ def add_scale(tree_x: PyTree, scalar: Scalar, tree_y: PyTree) -> PyTree:
       >>> tree.add_scale([1.0], 2.0, [3.0])
       [7.0]
     """
-    return _leaf_by_leaf("tree.add_scale", lambda x, y: x + scalar * y, tree_x, tree_y)
+    return _map_pair("tree.add_scale", lambda x, y: x + scalar * y, tree_x, tree_y)
 
 
 def where(condition: PyTree, tree_x: PyTree, tree_y: PyTree) -> PyTree:
-    """X where the condition holds, else y.
+    """Selects x where a condition holds, and y elsewhere.
 
     Args:
       condition: a boolean scalar, or a tree of booleans of the trees' structure.
@@ -161,14 +161,13 @@ def where(condition: PyTree, tree_x: PyTree, tree_y: PyTree) -> PyTree:
       >>> tree.where(True, {"a": 1.0}, {"a": 2.0})["a"].item()
       1.0
     """
-    one = jax.tree_util.treedef_is_leaf(jax.tree.structure(condition))
-    if one:
-        return _leaf_by_leaf("tree.where", lambda x, y: jnp.where(condition, x, y), tree_x, tree_y)
+    if jax.tree_util.treedef_is_leaf(jax.tree.structure(condition)):
+        return _map_pair("tree.where", lambda x, y: jnp.where(condition, x, y), tree_x, tree_y)
     return jax.tree.map(jnp.where, condition, tree_x, tree_y)
 
 
 def real(tree: PyTree) -> PyTree:
-    """The real parts of a tree of arrays.
+    """Returns the real parts of a tree of arrays.
 
     Args:
       tree: a tree of arrays.
@@ -186,7 +185,7 @@ def real(tree: PyTree) -> PyTree:
 
 
 def conj(tree: PyTree) -> PyTree:
-    """The complex conjugates of a tree of arrays.
+    """Returns the complex conjugates of a tree of arrays.
 
     Args:
       tree: a tree of arrays.
@@ -204,12 +203,12 @@ def conj(tree: PyTree) -> PyTree:
 
 
 def clip(tree: PyTree, min_value: Scalar | None = None, max_value: Scalar | None = None) -> PyTree:
-    """Each entry, moved into [min_value, max_value].
+    """Clips each entry to [min_value, max_value].
 
     Args:
       tree: a tree of real arrays.
-      min_value: the least value, or None.
-      max_value: the greatest value, or None.
+      min_value: the lower bound, or None.
+      max_value: the upper bound, or None.
 
     Returns:
       A tree of the same structure, shapes and dtypes.
@@ -223,7 +222,7 @@ def clip(tree: PyTree, min_value: Scalar | None = None, max_value: Scalar | None
     return jax.tree.map(lambda x: jnp.clip(x, min_value, max_value), tree)
 
 
-def _leaf_by_leaf(
+def _map_pair(
     where: str, operation: Callable[[Any, Any], Any], tree_x: PyTree, tree_y: PyTree
 ) -> PyTree:
     def leaf(path: Any, x: Any, y: Any) -> Any:

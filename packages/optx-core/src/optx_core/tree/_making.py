@@ -1,4 +1,4 @@
-"""Trees made from trees: filled, cast, drawn at random."""
+"""Construction of trees from trees: constant, cast and random arrays."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from optx_core._protocol.types import PyTree, Scalar
 
 
 def zeros_like(tree: PyTree, dtype: Any = None) -> PyTree:
-    """Zeros of the same shapes; see `slots_like` for optimizer state.
+    """Returns zeros of the same shapes; see `slots_like` for optimizer state.
 
     Args:
       tree: a tree of arrays.
       dtype: the dtype; by default each array's own.
 
     Returns:
-      A tree of fresh arrays with the same structure, shapes and shardings.
+      A tree of new arrays with the same structure, shapes and shardings.
 
     Example:
       >>> import jax.numpy as jnp
@@ -32,14 +32,14 @@ def zeros_like(tree: PyTree, dtype: Any = None) -> PyTree:
 
 
 def ones_like(tree: PyTree, dtype: Any = None) -> PyTree:
-    """Ones of the same shapes.
+    """Returns ones of the same shapes.
 
     Args:
       tree: a tree of arrays.
       dtype: the dtype; by default each array's own.
 
     Returns:
-      A tree of fresh arrays with the same structure, shapes and shardings.
+      A tree of new arrays with the same structure, shapes and shardings.
 
     Example:
       >>> import jax.numpy as jnp
@@ -51,7 +51,7 @@ def ones_like(tree: PyTree, dtype: Any = None) -> PyTree:
 
 
 def full_like(tree: PyTree, fill_value: Scalar, dtype: Any = None) -> PyTree:
-    """One number in arrays of the same shapes.
+    """Returns arrays of the same shapes, filled with a number.
 
     Args:
       tree: a tree of arrays.
@@ -59,7 +59,7 @@ def full_like(tree: PyTree, fill_value: Scalar, dtype: Any = None) -> PyTree:
       dtype: the dtype; by default each array's own.
 
     Returns:
-      A tree of fresh arrays with the same structure, shapes and shardings.
+      A tree of new arrays with the same structure, shapes and shardings.
 
     Example:
       >>> import jax.numpy as jnp
@@ -71,11 +71,11 @@ def full_like(tree: PyTree, fill_value: Scalar, dtype: Any = None) -> PyTree:
 
 
 def cast(tree: PyTree, dtype: Any) -> PyTree:
-    """The floating-point and complex arrays of a tree in another dtype.
+    """Casts the floating-point and complex arrays of a tree to a dtype.
 
     Args:
       tree: a tree of arrays.
-      dtype: the dtype, or None to leave all as they are. Integer leaves are never touched.
+      dtype: the dtype, or None for no cast. Integer leaves are never changed.
 
     Returns:
       A tree of the same structure and shapes.
@@ -92,7 +92,7 @@ def cast(tree: PyTree, dtype: Any) -> PyTree:
 
 
 def cast_like(tree: PyTree, other_tree: PyTree) -> PyTree:
-    """A tree with the dtypes of another.
+    """Casts a tree to the dtypes of another.
 
     Args:
       tree: a tree of arrays.
@@ -113,7 +113,7 @@ def cast_like(tree: PyTree, other_tree: PyTree) -> PyTree:
 
 
 def batch_shape(tree: PyTree, shape: tuple[int, ...] = ()) -> PyTree:
-    """Arrays, or their abstract shapes, with leading axes added by repetition.
+    """Broadcasts arrays, or `jax.ShapeDtypeStruct`s, to additional leading axes.
 
     Args:
       tree: a tree of arrays or of `jax.ShapeDtypeStruct`.
@@ -139,11 +139,11 @@ def batch_shape(tree: PyTree, shape: tuple[int, ...] = ()) -> PyTree:
 
 
 def split_key_like(rng_key: jax.Array, target_tree: PyTree) -> PyTree:
-    """A random key for each leaf of a tree.
+    """Returns a random key for each leaf of a tree.
 
     Args:
       rng_key: a key of `jax.random`.
-      target_tree: the tree that gives the structure.
+      target_tree: a tree of the desired structure.
 
     Returns:
       A tree of keys.
@@ -166,7 +166,7 @@ def random_like(
     sampler: Callable[..., jax.Array] = jax.random.normal,
     dtype: Any = None,
 ) -> PyTree:
-    """Random arrays of the same shapes, drawn independently for each leaf.
+    """Returns random arrays of the same shapes, sampled independently for each leaf.
 
     Args:
       rng_key: a key of `jax.random`.
@@ -191,7 +191,7 @@ def random_like(
 
 
 def unwrap_random_key_data(input_tree: PyTree) -> PyTree:
-    """Typed random keys as the integers that they hold, to compare or print them.
+    """Replaces typed random keys by their integer data, to compare or print them.
 
     Args:
       input_tree: a tree of arrays and typed keys.

@@ -1,4 +1,4 @@
-"""Moments of gradients, as trees; leafwise transformations write the same mathematics for one array."""
+"""Moments of gradients, for trees; leafwise transformations use the same equations for one array."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from optx_core._protocol.types import PyTree, Scalar
 
 
 def update_moment(updates: PyTree, moments: PyTree, decay: Scalar, order: int) -> PyTree:
-    """decay·m + (1 − decay)·gᵒʳᵈᵉʳ, leaf by leaf.
+    """Returns decay·m + (1 − decay)·gᵒʳᵈᵉʳ, elementwise.
 
     Args:
       updates: g, a tree of arrays.
@@ -23,7 +23,7 @@ def update_moment(updates: PyTree, moments: PyTree, decay: Scalar, order: int) -
       order: the power, a positive int.
 
     Returns:
-      The new moments, in the old ones' dtypes.
+      The new moments, in the dtypes of the old ones.
 
     Example:
       >>> import jax.numpy as jnp
@@ -38,7 +38,7 @@ def update_moment(updates: PyTree, moments: PyTree, decay: Scalar, order: int) -
 def update_moment_per_elem_norm(
     updates: PyTree, moments: PyTree, decay: Scalar, order: int
 ) -> PyTree:
-    """decay·m + (1 − decay)·|g|ᵒʳᵈᵉʳ, leaf by leaf; real for complex g.
+    """Returns decay·m + (1 − decay)·|g|ᵒʳᵈᵉʳ, elementwise; real for complex g.
 
     Args:
       updates: g, a tree of arrays.
@@ -47,7 +47,7 @@ def update_moment_per_elem_norm(
       order: the power, a positive int.
 
     Returns:
-      The new moments, in the old ones' dtypes.
+      The new moments, in the dtypes of the old ones.
 
     Example:
       >>> import jax.numpy as jnp
@@ -62,7 +62,7 @@ def update_moment_per_elem_norm(
 
 
 def update_infinity_moment(updates: PyTree, moments: PyTree, decay: Scalar, eps: Scalar) -> PyTree:
-    """max(|g| + eps, decay·m), leaf by leaf: the moment of Adamax.
+    """Returns max(|g| + eps, decay·m), elementwise: the moment of Adamax.
 
     Args:
       updates: g, a tree of arrays.
@@ -71,7 +71,7 @@ def update_infinity_moment(updates: PyTree, moments: PyTree, decay: Scalar, eps:
       eps: added to |g|.
 
     Returns:
-      The new moments, in the old ones' dtypes.
+      The new moments, in the dtypes of the old ones.
 
     Example:
       >>> import jax.numpy as jnp
@@ -85,12 +85,12 @@ def update_infinity_moment(updates: PyTree, moments: PyTree, decay: Scalar, eps:
 
 
 def bias_correction(moment: PyTree, decay: Scalar, count: Any) -> PyTree:
-    """M / (1 − decayᵗ): an average that started at zero, corrected.
+    """Returns m / (1 − decayᵗ): corrects the bias of an average that is initially zero.
 
     Args:
       moment: m, a tree of arrays.
       decay: the weight of the past, a scalar.
-      count: t, the number of updates the average has seen, at least 1.
+      count: t, the number of updates in the average, at least 1.
 
     Returns:
       A tree of the same structure, shapes and dtypes.

@@ -1,4 +1,4 @@
-"""Numbers that describe a whole tree."""
+"""Reductions over a whole tree."""
 
 from __future__ import annotations
 
@@ -23,15 +23,14 @@ from optx_core._protocol.types import PyTree, Scalar
 
 
 def sum(tree: PyTree, associative_reduction: bool = False) -> jax.Array:
-    """The sum of all entries.
+    """Sums all entries of a tree.
 
     Args:
       tree: a tree of arrays.
-      associative_reduction: has no effect: the arrays' sums are always added in one reduction.
+      associative_reduction: has no effect: the sums of the arrays are always added in one reduction.
 
     Returns:
-      A scalar, of at least float32 where an array is of floating point; 0.0 for a tree without
-      entries.
+      A scalar, of at least float32 if an array is floating-point; 0.0 for a tree without entries.
 
     Example:
       >>> import jax.numpy as jnp
@@ -42,13 +41,13 @@ def sum(tree: PyTree, associative_reduction: bool = False) -> jax.Array:
     parts = [jnp.sum(_wide(x)) for x in jax.tree.leaves(tree) if not is_absent(x)]
     if not parts:
         return jnp.zeros((), jnp.float32)
-    with jax.numpy_dtype_promotion("standard"):  # of integers among floats
+    with jax.numpy_dtype_promotion("standard"):  # integers and floats may be mixed
         common = jnp.result_type(*parts)
     return parts[0] if len(parts) == 1 else _total([part.astype(common) for part in parts])
 
 
 def max(tree: PyTree) -> jax.Array:
-    """The greatest entry.
+    """Returns the greatest entry of a tree.
 
     Args:
       tree: a tree of real arrays.
@@ -67,7 +66,7 @@ def max(tree: PyTree) -> jax.Array:
 
 
 def min(tree: PyTree) -> jax.Array:
-    """The least entry.
+    """Returns the least entry of a tree.
 
     Args:
       tree: a tree of real arrays.
@@ -86,7 +85,7 @@ def min(tree: PyTree) -> jax.Array:
 
 
 def size(tree: PyTree) -> int:
-    """The number of entries.
+    """Returns the number of entries of a tree.
 
     Args:
       tree: a tree of arrays.
@@ -104,14 +103,14 @@ def size(tree: PyTree) -> int:
 
 
 def vdot(tree_x: PyTree, tree_y: PyTree) -> jax.Array:
-    """The inner product Σ conj(x)·y of two trees.
+    """Returns the inner product Σ conj(x)·y of two trees.
 
     Args:
-      tree_x: a tree of arrays; conjugated where complex.
+      tree_x: a tree of arrays; complex ones are conjugated.
       tree_y: a tree of the same structure and shapes.
 
     Returns:
-      A scalar of at least float32. 0.0 for trees without entries.
+      A scalar of at least float32; 0.0 for trees without entries.
 
     Example:
       >>> import jax.numpy as jnp
@@ -119,7 +118,7 @@ def vdot(tree_x: PyTree, tree_y: PyTree) -> jax.Array:
       >>> tree.vdot({"a": jnp.array([1.0, 2.0])}, {"a": jnp.array([3.0, 4.0])})
       Array(11., dtype=float32)
     """
-    from optx_core.tree._arithmetic import _leaf_by_leaf
+    from optx_core.tree._arithmetic import _map_pair
 
     def leaf(x: Any, y: Any) -> jax.Array:
         real = common_real_dtype(dtype_of(x), dtype_of(y))
@@ -127,11 +126,11 @@ def vdot(tree_x: PyTree, tree_y: PyTree) -> jax.Array:
         with jax.numpy_dtype_promotion("standard"):
             return jnp.sum(jnp.conj(x) * y)
 
-    return sum(_leaf_by_leaf("tree.vdot", leaf, tree_x, tree_y))
+    return sum(_map_pair("tree.vdot", leaf, tree_x, tree_y))
 
 
 def norm(tree: PyTree, ord: int | str | float | None = None, squared: bool = False) -> jax.Array:
-    """A norm of all entries of a tree, taken as one vector.
+    """Returns a norm of all entries of a tree, as one vector.
 
     Args:
       tree: a tree of arrays.
@@ -157,18 +156,18 @@ def norm(tree: PyTree, ord: int | str | float | None = None, squared: bool = Fal
         return global_norm(tree)
     sizes = jax.tree.map(lambda x: jnp.abs(_wide(x)), tree)
     if ord == 1:
-        made = sum(sizes)
+        result = sum(sizes)
     elif ord in (jnp.inf, "inf", "infinity"):
-        made = jnp.maximum(max(sizes), 0)
+        result = jnp.maximum(max(sizes), 0)
     else:
         raise ValueError(f"tree.norm: ord must be None, 1, 2 or inf, not {ord!r}")
-    return made * made if squared else made
+    return result * result if squared else result
 
 
 def allclose(
     a: PyTree, b: PyTree, rtol: Scalar = 1e-5, atol: Scalar = 1e-8, equal_nan: bool = False
 ) -> jax.Array:
-    """Whether two trees agree, entry by entry, up to a tolerance.
+    """Returns whether two trees are elementwise equal up to a tolerance.
 
     Args:
       a: a tree of arrays.
@@ -186,9 +185,9 @@ def allclose(
       >>> bool(tree.allclose({"a": jnp.ones(2)}, {"a": jnp.ones(2)}))
       True
     """
-    from optx_core.tree._arithmetic import _leaf_by_leaf
+    from optx_core.tree._arithmetic import _map_pair
 
-    agree = _leaf_by_leaf(
+    agree = _map_pair(
         "tree.allclose",
         lambda x, y: jnp.allclose(x, y, rtol=rtol, atol=atol, equal_nan=equal_nan),
         a,
@@ -198,19 +197,19 @@ def allclose(
 
 
 def dtype(tree: PyTree, mixed_dtype_handler: str | None = None) -> Any:
-    """The dtype that the leaves of a tree share.
+    """Returns the common dtype of the leaves of a tree.
 
     Args:
       tree: a tree of arrays.
-      mixed_dtype_handler: what to do where they differ: None raises, "promote" returns the dtype
-        they promote to, "highest" the one to which the others can be promoted, "lowest" the one
-        that can be promoted to the others.
+      mixed_dtype_handler: how to handle different dtypes: None raises an error, "promote" returns the
+        dtype to which they promote, "highest" the one to which all others can be promoted, "lowest" the
+        one that can be promoted to all others.
 
     Returns:
       A dtype; that of `jnp.asarray(0.0)` for a tree without leaves.
 
     Raises:
-      ValueError: if leaves differ and it was not said what to do, or no leaf has such a dtype.
+      ValueError: if dtypes differ without a handler, or no leaf has the requested dtype.
 
     Example:
       >>> import jax.numpy as jnp
@@ -218,29 +217,32 @@ def dtype(tree: PyTree, mixed_dtype_handler: str | None = None) -> Any:
       >>> tree.dtype({"a": jnp.ones(2), "b": jnp.ones(2, jnp.bfloat16)}, "lowest")
       dtype(bfloat16)
     """
-    found = list(dict.fromkeys(jnp.dtype(dtype_of(x)) for x in jax.tree.leaves(tree)))
-    if not found:
+    dtypes = list(dict.fromkeys(jnp.dtype(dtype_of(x)) for x in jax.tree.leaves(tree)))
+    if not dtypes:
         return jnp.asarray(0.0).dtype
-    if len(found) == 1:
-        return found[0]
+    if len(dtypes) == 1:
+        return dtypes[0]
     if mixed_dtype_handler is None:
         raise ValueError(
-            f"tree.dtype: the leaves are of {', '.join(map(str, found))}; say what to do with "
+            f"tree.dtype: the leaves are of {', '.join(map(str, dtypes))}; choose one with "
             "mixed_dtype_handler='promote', 'highest' or 'lowest'"
         )
     if mixed_dtype_handler not in ("promote", "highest", "lowest"):
-        raise ValueError(f"tree.dtype: there is no mixed_dtype_handler={mixed_dtype_handler!r}")
+        raise ValueError(
+            "tree.dtype: mixed_dtype_handler must be None, 'promote', 'highest' or 'lowest', not "
+            f"{mixed_dtype_handler!r}"
+        )
     with jax.numpy_dtype_promotion("standard"):
         if mixed_dtype_handler == "promote":
-            return jnp.result_type(*found)
-        for candidate in found:
-            pairs = [(jnp.promote_types(candidate, other), other) for other in found]
+            return jnp.result_type(*dtypes)
+        for candidate in dtypes:
+            pairs = [(jnp.promote_types(candidate, other), other) for other in dtypes]
             highest = all(top == candidate for top, _ in pairs)
             lowest = all(top == other for top, other in pairs)
             if highest if mixed_dtype_handler == "highest" else lowest:
                 return candidate
     raise ValueError(
-        f"tree.dtype: none of {', '.join(map(str, found))} is the {mixed_dtype_handler}"
+        f"tree.dtype: none of {', '.join(map(str, dtypes))} is the {mixed_dtype_handler}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Reading and changing optimizer state by name."""
+"""Access to optimizer state by name."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Filtering = Callable[[Path, Any], bool]
 
 @dataclasses.dataclass(frozen=True)
 class NamedTupleKey:
-    """A step of a path: a field of a NamedTuple.
+    """A path key for a field of a NamedTuple.
 
     Attributes:
-      tuple_name: the name of the NamedTuple's class.
+      tuple_name: the name of the NamedTuple class.
       name: the field.
     """
 
@@ -39,17 +39,17 @@ class NamedTupleKey:
 def get_all_with_path(
     tree: PyTree, key: str, filtering: Filtering | None = None
 ) -> list[tuple[Path, Any]]:
-    """All values of a tree that a name addresses, with their paths.
+    """Returns all values of a tree that match a name, with their paths.
 
     Args:
       tree: a tree, usually an optimizer's state.
-      key: a field of a NamedTuple, a key of a dict, the name of a NamedTuple class (which addresses
-        the tuple), or several of these from the outside in, joined by "/" (others may lie between):
-        "ScaleByAdamState/count".
-      filtering: `filtering(path, value)`, to keep only some of the matches.
+      key: a field of a NamedTuple, a key of a dict, the name of a NamedTuple class (which matches
+        the tuple), or several of these from the outermost to the innermost, joined by "/", not
+        necessarily adjacent: "ScaleByAdamState/count".
+      filtering: `filtering(path, value)` returns whether to keep a match.
 
     Returns:
-      A list of `(path, value)`; a path is a tuple of jax's keys, and of `NamedTupleKey`s.
+      A list of `(path, value)`; a path is a tuple of JAX's keys and of `NamedTupleKey`s.
 
     Example:
       >>> from optx_core import chain, ema, scale_by_schedule, tree
@@ -66,45 +66,45 @@ def get_all_with_path(
 
 
 def get(tree: PyTree, key: str, default: Any = None, filtering: Filtering | None = None) -> Any:
-    """The one value of a tree that a name addresses.
+    """Returns the value of a tree that matches a name.
 
     Args:
       tree: a tree, usually an optimizer's state.
       key: the name, as for `get_all_with_path`.
-      default: what to return where nothing matches.
-      filtering: `filtering(path, value)`, to keep only some of the matches.
+      default: the result if nothing matches.
+      filtering: `filtering(path, value)` returns whether to keep a match.
 
     Returns:
       The value: an array, or a whole subtree.
 
     Raises:
-      KeyError: if several values match; lists their paths, any of which serves as `key`.
+      KeyError: if several values match; lists their paths, each of which is valid as `key`.
 
     Example:
       >>> from optx_core import ema, tree
       >>> tree.get(ema(0.9).init(1.0), "count")
       Array(0, dtype=int32)
     """
-    found = _one("get", tree, key, filtering)
-    return found[1] if found else default
+    match = _one("get", tree, key, filtering)
+    return match[1] if match else default
 
 
 def set(tree: PyTree, filtering: Filtering | None = None, /, **kwargs: Any) -> PyTree:
-    """A copy of a tree with some values replaced.
+    """Returns a copy of a tree with some values replaced.
 
     Args:
       tree: a tree, usually an optimizer's state.
-      filtering: `filtering(path, value)`, to keep only some of the matches.
+      filtering: `filtering(path, value)` returns whether to keep a match.
       **kwargs: the new values by name, as for `get_all_with_path`; write a name with a "/" as
-        `**{"ScaleByAdamState/count": 0}`. Where the old value is an array the new one is cast to its
-        dtype, so that nothing compiles again.
+        `**{"ScaleByAdamState/count": 0}`. If the old value is an array, the new one is cast to its
+        dtype to avoid recompilation.
 
     Returns:
       The new tree.
 
     Raises:
       KeyError: if a name matches nothing, or several values; lists their paths.
-      ValueError: if a new value has another shape or structure than the old.
+      ValueError: if the shape or structure of a new value differs from that of the old one.
 
     Example:
       >>> from optx_core import ema, tree
@@ -112,23 +112,23 @@ def set(tree: PyTree, filtering: Filtering | None = None, /, **kwargs: Any) -> P
       Array(7, dtype=int32)
     """
     for name, value in kwargs.items():
-        found = _one("set", tree, name, filtering)
-        if not found:
+        match = _one("set", tree, name, filtering)
+        if not match:
             known = sorted({str(n) for _, names, _ in _walk(tree, (), ()) for n in names[-1:][0]})
-            raise KeyError(f"tree.set: nothing is called {name!r}; there are {', '.join(known)}")
-        path, old = found
+            raise KeyError(f"tree.set: nothing matches {name!r}; the names are {', '.join(known)}")
+        path, old = match
         tree = _replace(tree, path, _fitted(name, old, value))
     return tree
 
 
 def show_path(path: Path) -> str:
-    """A path as one string, which serves as a name for `get` and `set` too.
+    """Formats a path as a string, which is also a valid name for `get` and `set`.
 
     Args:
       path: a path as returned by `get_all_with_path`.
 
     Returns:
-      Its steps, joined by "/".
+      The keys, joined by "/".
 
     Example:
       >>> from optx_core import ema, tree
@@ -154,7 +154,7 @@ def map_params(
       f: `f(slot, *others)`, called on each leaf of each such part with the leaves of `rest`.
       state: the state.
       *rest: trees of the parameters' structure.
-      transform_non_params: what to apply to all other leaves; by default they are kept.
+      transform_non_params: a function to apply to all other leaves; by default they are unchanged.
       is_leaf: as for `jax.tree.map`, within the parts.
 
     Returns:
@@ -196,7 +196,7 @@ def map_params(
 
     if _is_declared(state):
         return walk(state)
-    # Another library's transformation: its init, called on a mark, tells which parts are the parameters'.
+    # Of another library's transformation, init on a placeholder shows which parts are like the parameters.
     marked = getattr(initable, "init", initable)(_Placeholder())
     return jax.tree.map(
         lambda mark, sub: part(sub) if isinstance(mark, _Placeholder) else other(sub),
@@ -207,7 +207,7 @@ def map_params(
 
 
 def _is_declared(node: Any) -> bool:
-    """Whether all NamedTuples of a state declare their fields."""
+    """Returns whether all NamedTuples of a state declare their fields."""
     if hasattr(node, "_fields"):
         kinds = kinds_of(type(node))
         return bool(kinds or not node._fields) and all(
@@ -219,7 +219,7 @@ def _is_declared(node: Any) -> bool:
 
 @jax.tree_util.register_pytree_node_class
 class _Placeholder:
-    """Stands for the whole tree of parameters: a node without leaves."""
+    """A placeholder for the whole tree of parameters: a node without leaves."""
 
     def tree_flatten(self) -> tuple[tuple[()], None]:
         return (), None
@@ -246,7 +246,7 @@ def _children(node: Any) -> list[tuple[Any, Any]]:
 def _walk(
     node: Any, path: Path, names: tuple[tuple[str, ...], ...]
 ) -> Iterator[tuple[Path, tuple[tuple[str, ...], ...], Any]]:
-    """All nodes with their paths, and the names each step goes by."""
+    """Yields all nodes with their paths, and the names of each key of the path."""
     if isinstance(node, tuple) and hasattr(node, "_fields"):
         own = type(node).__name__
         names = (*names[:-1], (*names[-1], own)) if names else ((own,),)
@@ -268,15 +268,15 @@ def _matches(wanted: list[str], names: tuple[tuple[str, ...], ...]) -> bool:
 def _one(
     where: str, tree: PyTree, key: str, filtering: Filtering | None
 ) -> tuple[Path, Any] | None:
-    """The one match of a name; of several, the one whose whole path it is."""
-    found = get_all_with_path(tree, key, filtering)
-    if len(found) > 1:
-        whole = [(path, value) for path, value in found if show_path(path) == key]
-        if len(whole) != 1:
-            listed = ", ".join(repr(show_path(path)) for path, _ in found)
-            raise KeyError(f"tree.{where}: {key!r} is ambiguous: it may be {listed}")
-        found = whole
-    return found[0] if found else None
+    """Returns the match of a name; among several, the one whose full path is the name."""
+    matches = get_all_with_path(tree, key, filtering)
+    if len(matches) > 1:
+        exact = [(path, value) for path, value in matches if show_path(path) == key]
+        if len(exact) != 1:
+            listed = ", ".join(repr(show_path(path)) for path, _ in matches)
+            raise KeyError(f"tree.{where}: {key!r} is ambiguous: it matches {listed}")
+        matches = exact
+    return matches[0] if matches else None
 
 
 def _fitted(name: str, old: Any, new: Any) -> Any:
