@@ -17,23 +17,9 @@ INFINITE = {
     "scale_by_zoom_linesearch, alone",
     "scale_by_backtracking_linesearch, alone",
 }
-# Sums of squares over the whole tree that are not bounded yet.
-UNBOUNDED = (
-    "dadapt_",
-    "dog",
-    "dowg",
-    "momo, ",
-    "momo_adam",
-    "prodigy",
-    "scale_by_distance_over_gradients",
-)
-NAMES = [
-    pytest.param(name, marks=[pytest.mark.xfail(strict=True)] * name.startswith(UNBOUNDED))
-    for name in ROWS
-]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ROWS)
 def test_a_gradient_whose_square_overflows_leaves_updates_and_state_finite(name):
     row = ROWS[name]
     tx = row.make()

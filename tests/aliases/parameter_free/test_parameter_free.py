@@ -105,6 +105,17 @@ def test_dadapt_sgd_waits_for_a_gradient_that_is_not_zero():
     np.testing.assert_allclose(jnp.linalg.norm(updates), 1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", MAKE)
+def test_an_enormous_first_gradient_does_not_stop_later_steps(name):
+    tx, p = MAKE[name](), jnp.array([1.0, -2.0])
+    state = tx.init(p)
+    for scale in (1e25, 1.0, 1.0):
+        updates, state = tx.update(scale * p, state, p)
+        for x in jax.tree.leaves((updates, state)):
+            assert bool(jnp.all(jnp.isfinite(x)))
+    assert bool(jnp.all(updates != 0))
+
+
 def test_growth_is_bounded_by_the_rate():
     tx, p = optx_aliases.dadapt_sgd(growth_rate=1.5), jnp.asarray([3.0])
     state, seen = tx.init(p), []
@@ -177,5 +188,5 @@ def test_numbers_at_the_end_of_their_range_work():
         updates, _ = tx.update(2 * p, tx.init(p), p)
         assert bool(jnp.all(jnp.isfinite(updates)))
     for number in (2.5, 0, True):
-        with pytest.raises(ValueError, match="mechanize: num_betas must be an int of at least 1"):
+        with pytest.raises(ValueError, match="mechanize: num_betas must be"):
             optx_aliases.mechanize(optx_aliases.sgd(1.0), num_betas=number)

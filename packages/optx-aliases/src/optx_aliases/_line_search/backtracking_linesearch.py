@@ -20,7 +20,6 @@ from jax import Array, lax
 
 from optx_aliases._line_search.line import Line
 from optx_aliases._line_search.search import line_search
-from optx_aliases._transforms.varying import varying_like
 from optx_core import PyTree, build, tree
 
 
@@ -153,8 +152,7 @@ def scale_by_backtracking_linesearch(
             info = BacktrackingLinesearchInfo(number + 1, error)
             return ScaleByBacktrackingLinesearchState(step, value, kept, info)
 
-        data = (first, slope, line.updates)
-        last = lax.while_loop(unfinished, attempt, varying_like(first, data))
+        last = lax.while_loop(unfinished, attempt, build.loop_carry(attempt, first))
         nowhere = first._replace(learning_rate=jnp.zeros((), line.real), info=last.info)
         return tree.where(jnp.isfinite(last.info.decrease_error), last, nowhere)
 

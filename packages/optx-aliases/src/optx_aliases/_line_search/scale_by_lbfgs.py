@@ -26,7 +26,6 @@ from jax import Array, lax
 
 from optx_aliases._line_search.line import compute, inner, inverse_curvature, partners, times
 from optx_aliases._transforms.scalars import scalar_dtype
-from optx_aliases._transforms.varying import varying_like
 from optx_core import Params, PyTree, build, global_norm, safe_increment, tree
 
 Arrays: TypeAlias = list[Array]
@@ -176,7 +175,8 @@ def _two_loops(
         s, y = pair(row)
         return _add(u, a - weights[row] * _dot(y, u, real), s), None
 
-    u, a = lax.scan(down, varying_like(g, g, weights, memory_s, memory_y), order)
+    first = build.loop_carry(lambda u: down(u, order[0])[0], g)
+    u, a = lax.scan(down, first, order)
     if scale_init_precond:
         usable = weights[order] > 0
         newest = order[jnp.argmax(usable)]

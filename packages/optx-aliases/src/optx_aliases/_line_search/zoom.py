@@ -22,8 +22,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from optx_aliases._transforms.varying import varying_like
-from optx_core import PyTree, Scalar, tree
+from optx_core import PyTree, Scalar, build, tree
 
 
 class Point(NamedTuple):
@@ -167,8 +166,7 @@ def strong_wolfe(
         grad,
         (error, error),
     )
-    first = varying_like(first, value, slope, guess, grad)
-    return lax.while_loop(lambda search: ~search.done, body, first)
+    return lax.while_loop(lambda search: ~search.done, body, build.loop_carry(body, first))
 
 
 def _interpolate(low: Point, high: Point, old: Point, use_cubic: Array) -> Array:

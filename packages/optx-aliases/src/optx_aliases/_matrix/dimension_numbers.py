@@ -1,4 +1,4 @@
-"""Helpers for users' dimension numbers: which axes of a leaf are the rows and columns of its matrices."""
+"""Dimension numbers: the axes of a leaf that are the rows and columns of its matrices."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class NumberedLeaf(NamedTuple):
 
     Attributes:
       name: its name in errors.
-      shape: its shape, or None where it has no gradient.
+      shape: its shape; None for a leaf without a gradient.
       dims: its dimension numbers, or None.
     """
 
@@ -54,10 +54,10 @@ class NumberedLeaf(NamedTuple):
 
 
 def numbered_leaves(where: str, dims: Any, params: PyTree) -> list[NumberedLeaf]:
-    """The leaves of a tree with their dimension numbers, placeholders counted as leaves.
+    """Pairs the leaves of a tree, placeholders included, with their dimension numbers.
 
     Args:
-      where: the function to name in errors.
+      where: the name of the function, for errors.
       dims: dimension numbers for all leaves; a tree of them and None, of the tree's structure or a
         prefix of it; or a function from the tree to one of these.
       params: the parameters, or the updates.
@@ -89,14 +89,14 @@ def numbered_leaves(where: str, dims: Any, params: PyTree) -> list[NumberedLeaf]
 
 
 def axes_of_leaves(where: str, dims: Any, updates: PyTree) -> list[Axes | None]:
-    """How each of Muon's leaves is a stack of matrices; None where it is absent."""
+    """Returns the matrix axes of each leaf of Muon; None for absent leaves."""
     axes: list[Axes | None] = []
     for name, shape, dim in numbered_leaves(where, dims, updates):
         if shape is None:
             axes.append(None)
         elif len(shape) < 2:
             raise ValueError(
-                f"{name} of shape {shape} is no matrix. Use muon, which gives it to Adam, or "
+                f"{name} of shape {shape} is not a matrix. Use muon, which gives it to Adam, or "
                 "leave it out with optx_core.masked"
             )
         elif dims is not None and dim is None:
@@ -109,10 +109,10 @@ def axes_of_leaves(where: str, dims: Any, updates: PyTree) -> list[Axes | None]:
 
 
 def axes_of(name: str, shape: tuple[int, ...], dims: Any) -> Axes:
-    """The axes that dimension numbers name, counted from 0; those that are not named are batch.
+    """Converts dimension numbers to nonnegative axes; unnamed axes are the batch.
 
     Args:
-      name: the function and the leaf to name in errors.
+      name: the names of the function and the leaf, for errors.
       shape: the leaf's shape, of at least two axes.
       dims: its dimension numbers.
 
@@ -137,5 +137,5 @@ def axes_of(name: str, shape: tuple[int, ...], dims: Any) -> Axes:
 
 
 def _is_dims(x: Any) -> bool:
-    """Whether x is dimension numbers, ours or optax's."""
+    """Returns whether x is a tuple of dimension numbers, of this package or of optax."""
     return isinstance(x, tuple) and getattr(x, "_fields", ()) == MuonDimensionNumbers._fields

@@ -71,12 +71,11 @@ class GaLoreState(NamedTuple):
     projector: Annotated[PyTree, build.slot(exact=True)]
 
 
-@build.recorded
-@build.schedulable("scale")
+@build.factory
 def scale_by_galore(
     rank: build.PositiveInt = 128,
     update_proj_gap: build.PositiveInt = 200,
-    scale: ScalarOrSchedule = 1.0,
+    scale: build.Real = 1.0,
     base_optimizer: Any = None,
     weight_dimension_numbers: Any = None,
 ) -> build.Transformation:
@@ -106,10 +105,6 @@ def scale_by_galore(
       >>> state.projector.shape, state.base_optimizer_state.mu.shape
       ((8, 2), (2, 6))
     """
-    for name, value in (("rank", rank), ("update_proj_gap", update_proj_gap)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"scale_by_galore: {name} must be a positive int, not {value!r}")
-    build.check_number("scale_by_galore", scale=scale)
     base = scale_by_adam() if base_optimizer is None else base_optimizer
     build.check_transformation_like("scale_by_galore: base_optimizer", base)
     base = with_extra_args_support(base)
@@ -209,7 +204,7 @@ def galore(
 
 
 def _axes(dims: Any, params: PyTree) -> list[Axes | None]:
-    """How each leaf is a matrix; None where it is not projected."""
+    """Returns the matrix axes of each leaf; None for leaves that are not projected."""
     axes: list[Axes | None] = []
     for name, shape, dim in numbered_leaves("scale_by_galore", dims, params):
         chosen = GaLoreDimensionNumbers() if dims is None and shape and len(shape) == 2 else dim
@@ -224,7 +219,7 @@ def _axes(dims: Any, params: PyTree) -> list[Axes | None]:
 
 
 def _start(p: Any, axes: Axes | None, rank: int) -> tuple[Any, Any]:
-    """The first projector of a parameter, and the parameter of the base optimizer."""
+    """Returns the initial projector of a parameter, and the projected parameter for the base optimizer."""
     if tree.is_placeholder(p):
         return p, p
     if not build.is_inexact(p):
@@ -240,20 +235,20 @@ def _start(p: Any, axes: Axes | None, rank: int) -> tuple[Any, Any]:
 
 
 def _matrix(x: Array, axes: Axes, *, gather: bool = True) -> Array:
-    """A leaf as a matrix of at least float32."""
+    """Reshapes a leaf to a matrix of at least float32."""
     matrix = x if axes == PLAIN else to_stack(whole(x), axes)[0]
     return (whole(matrix) if gather else matrix).astype(build.at_least_float32(x.dtype))
 
 
 def _subspace(matrix: Array, old: Array) -> Array:
-    """The first singular vectors of the longer side."""
+    """Returns the leading singular vectors of the longer side."""
     u, _, vh = jnp.linalg.svd(lax.stop_gradient(matrix), full_matrices=False)
     k = old.shape[1]
     return u[:, :k] if matrix.shape[0] >= matrix.shape[1] else jnp.conj(vh[:k]).T
 
 
 def _back(u: Array, projector: Array, g: Array, axes: Axes, scale: Any) -> Array:
-    """A step in the subspace as an update of the leaf's shape."""
+    """Projects a step in the subspace back to an update of the leaf's shape."""
     P = whole(projector)
     step = whole(u).astype(P.dtype)
     rows, columns = matrix_shape(g.shape, axes)

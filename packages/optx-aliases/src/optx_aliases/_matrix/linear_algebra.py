@@ -30,7 +30,7 @@ def power_iteration(
     precision: lax.Precision = lax.Precision.HIGHEST,
     key: Array | None = None,
 ) -> tuple[Array, PyTree]:
-    """The eigenvalue of largest size of a symmetric matrix, and its eigenvector.
+    """Computes the eigenvalue of largest magnitude of a symmetric matrix, and its eigenvector.
 
     Args:
       matrix: a symmetric (n, n) array, or a function that multiplies a tree of arrays by one. The
@@ -183,7 +183,7 @@ def ridged_root(statistic: Array, old: Array, p: int, matrix_eps: Array) -> Arra
 
     Args:
       statistic: a positive semidefinite matrix, real or complex.
-      old: what to return where the root does not converge.
+      old: the result if the iteration does not converge.
       p: a positive int.
       matrix_eps: relative to the largest eigenvalue.
 
@@ -207,7 +207,7 @@ def ridged_root(statistic: Array, old: Array, p: int, matrix_eps: Array) -> Arra
 
 
 def _as_real(x: Array) -> Array:
-    """A complex matrix A + iB as the real one [[A, −B], [B, A]], whose roots are laid out the same."""
+    """Maps a complex matrix A + iB to the real [[A, −B], [B, A]], whose roots have the same structure."""
     if not jnp.iscomplexobj(x):
         return x
     return jnp.block([[x.real, -x.imag], [x.imag, x.real]])

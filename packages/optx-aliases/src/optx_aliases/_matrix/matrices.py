@@ -1,4 +1,4 @@
-"""Helpers for arrays that hold matrices.
+"""Arrays as stacks of matrices.
 
 An array becomes a stack of matrices (batch, rows, columns): its reduction axes, those that a layer
 sums over, become the rows, its output axes the columns, all others the batch.
@@ -15,7 +15,7 @@ from optx_core import PyTree, tree
 
 
 class Axes(NamedTuple):
-    """The axes of an array that are batch, rows and columns."""
+    """The batch, row and column axes of an array."""
 
     batch: tuple[int, ...]
     rows: tuple[int, ...]
@@ -31,38 +31,38 @@ PLAIN = Axes((), (0,), (1,))
 
 
 def flatten_with_path(params: PyTree) -> tuple[list[tuple[tuple[Any, ...], Any]], Any]:
-    """Flattens a tree with the path of each leaf, placeholders counted as leaves."""
+    """Flattens a tree to pairs of path and leaf, placeholders included."""
     return jax.tree_util.tree_flatten_with_path(params, is_leaf=tree.is_placeholder)
 
 
 def default_axes(ndim: int) -> Axes:
-    """Two axes: a matrix. Three: a stack of matrices. More: a convolution, its last axis the output."""
+    """Returns the default axes: of a matrix, a stack (ndim 3), or a convolution (4 or more, outputs last)."""
     if ndim == 3:
         return Axes((0,), (1,), (2,))
     return Axes((), tuple(range(ndim - 1)), (ndim - 1,))
 
 
 def matrix_shape(shape: tuple[int, ...], axes: Axes) -> tuple[int, int]:
-    """The number of rows and of columns."""
+    """Returns the numbers of rows and columns."""
     rows, columns = (math.prod(shape[axis] for axis in part) for part in axes[1:])
     return rows, columns
 
 
 def side_lengths(shape: tuple[int, ...]) -> tuple[int, int]:
-    """The rows and columns of an array of that shape; zeros unless it holds matrices of more than one."""
+    """Returns the numbers of rows and columns; zeros if either is less than 2 or the array is empty."""
     rows, columns = matrix_shape(shape, default_axes(len(shape))) if len(shape) > 1 else (0, 0)
     return (rows, columns) if min(rows, columns) > 1 and 0 not in shape else (0, 0)
 
 
 def to_stack(x: jax.Array, axes: Axes) -> jax.Array:
-    """The array as a stack of matrices, (batch, rows, columns)."""
+    """Reshapes an array to a stack of matrices, (batch, rows, columns)."""
     stack = (math.prod(x.shape[axis] for axis in axes.batch), *matrix_shape(x.shape, axes))
     plain = axes.order == tuple(range(x.ndim))
     return (x if plain else x.transpose(axes.order)).reshape(stack)
 
 
 def from_stack(stack: jax.Array, shape: tuple[int, ...], axes: Axes) -> jax.Array:
-    """The array of that shape whose stack of matrices, or rows of them all, this is."""
+    """Inverts `to_stack`; the matrices may also be joined along their rows."""
     x = stack.reshape([shape[axis] for axis in axes.order])
     places = [axes.order.index(axis) for axis in range(x.ndim)]
     return x if places == [*range(x.ndim)] else x.transpose(places)

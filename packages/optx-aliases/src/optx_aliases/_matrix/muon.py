@@ -142,7 +142,7 @@ def muon(
 
 
 def _is_hidden_matrix(path: tuple[Any, ...], x: Any, patterns: tuple[str, ...]) -> bool:
-    """Whether a leaf has two axes and more, and no name on its path fits a pattern."""
+    """Returns whether a leaf has at least two axes and no name on its path matches a pattern."""
     names = [getattr(key, "key", getattr(key, "name", "")) for key in path]
     is_matrix = not tree.is_placeholder(x) and jnp.ndim(x) >= 2
     return is_matrix and not any(_fits(str(name), patterns) for name in names)

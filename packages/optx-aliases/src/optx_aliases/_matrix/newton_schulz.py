@@ -39,19 +39,19 @@ COEFFICIENTS: dict[str, Any] = {
 
 
 def check_coefficients(where: str, ns_coeffs: Any, ns_steps: Any, preconditioning: Any) -> Any:
-    """The coefficients as an array, (3,) or (n, 3).
+    """Checks the arguments of the iteration.
 
     Args:
-      where: the function to name in errors.
+      where: the name of the function, for errors.
       ns_coeffs: a name in `COEFFICIENTS`, or the coefficients.
       ns_steps: the number of steps.
       preconditioning: one of `PRECONDITIONINGS`.
 
     Returns:
-      The coefficients.
+      The coefficients as an array, (3,) or (n, 3).
 
     Raises:
-      ValueError: if one of the three is none of these.
+      ValueError: if an argument is none of these.
     """
     if isinstance(ns_coeffs, str):
         if ns_coeffs not in COEFFICIENTS:
@@ -173,12 +173,12 @@ def newton_schulz(
 
 
 def _product(x: Array, y: Array, axis: int = 2, other: int = 1) -> Array:
-    """The product of each matrix of x with that of y, over one axis of each."""
+    """Multiplies the matrices of two stacks, contracting one axis of each."""
     return lax.dot_general(x, y, (((axis,), (other,)), ((0,), (0,))))
 
 
 def _divided(x: Array, gram: Any, tall: bool, preconditioning: str, eps: Scalar) -> Array:
-    """The matrices, scaled so that the iteration converges; the norms are taken in at least float32."""
+    """Scales matrices so that the iteration converges, by norms in at least float32."""
     narrow, x = x.dtype, x.astype(build.at_least_float32(x.dtype))
     size = jnp.maximum(abs(x.real), abs(x.imag)) if jnp.iscomplexobj(x) else abs(x)
     info, eps = jnp.finfo(size.dtype), jnp.asarray(eps, size.dtype)

@@ -26,7 +26,7 @@ from optx_aliases._matrix.dimension_numbers import DimensionNumbers, axes_of_lea
 from optx_aliases._matrix.matrices import Axes
 from optx_aliases._matrix.newton_schulz import check_coefficients, newton_schulz
 from optx_aliases._matrix.stacked import map_stacks
-from optx_core import Params, ScalarOrSchedule, Updates, build, safe_increment, tree
+from optx_core import Params, Updates, build, safe_increment, tree
 
 Orthogonalize = Callable[[Array], Array]
 
@@ -63,7 +63,7 @@ def _orthogonal(
     options: tuple[int, str, Any],
     adaptive: bool,
 ) -> list[Array]:
-    """The orthogonalized arrays; one iteration for all matrices of one shape."""
+    """Orthogonalizes arrays, all matrices of one shape in a single iteration."""
     steps, preconditioning, dtype = options
 
     def function(stack: Array) -> Array:
@@ -83,13 +83,12 @@ def _orthogonal(
     return results
 
 
-@build.recorded
-@build.schedulable("beta", "eps")
+@build.factory
 def scale_by_muon(
     ns_coeffs: Any = "standard",
-    ns_steps: int = 5,
-    beta: ScalarOrSchedule = 0.95,
-    eps: ScalarOrSchedule = 1e-8,
+    ns_steps: build.PositiveInt = 5,
+    beta: build.Rate = 0.95,
+    eps: build.Nonnegative = 1e-8,
     mu_dtype: build.DType = None,
     *,
     nesterov: bool = True,
@@ -136,8 +135,6 @@ def scale_by_muon(
     """
     where, dims = "scale_by_muon", weight_dimension_numbers
     coefficients = check_coefficients(where, ns_coeffs, ns_steps, preconditioning)
-    build.check_number(where, low=0, below=1, beta=beta)
-    build.check_number(where, low=0, eps=eps)
     options = (ns_steps, preconditioning, None if ns_dtype is None else jnp.dtype(ns_dtype))
 
     def init(params: Params) -> MuonState:

@@ -20,18 +20,17 @@ from jax import Array
 
 from optx_aliases._matrix.dimension_numbers import DimensionNumbers, axes_of_leaves
 from optx_aliases._matrix.matrices import matrix_shape
-from optx_core import OptState, ScalarOrSchedule, build, tree
+from optx_core import OptState, build, tree
 
 
 def _equations(g: Array, factor: Array, *, consistent_rms: Any) -> Array:
     return g * (factor if consistent_rms is None else factor * consistent_rms)
 
 
-@build.recorded
-@build.schedulable("consistent_rms")
+@build.factory
 def scale_by_shape(
     weight_dimension_numbers: DimensionNumbers | None = None,
-    consistent_rms: ScalarOrSchedule | None = None,
+    consistent_rms: build.Nonnegative | None = None,
 ) -> build.Transformation:
     """Scales orthogonal updates by their shape, so that one learning rate serves all widths.
 
@@ -44,6 +43,9 @@ def scale_by_shape(
     Returns:
       A transformation with an `EmptyState`.
 
+    Raises:
+      ValueError: if `consistent_rms` is negative; from `update`, if a leaf has fewer than two axes.
+
     Example:
       >>> import jax.numpy as jnp
       >>> from optx_aliases import scale_by_shape
@@ -51,7 +53,6 @@ def scale_by_shape(
       >>> tx.update(jnp.ones((1, 4)), tx.init(None))[0]
       Array([[0.4, 0.4, 0.4, 0.4]], dtype=float32)
     """
-    build.check_number("scale_by_shape", low=0, consistent_rms=consistent_rms)
 
     def factor(rows: int, columns: int) -> np.ndarray:
         size = columns / max(rows, 1) if consistent_rms is None else max(rows, columns)

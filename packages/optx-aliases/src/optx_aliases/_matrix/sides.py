@@ -1,7 +1,7 @@
-"""Helpers of optimizers with square matrices for the sides of a parameter: its rows and its columns.
+"""Slots with square matrices for the sides of a parameter: its rows and its columns.
 
-A slot that a parameter does not need holds one number, since no checkpoint keeps an empty array; its
-single axis tells it from a stack.
+A slot that a parameter does not need holds one number, since checkpoints do not keep empty arrays; its
+single axis distinguishes it from a stack.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ ROUNDING_ERRORS = 32
 
 
 def unused_slot(p: jax.Array, dtype: Any) -> jax.Array:
-    """One zero, of shape (1,), on the parameter's mesh."""
+    """Returns one zero, of shape (1,), on the parameter's mesh."""
     return jnp.zeros_like(jnp.reshape(jnp.sum(p), (1,)), dtype=dtype)
 
 
 def is_used(slot: jax.Array) -> bool:
-    """Whether a slot holds matrices or their diagonals."""
+    """Returns False for an `unused_slot`, True for stacks of matrices or diagonals."""
     return slot.ndim > 1
 
 
 def stack_of(p: jax.Array) -> jax.Array:
-    """A parameter as a stack of matrices; one of more than three axes is gathered."""
+    """Reshapes a parameter to a stack of matrices; gathers one of more than three axes."""
     return to_stack(whole(p) if p.ndim > 3 else p, default_axes(p.ndim))
 
 
 def side_matrices(p: jax.Array, side: int, largest: int, *, identity: bool = False) -> jax.Array:
-    """Square matrices (batch, n, n) for a side of a parameter that is no longer than `largest`.
+    """Returns square matrices (batch, n, n) for a side of a parameter of at most `largest` entries.
 
     Args:
       p: the parameter.
       side: 0 for the rows, 1 for the columns.
-      largest: the longest side that has matrices.
-      identity: whether they are the identity; otherwise zero.
+      largest: the length of the longest side that has matrices.
+      identity: whether to return identity matrices instead of zeros.
 
     Returns:
       An array of at least float32, laid over a mesh as the parameter's side is, or an `unused_slot`.
@@ -80,30 +80,30 @@ IdentityOfColumns: TypeAlias = Annotated[PyTree, side_slot(1, identity=True)]
 
 
 def adjoint(x: jax.Array) -> jax.Array:
-    """The conjugate transpose of each matrix; an unused slot as it is."""
+    """Returns the conjugate transpose of each matrix; an unused slot unchanged."""
     return jnp.conj(jnp.swapaxes(x, -1, -2)) if is_used(x) else x
 
 
 def rotated(left: jax.Array, x: jax.Array, right: jax.Array) -> jax.Array:
-    """left·x·right for stacks, without the factors that are unused."""
+    """Returns left·x·right for stacks, without unused factors."""
     x = product(left, x) if is_used(left) else x
     return product(x, right) if is_used(right) else x
 
 
 def covariances(left: Any, right: Any, x: jax.Array, kept: Any, new: Any) -> tuple[Any, Any]:
-    """kept·left + new·x·xᴴ and kept·right + new·xᴴ·x, where these are used."""
+    """Returns kept·left + new·x·xᴴ and kept·right + new·xᴴ·x; unused slots unchanged."""
     left = kept * left + new * product(x, adjoint(x)) if is_used(left) else left
     right = kept * right + new * product(adjoint(x), x) if is_used(right) else right
     return left, right
 
 
 def product(x: jax.Array, y: jax.Array) -> jax.Array:
-    """x·y at the highest precision: bases of rounded products (TF32) tilt out of the gradients' span."""
+    """Returns x·y at the highest precision: with TF32 products, bases leave the span of the gradients."""
     return jnp.matmul(x, y, precision=lax.Precision.HIGHEST)
 
 
 def without_rounding(x: jax.Array) -> jax.Array:
-    """Projected matrices with zeros in place of entries that rounding may have made.
+    """Sets entries of projected matrices to zero that may be rounding errors.
 
     A gradient of less than full rank has zeros in its eigenbasis; computed, they are of the size of the
     rounding error of the largest entry, and an optimizer that divides by a root of squares would enlarge them
@@ -117,6 +117,6 @@ def without_rounding(x: jax.Array) -> jax.Array:
 def map_sides(
     function: Callable[..., jax.Array], first: tuple[Any, Any], last: tuple[Any, Any]
 ) -> tuple[jax.Array, jax.Array]:
-    """`function(x, y)` for the x in `first` and the y in `last`; y where x is unused."""
+    """Applies `function(x, y)` to the slots of both sides; returns y where x is unused."""
     left, right = (function(x, y) if is_used(x) else y for x, y in zip(first, last, strict=True))
     return left, right

@@ -1,9 +1,9 @@
-"""Where optimizers of matrices meet the mesh: the equations of a stack of matrices.
+"""Functions of stacks of matrices, on one device and on a mesh.
 
-`stacked` lets the equations of one array see a stack (batch, rows, columns), whole on every device.
-`map_stacks` sends the matrices of one shape from all over the tree through a function together, as a
-single stack; on a mesh with Explicit axes each device gets its share of the stack: whole matrices, so
-that nothing is communicated inside.
+`stacked` passes an array to its equations as a stack (batch, rows, columns), replicated on every device.
+`map_stacks` applies a function to the matrices of one shape in all arrays as a single stack. On a mesh
+with Explicit axes each device gets a share of the stack in whole matrices, so that the function needs no
+communication.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ PARTS_PER_CALL = 12
 
 
 def stacked(equations: Callable[..., Any]) -> Callable[..., Any]:
-    """Lets equations for one array see its matrices as a stack (batch, rows, columns).
+    """Passes an array to its equations as a stack of matrices (batch, rows, columns).
 
-    The array and the slots of its shape become stacks, as `default_axes` says, and the results have
-    their shapes again; slots of other shapes stay as they are, and so does an array that holds no
-    matrices. On a mesh with Explicit axes the equations see all of every array on every device.
+    The array and the slots of its shape are reshaped to stacks (by `default_axes`), and the results
+    back. Slots of other shapes and arrays that hold no matrices stay as they are. On a mesh with
+    Explicit axes every array is replicated for the equations.
 
     Args:
       equations: `(g, *slots) -> (update, *slots)`; a decorator for `optx_core.build.rule`.
@@ -73,10 +73,10 @@ def map_stacks(function: Function, arrays: Sequence[Array], axes: Sequence[Axes]
     Args:
       function: from (n, rows, columns) to an array of that shape and dtype.
       arrays: the arrays, none of them empty.
-      axes: how each is a stack of matrices.
+      axes: the matrix axes of each.
 
     Returns:
-      The resulting arrays, in the same order and laid out as before.
+      The results, in the same order and with the layouts of the arrays.
     """
     groups: dict[Hashable, list[int]] = {}
     for index, (x, own) in enumerate(zip(arrays, axes, strict=True)):
@@ -117,7 +117,7 @@ def _map_group(function: Function, arrays: list[Array], axes: list[Axes]) -> lis
 
 
 def _on_all_devices(function: Function, stack: Array, mesh: Any) -> Array:
-    """The function of the stack, padded with zeros so that each device has as many matrices."""
+    """Applies a function to a stack, padded with zeros to an equal number of matrices for each device."""
     kinds = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
     names = [name for name, kind in kinds.items() if kind == AxisType.Explicit]
     n, share = stack.shape[0], math.prod(mesh.shape[name] for name in names)
@@ -140,7 +140,7 @@ def _on_all_devices(function: Function, stack: Array, mesh: Any) -> Array:
 
 
 def _names(spec: Sequence[Any]) -> list[str]:
-    """All mesh axes of a spec, in their order."""
+    """Returns all mesh axes of a spec, in order."""
     parts = [(part,) if isinstance(part, str) else part for part in spec if part is not None]
     return list(itertools.chain(*parts))
 
@@ -158,10 +158,10 @@ def _joined(parts: list[Array]) -> Array:
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _parted(stack: Array, sizes: tuple[int, ...]) -> list[Array]:
-    """The parts of a stack.
+    """Splits a stack.
 
-    A slice at a known offset is a kernel of its own for XLA:CPU, which takes 20 ms to compile; equal
-    kernels are compiled once. So there the offsets of many equal parts are unknown to it.
+    XLA:CPU compiles a kernel for each slice at a constant offset (20 ms each), but equal kernels only
+    once. Many equal parts are therefore sliced at offsets that are computed at run time.
     """
     if len(sizes) == 1:
         return [stack]
@@ -189,7 +189,7 @@ def _slices(stack: Array, offsets: list[Array], *, size: int) -> list[Array]:
 
 @jax.jit
 def _offsets(start: Array, size: Array) -> list[Array]:
-    """start, start + size, ...: on the CPU counted in a loop, which XLA does not look through."""
+    """Returns start, start + size, ...; on the CPU from a loop, which XLA does not evaluate."""
 
     def plain(start: Array, size: Array) -> list[Array]:
         return list(itertools.accumulate([start] + [size] * (PARTS_PER_CALL - 1), lax.add))

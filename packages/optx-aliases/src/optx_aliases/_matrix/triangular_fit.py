@@ -1,4 +1,4 @@
-"""One step of the fit of triangular factors, so that they whiten what they are given.
+"""One step of a fit of triangular factors that whiten a matrix.
 
 A = Q_L·x·Q_Rᵀ,   B = Q_L⁻ᵀ·V·Q_R⁻¹,   V of standard normal entries
 Q_L ← Q_L − μ·triu(A·Aᵀ − B·Bᵀ)·Q_L / (‖A·Aᵀ + B·Bᵀ‖)
@@ -19,7 +19,7 @@ from optx_aliases._transforms.overflow import squarable
 
 
 def fitted(left: Array, right: Array, x: Array, V: Array, rate: Array) -> tuple[Array, Array]:
-    """Both factors after one step of size `rate`, balanced: with equal largest entries.
+    """Returns both factors after one step of size `rate`, balanced to equal largest entries.
 
     An unused right factor, of one axis, stays as it is.
     """
@@ -38,7 +38,7 @@ def fitted(left: Array, right: Array, x: Array, V: Array, rate: Array) -> tuple[
 
 
 def preconditioned(left: Array, right: Array, x: Array) -> Array:
-    """Q_LᵀQ_L·x·Q_RᵀQ_R, without an unused right factor."""
+    """Returns Q_LᵀQ_L·x·Q_RᵀQ_R, without an unused right factor."""
     x = _times_square(left, x)
     if right.ndim == 1:
         return x
@@ -84,7 +84,7 @@ def _size(x: Array) -> Array:
 
 
 def _squarable(a: Array, b: Array) -> tuple[Array, Array]:
-    """Both times a common factor, of which the fit's slope is free; 1 unless their squares overflow."""
+    """Scales both by a common factor, which cancels in the slope; 1 unless their squares overflow."""
     largest = jnp.max(jnp.maximum(jnp.abs(a), jnp.abs(b)), axis=(1, 2), keepdims=True)
     positive = jnp.where(largest > 0, largest, 1)
     factor = squarable(positive, a[0].size) / positive

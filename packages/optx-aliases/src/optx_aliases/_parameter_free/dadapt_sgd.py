@@ -16,16 +16,18 @@ from __future__ import annotations
 from typing import Annotated, Any, NamedTuple
 
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from optx_aliases._parameter_free.leaf_sums import (
+    FirstValue,
+    OwnRate,
     equations,
     inner_product,
     sum_of_squares,
     whole_tree,
 )
+from optx_aliases._transforms.overflow import squarable
 from optx_aliases._transforms.scalars import quotient
-from optx_aliases._transforms.varying import varying_like
 from optx_aliases._transforms.weight_decay import decayed
 from optx_core import (
     Params,
@@ -64,31 +66,31 @@ def _sgd(
     g: Array, p: Array, s: DAdaptSGDState, *, momentum: build.DecayRate, rate: Array
 ) -> tuple[Any, ...]:
     product = inner_product(g, s.grad_sum)
-    total = s.grad_sum + rate * g
+    total = s.grad_sum + rate * squarable(g, g.size)
     sums = product, sum_of_squares(total)
     return (1 - momentum) * (s.params0 - p - total), s._replace(grad_sum=total), sums
 
 
-@build.schedulable("momentum", "growth_rate")
-def _sgd_steps(
-    learning_rate: ScalarOrSchedule,
-    momentum: ScalarOrSchedule,
-    estim_lr0: Scalar,
-    growth_rate: ScalarOrSchedule,
+@build.factory
+def _dadapt_sgd(
+    learning_rate: OwnRate,
+    momentum: build.Rate,
+    estim_lr0: FirstValue,
+    growth_rate: Annotated[Any, build.Number(low=1, finite=False)],
 ) -> build.Transformation:
     def step(flow: build.Flow, s: DAdaptSGDState, p: Params, **_: Any) -> build.LeafStep:
         d, dtype = s.estim_lr, s.estim_lr.dtype
-        first_norm = lax.cond(
-            s.first_norm > 0,
-            lambda g: varying_like(s.first_norm, g),
-            lambda g: global_norm(g).astype(dtype),
-            flow.present,
+        grads = flow.present
+        first_norm = build.run_if(
+            ~(s.first_norm > 0),
+            lambda _: squarable(global_norm(grads).astype(dtype)),
+            s.first_norm,
         )
         rate = quotient(d * build.evaluate(learning_rate, s.count, dtype), first_norm)
 
         def close(new: DAdaptSGDState, sums: Array) -> DAdaptSGDState:
             product, squares = sums
-            r = s.numerator_weighted + rate * product
+            r = squarable(s.numerator_weighted + rate * product)
             bound = quotient(2 * r, jnp.sqrt(jnp.where(squares > 0, squares, 1)))
             bound = jnp.minimum(bound, d * build.evaluate(growth_rate, s.count, dtype))
             return new._replace(
@@ -142,10 +144,7 @@ def dadapt_sgd(
       >>> bool(abs(p[0]) < 0.1)
       True
     """
-    build.check_number("dadapt_sgd", low=0, below=1, momentum=momentum)
-    build.check_number("dadapt_sgd", above=0, estim_lr0=estim_lr0)
-    build.check_number("dadapt_sgd", low=1, finite=False, growth_rate=growth_rate)
     return chain(
         decayed(weight_decay, mask),
-        _sgd_steps(learning_rate, momentum, estim_lr0, growth_rate),
+        _dadapt_sgd(learning_rate, momentum, estim_lr0, growth_rate),
     )

@@ -13,6 +13,7 @@ Descent Method", 2023, algorithm 1.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 import jax.numpy as jnp
@@ -25,7 +26,8 @@ from optx_aliases._parameter_free.leaf_sums import (
     sum_of_squares,
     whole_tree,
 )
-from optx_aliases._transforms.scalars import root, scaled_by
+from optx_aliases._transforms.overflow import finite_sum, squarable
+from optx_aliases._transforms.scalars import root
 from optx_aliases._transforms.weight_decay import decayed
 from optx_core import (
     Params,
@@ -76,6 +78,14 @@ def _squares(g: Array, p: Array, s: Any) -> tuple[Any, ...]:
     return g, s, (sum_of_squares(g), sum_of_squares(p - s.init_params))
 
 
+def _scaled(g: Array, *, rate: Array) -> Array:
+    return rate * squarable(g, g.size)
+
+
+def _limited(rate: Array, close: Callable[[], Any]) -> build.LeafStep:
+    return build.LeafStep(_scaled, close=close, operands={"rate": rate})
+
+
 _DOG: Equations = equations(DoGState, sums=2)(_squares)
 _DOWG: Equations = equations(DoWGState, sums=2)(_squares)
 
@@ -119,12 +129,12 @@ def scale_by_dog(
     def step(flow: build.Flow, s: DoGState, p: Params, **_: Any) -> build.LeafStep:
         _, (squares, moved) = _DOG.over(flow, s, p)
         r = jnp.maximum(s.max_dist, jnp.sqrt(moved))
-        G = s.sum_sq_norm_grads + squares
+        G = finite_sum(s.sum_sq_norm_grads + squares)
         rate = r / jnp.sqrt(G + jnp.asarray(eps).astype(r.dtype))
         if kind == "learning_rate":
             rate = jnp.where(s.is_init_step, jnp.asarray(first).astype(r.dtype), rate)
         new = DoGState(jnp.zeros((), jnp.bool_), s.init_params, r, G)
-        return scaled_by(rate, lambda: new)
+        return _limited(rate, lambda: new)
 
     return whole_tree(DoGState, step, is_init_step=True, max_dist=first_distance)
 
@@ -199,9 +209,9 @@ def scale_by_dowg(
     def step(flow: build.Flow, s: DoWGState, p: Params, **_: Any) -> build.LeafStep:
         _, (squares, moved) = _DOWG.over(flow, s, p)
         r2 = jnp.maximum(s.estim_sq_dist, moved)
-        v = s.weighted_sq_norm_grads + r2 * squares
+        v = finite_sum(s.weighted_sq_norm_grads + r2 * squares)
         rate = r2 / (root(v) + jnp.asarray(eps).astype(v.dtype))
-        return scaled_by(rate, lambda: DoWGState(s.init_params, v, r2))
+        return _limited(rate, lambda: DoWGState(s.init_params, v, r2))
 
     return whole_tree(DoWGState, step, estim_sq_dist=start)
 

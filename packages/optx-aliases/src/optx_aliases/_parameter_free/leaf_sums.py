@@ -7,19 +7,21 @@
     s, (squares, moved) = _measure.over(flow, s, p)
 
 As in `build.rule`, g is the update, p the parameter and s the state of one array, with the numbers of the
-state as they are.
+state as they are. Sums of finite arrays are finite: results are limited, not g, since XLA:CPU would
+write out an array that several sums read.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Annotated, Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from optx_aliases._transforms.overflow import finite_sum
 from optx_aliases._transforms.scalars import scalar_dtype
 from optx_core import Params, PyTree, build, tree
 
@@ -30,31 +32,32 @@ FirstValue: TypeAlias = Annotated[Any, build.Number(above=0, schedule=False)]
 
 
 def inner_product(x: Array, y: Array) -> Array:
-    """Re Σ conj(x)·y of two arrays."""
-    if jnp.iscomplexobj(x):
-        return jnp.sum(x.real * y.real + x.imag * y.imag)
-    return jnp.sum(x * y)
+    """Re Σ conj(x)·y of two arrays; 0 if it overflows, as it then says nothing of the direction."""
+    products = x.real * y.real + x.imag * y.imag if jnp.iscomplexobj(x) else x * y
+    total = jnp.sum(products)
+    return jnp.where(jnp.isfinite(total), total, 0)
 
 
 def sum_of_squares(x: Array) -> Array:
-    """Σ |x|² of an array."""
-    return jnp.sum(build.abs_squared(x))
+    """Σ |x|² of an array, at most the largest square of a `squarable` entry."""
+    return finite_sum(jnp.sum(build.abs_squared(x)))
 
 
 def whole_tree(
-    state: Any, step: Callable[..., build.LeafStep], **numbers: Any
+    state: Any, step: Callable[..., build.LeafStep], **first_values: Any
 ) -> build.Transformation:
     """A transformation whose numbers belong to all arrays together; `update` needs the parameters.
 
     Args:
-      state: the class of the state. Slots and counts start as declared, numbers from 0.
+      state: the class of the state. Slots and counts start as declared, numbers at 0.
       step: `step(flow, state, params, **extra_args)` returns the `LeafStep` of this update.
-      **numbers: other first values of numbers by field, or functions of the parameters that return them.
+      **first_values: other initial values of numbers (scalars or arrays) by field, or functions of the
+        parameters that return them; for the state of an inner transformation its `init`.
     """
     kinds = build.kinds_of(state)
 
     def first(name: str, params: Params) -> PyTree:
-        kind, value = kinds.get(name), numbers.get(name, 0)
+        kind, value = kinds.get(name), first_values.get(name, 0)
         if isinstance(kind, build.Slot) and kind.fill == "params":
             return build.copy_of(params)
         if isinstance(kind, build.Slot):
@@ -62,6 +65,8 @@ def whole_tree(
         if build.is_count(kind):
             return build.zero_count()
         value = value(params) if callable(value) else value
+        if build.is_inner(kind):
+            return value
         dtype = jnp.bool_ if isinstance(value, bool) else scalar_dtype(params)
         return jnp.zeros((), dtype) + jnp.asarray(value).astype(dtype)
 
@@ -79,7 +84,7 @@ class Equations:
 
     Args:
       leaf: the equations. `parts` are the numbers that this array adds to the sums.
-      state: the class of s.
+      state: the class of s. The equations see None for the state of an inner transformation.
       sums: the number of sums.
     """
 
@@ -89,13 +94,15 @@ class Equations:
         self.sums = sums
         self.renews = [name for name, kind in slots.items() if not kind.constant]
         self.reads = [name for name, kind in slots.items() if kind.constant]
-        self.numbers = [name for name in state._fields if name not in slots]
+        inner = [name for name, kind in kinds.items() if build.is_inner(kind)]
+        self.numbers = [n for n in state._fields if n not in slots and n not in inner]
         others = leaf.__code__.co_varnames[3 : leaf.__code__.co_argcount]
         names = [*self.renews, "sums", *self.reads, "p", *others]
 
         def lifted(g: Array, *arrays: Array, **operands: Any) -> tuple[Array, ...]:
             given = dict(zip(names, arrays, strict=True))
-            fields = {n: given[n] if n in given else operands.pop(n) for n in state._fields}
+            fields = dict.fromkeys(inner) | {n: operands.pop(n) for n in self.numbers}
+            fields |= {n: given[n] for n in slots}
             seen = [given[name] for name in others]
             u, s, parts = leaf(g, given["p"], state(**fields), *seen, **operands)
             return (u, *(getattr(s, name) for name in self.renews), jnp.stack(parts))
@@ -157,46 +164,11 @@ def zero_sums(flow: build.Flow, number: int, dtype: Any) -> PyTree:
 
 
 def add_up(sums: PyTree, number: int, dtype: Any) -> Array:
-    """The sums over all arrays, of shape `(number,)`."""
+    """The sums over all arrays, of shape `(number,)`, limited so that sums of a few are finite."""
     parts = jax.tree.leaves(sums)
-    return jnp.sum(jnp.stack(parts), axis=0) if parts else jnp.zeros(number, dtype)
-
-
-def measured(
-    flow: build.Flow,
-    leaf: Callable[..., Any],
-    number: int,
-    dtype: Any,
-    *,
-    slots: tuple[PyTree, ...] = (),
-    reads: tuple[PyTree, ...] = (),
-    operands: Mapping[str, Any] | None = None,
-) -> tuple[Any, ...]:
-    """Measures all arrays now, before the updates move on.
-
-    Args:
-      flow: the updates.
-      leaf: `leaf(g, *slots, sums, *reads, **operands)` returns g, the renewed slots and `sums` with what
-        this array adds.
-      number: the number of sums.
-      dtype: their dtype.
-      slots: trees of arrays that the leaf renews.
-      reads: trees of arrays that it reads.
-      operands: its keyword arguments.
-
-    Returns:
-      The sums over the tree, an array of shape `(number,)`, and the renewed slots.
-    """
-    step = build.LeafStep(
-        leaf,
-        slots=slots,
-        reduced=(zero_sums(flow, number, dtype),),
-        reads=reads,
-        close=lambda *renewed: renewed,
-        operands=operands or {},
-    )
-    *renewed, sums = flow.push(step)()
-    return add_up(sums, number, dtype), *renewed
+    total = jnp.sum(jnp.stack(parts), axis=0) if parts else jnp.zeros(number, dtype)
+    limit = float(jnp.finfo(dtype).max) / 256
+    return jnp.clip(total, -limit, limit)
 
 
 def where_masked(mask: build.Mask, params: Params, number: Array, where: str) -> PyTree:

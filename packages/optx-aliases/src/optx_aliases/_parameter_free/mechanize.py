@@ -10,8 +10,8 @@ v ← β²·v + h²
 s ← (s_init/n·m + max(r, 0)) / (√v + eps)
 Δ ← Δ − u,   p ← p₀ − S·Δ
 
-Δ is not stored: it is (p₀ − p) / (S + eps). The authors' code clips h by the m of the steps before, as
-here; the paper's algorithm 1 does not.
+Δ is not stored: it is (p₀ − p) / (S + eps). h is clipped by the m of the steps before, as in optax; neither the
+paper's algorithm 1 nor the authors' PyTorch code does so.
 
 Reference: Cutkosky, Defazio, Mehta, "Mechanic: A Learning Rate Tuner", 2023, algorithm 1.
 """
@@ -25,18 +25,18 @@ import numpy as np
 from jax import Array
 
 from optx_aliases._parameter_free.leaf_sums import (
+    FirstValue,
+    equations,
     inner_product,
-    measured,
     sum_of_squares,
     where_masked,
+    whole_tree,
 )
-from optx_aliases._transforms.overflow import squarable
-from optx_aliases._transforms.scalars import root, scalar_dtype
+from optx_aliases._transforms.overflow import finite_sum, squarable
+from optx_aliases._transforms.scalars import root
 from optx_core import (
     Params,
     PyTree,
-    Scalar,
-    ScalarOrSchedule,
     build,
     safe_increment,
     with_extra_args_support,
@@ -65,12 +65,13 @@ class MechanicState(NamedTuple):
     x0: Annotated[PyTree, build.slot(fill="params", constant=True)]
 
 
+@equations(MechanicState, sums=4)
 def _measure(
-    g: Array, sums: Array, p: Array, x0: Array, decays: Array, *, size: Array
-) -> tuple[Array, Array]:
-    delta = (x0 - p) / size
+    g: Array, p: Array, s: MechanicState, decays: Array, *, size: Array
+) -> tuple[Any, ...]:
+    delta = (s.x0 - p) / size
     of_p = decays * sum_of_squares(p), decays * inner_product(p, delta)
-    return g, sums + jnp.stack([sum_of_squares(g), inner_product(g, delta), *of_p])
+    return g, s, (sum_of_squares(g), inner_product(g, delta), *of_p)
 
 
 def _step(u: Array, p: Array, x0: Array, *, size: Array, factor: Array) -> Array:
@@ -78,14 +79,13 @@ def _step(u: Array, p: Array, x0: Array, *, size: Array, factor: Array) -> Array
     return x0 - factor * delta - p
 
 
-@build.recorded
-@build.schedulable("weight_decay", "eps")
+@build.factory
 def mechanize(
     base_optimizer: Any,
-    weight_decay: ScalarOrSchedule = 1e-2,
-    eps: ScalarOrSchedule = 1e-8,
-    s_init: Scalar = 1e-6,
-    num_betas: int = 6,
+    weight_decay: build.Nonnegative = 1e-2,
+    eps: build.Positive = 1e-8,
+    s_init: FirstValue = 1e-6,
+    num_betas: build.PositiveInt = 6,
     mask: build.Mask = None,
 ) -> build.Transformation:
     """Mechanic (Cutkosky, Defazio and Mehta, 2023): tunes the learning rate of any optimizer.
@@ -118,53 +118,38 @@ def mechanize(
       True
     """
     build.check_transformation_like("mechanize", base_optimizer)
-    build.check_number("mechanize", low=0, weight_decay=weight_decay)
-    build.check_number("mechanize", above=0, eps=eps, s_init=s_init)
-    if isinstance(num_betas, bool) or not isinstance(num_betas, int) or num_betas < 1:
-        raise ValueError(f"mechanize: num_betas must be an int of at least 1, not {num_betas!r}")
     inner = with_extra_args_support(base_optimizer)
 
-    def init(params: Params) -> MechanicState:
-        zeros = jnp.zeros(num_betas, scalar_dtype(params))
-        return MechanicState(
-            inner.init(params),
-            build.zero_count(),
-            zeros,
-            jnp.copy(zeros),
-            jnp.copy(zeros),
-            zeros + jnp.asarray(s_init).astype(zeros.dtype),
-            build.copy_of(params),
-        )
-
     def step(
-        flow: build.Flow, state: MechanicState, params: Params = None, **extra_args: Any
+        flow: build.Flow, state: MechanicState, p: Params, **extra_args: Any
     ) -> build.LeafStep:
-        build.need_params(flow.trail, params)
         dtype = state.s.dtype
-        numbers: tuple[Any, ...] = (eps, s_init, weight_decay)
-        small, start, decay = (jnp.asarray(x).astype(dtype) for x in numbers)
+        small, start, decay = (jnp.asarray(x).astype(dtype) for x in (eps, s_init, weight_decay))
         beta = jnp.asarray(1 - 0.1 ** np.arange(1, num_betas + 1)).astype(dtype)
         factor = jnp.sum(state.s)
         size = factor + small
-        decays = where_masked(mask, params, jnp.ones((), dtype), flow.trail)
-        trees = (params, state.x0, decays)
-        sums, *_ = measured(flow, _measure, 4, dtype, reads=trees, operands={"size": size})
-        gg, gd, pp, pd = sums
-        h = gd + decay * factor * root(gg) / (root(pp) + small) * pd
-        # Sums that overflow say nothing of the direction.
-        h = jnp.where(jnp.isfinite(h), squarable(h), 0)
+        decays = where_masked(mask, p, jnp.ones((), dtype), flow.trail)
+        _, (gg, gd, pp, pd) = _measure.over(flow, state, p, decays, size=size)
+        h = squarable(gd + decay * factor * root(gg) / (root(pp) + small) * pd)
         r = beta * state.r + jnp.clip(h, -state.m, state.m) * state.s
         m = jnp.maximum(beta * state.m, jnp.abs(h) + small)
-        v = beta * beta * state.v + h * h
+        v = finite_sum(beta * beta * state.v + h * h)
         s = (start / num_betas * m + jnp.maximum(r, 0)) / (root(v) + small)
-        finish = flow.through(inner, state.base_optimizer_state, params, **extra_args)
+        finish = flow.through(inner, state.base_optimizer_state, p, **extra_args)
         return build.LeafStep(
             _step,
-            reads=(params, state.x0),
+            reads=(p, state.x0),
             close=lambda: MechanicState(
                 finish(), safe_increment(state.count), r, m, v, s, state.x0
             ),
             operands={"size": size, "factor": jnp.sum(s)},
         )
 
-    return build.leafwise(step, init)
+    zeros = np.zeros(num_betas, np.float32)
+    return whole_tree(
+        MechanicState,
+        step,
+        base_optimizer_state=inner.init,
+        **dict.fromkeys("rmv", zeros),
+        s=lambda _: jnp.full(num_betas, s_init),
+    )
