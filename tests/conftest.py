@@ -27,7 +27,8 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # The table of all optimizers serves the tests of several folders.
-sys.path.append(str(pathlib.Path(__file__).parent / "aliases"))
+TABLE = str(pathlib.Path(__file__).parent / "aliases")
+sys.path.append(TABLE)
 
 _finished = itertools.count(1)
 
@@ -47,7 +48,12 @@ def on_devices():
         flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={count}"
         done = subprocess.run(
             [sys.executable, *map(str, arguments)],
-            env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags.strip()},
+            env={
+                **os.environ,
+                "JAX_PLATFORMS": "cpu",
+                "XLA_FLAGS": flags.strip(),
+                "PYTHONPATH": os.pathsep.join([os.environ.get("PYTHONPATH", ""), TABLE]),
+            },
             capture_output=True,
             text=True,
             timeout=900,

@@ -23,7 +23,7 @@ WRAPPERS = {
     "conditionally_transform": lambda: c.conditionally_transform(
         a.adam(0.1), lambda step: step > 2
     ),
-    "conditionally_mask": lambda: c.conditionally_mask(a.adam(0.1), lambda step: step > 2),
+    "conditionally_mask": lambda: c.conditionally_mask(a.adam(0.1), lambda step: step > 0),
     "dynamic_loss_scale": lambda: c.dynamic_loss_scale(a.adam(0.1)),
     "master_weights": lambda: c.master_weights(a.adam(0.1)),
     "stochastic_rounding": lambda: c.stochastic_rounding(a.adam(0.1)),

@@ -164,7 +164,7 @@ def _inputs(
     has_shape(name, "label_paddings", label_pads, y.shape, "the shape of the labels")
     if not isinstance(blank_id, int) or not 0 <= blank_id < classes:
         raise ValueError(f"{name}: blank_id={blank_id} is not in [0, {classes}), the classes")
-    check_number(name, below=0, log_epsilon=log_epsilon)
+    check_number(name, below=0, finite=False, log_epsilon=log_epsilon)
     present = ~label_pads.astype(bool)
     pads = pads.astype(bool)
     length = jnp.sum(present, axis=1, dtype=jnp.int32)
