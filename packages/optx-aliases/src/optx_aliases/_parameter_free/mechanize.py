@@ -10,8 +10,8 @@ v ← β²·v + h²
 s ← (s_init/n·m + max(r, 0)) / (√v + eps)
 Δ ← Δ − u,   p ← p₀ − S·Δ
 
-Δ is not stored: it is (p₀ − p) / (S + eps). h is clipped by the m of the steps before, as in optax; neither the
-paper's algorithm 1 nor the authors' PyTorch code does so.
+Δ is not stored: it is (p₀ − p) / (S + eps). h is clipped by the m of the steps before, as in optax; neither
+the paper's algorithm 1 nor the authors' PyTorch code does so.
 
 Reference: Cutkosky, Defazio, Mehta, "Mechanic: A Learning Rate Tuner", 2023, algorithm 1.
 """
