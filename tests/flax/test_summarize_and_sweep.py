@@ -115,3 +115,13 @@ def test_a_part_of_the_model_is_trained():
     wrt = nnx.All(nnx.Param, nnx.PathContains("last"))
     made = find_learning_rate(sgd, loss, model, batches(5), low=1e-4, high=1e-3, steps=5, wrt=wrt)
     assert made.losses.shape == (5,)
+
+
+def test_arguments_in_the_wrong_order_are_refused_on_one_line():
+    model = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
+    with pytest.raises(
+        TypeError, match=r"not Linear\( .*; call summarize\(model, optimizer\)"
+    ) as error:
+        summarize(trace(0.9), model)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 250

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from optx_core import PyTree
-from optx_core.build import Recorded
+from optx_core.build import Recorded, short_repr
 from optx_estimators._distribution import Distribution
 from optx_estimators._errors import EstimatorError, UnsupportedDistributionError
 from optx_estimators._noise import Noise
@@ -139,5 +139,5 @@ def check_optimizer(where: str, optimizer: Any) -> None:
     """Refuses an optimizer without `init` and `update`."""
     if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         raise TypeError(
-            f"{where}: optimizer must be a transformation with init and update, not {optimizer!r}"
+            f"{where}: optimizer must be a transformation with init and update, not {short_repr(optimizer)}"
         )

@@ -6,6 +6,7 @@ from typing import Any
 
 from flax import nnx
 from optx_core import GradientTransformationExtraArgs, selective_transform
+from optx_core.build import short_repr
 from optx_flax._labels import mask_for
 
 
@@ -43,6 +44,6 @@ def freeze(
     """
     if not (hasattr(tx, "init") and hasattr(tx, "update")):
         raise TypeError(
-            f"freeze: tx must be a transformation, not {tx!r}; call freeze(model, rules, tx)"
+            f"freeze: tx must be a transformation, not {short_repr(tx)}; call freeze(model, rules, tx)"
         )
     return selective_transform(tx, freeze_mask=mask_for("freeze", model_or_state, rules, wrt))

@@ -8,6 +8,7 @@ import jax
 
 import optx_core
 from flax import nnx
+from optx_core.build import short_repr
 from optx_flax._paths import keys, params_of
 
 
@@ -42,8 +43,8 @@ def summarize(model_or_state: Any, optimizer: Any, *, wrt: Any = nnx.Param) -> o
     tx = optimizer.tx if isinstance(optimizer, nnx.Optimizer) else optimizer
     if not (hasattr(tx, "init") and hasattr(tx, "update")):
         raise TypeError(
-            f"summarize: the second argument must be a transformation or an nnx.Optimizer, not {tx!r}; "
-            "call summarize(model, optimizer)"
+            f"summarize: the second argument must be a transformation or an nnx.Optimizer, not "
+            f"{short_repr(tx)}; call summarize(model, optimizer)"
         )
     wrt = optimizer.wrt if isinstance(optimizer, nnx.Optimizer) else wrt
     params = nnx.as_pure(params_of("summarize", model_or_state, wrt))

@@ -31,7 +31,7 @@ def why_init_failed(name: str, params: Any) -> Exception | None:
     for path, leaf in pairs:
         if not _is_array(leaf):
             return TypeError(
-                f"{name}: params{jax.tree_util.keystr(path)} is {_short(leaf)}, which is not an array. "
+                f"{name}: params{jax.tree_util.keystr(path)} is {short_repr(leaf)}, which is not an array. "
                 "Initialize with the arrays of the model alone: of an Equinox module "
                 "eqx.filter(model, eqx.is_inexact_array), of an NNX module nnx.state(model, nnx.Param)"
             )
@@ -69,8 +69,21 @@ def _is_array(leaf: Any) -> bool:
     return number or (hasattr(leaf, "shape") and hasattr(leaf, "dtype"))
 
 
-def _short(value: Any) -> str:
-    shown = repr(value)
+def short_repr(value: Any) -> str:
+    """Returns the `repr` of a value on one line, cut at 80 characters: a model's has hundreds of lines.
+
+    Args:
+      value: any object.
+
+    Returns:
+      A string.
+
+    Example:
+      >>> from optx_core.build import short_repr
+      >>> short_repr({"a": 1})
+      "{'a': 1}"
+    """
+    shown = " ".join(repr(value).split())
     return shown if len(shown) <= 80 else f"{shown[:77]}..."
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+from optx_core._protocol.diagnosis import short_repr
 from optx_core._protocol.types import (
     GradientTransformationExtraArgs,
     OptState,
@@ -67,7 +68,7 @@ def check_transformation_like(where: str, tx: Any) -> None:
         if callable(tx):
             hint = f" (call it: {getattr(tx, '__name__', 'make')}(...))"
         raise TypeError(
-            f"{where} takes transformations, objects with init and update, not {tx!r}{hint}"
+            f"{where} takes transformations, objects with init and update, not {short_repr(tx)}{hint}"
         )
 
 
