@@ -74,7 +74,7 @@ def test_leaves_may_be_numbers_or_numpy_arrays(name, kind):
         np.testing.assert_allclose(one, other, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", CALLS.keys() - {"max", "min", "dtype"})
+@pytest.mark.parametrize("name", sorted(CALLS.keys() - {"max", "min", "dtype"}))
 @pytest.mark.parametrize("empty", [{}, {"a": None}, {"a": jnp.zeros((0, 3))}], ids=str)
 def test_nothing_in_gives_nothing_or_a_finite_number_out(name, empty):
     for x in jax.tree.leaves(CALLS[name](empty)):
