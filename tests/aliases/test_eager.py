@@ -33,8 +33,8 @@ WRAPPERS = {
     "partition": lambda: c.partition({"x": a.adam(0.1), "y": a.sgd(0.1)}, {"w": "x", "b": "y"}),
     "a schedule": lambda: a.adam(lambda step: 0.1 / (1.0 + step.astype(jnp.float32))),
 }
-# A line search closes over the loss, which may be another function at each call.
-COMPILES = {"lbfgs"}
+# A line search and an estimator of the Hessian close over the loss, which may be another function at each call.
+COMPILES = {"lbfgs", "sophia"}
 
 
 @pytest.fixture

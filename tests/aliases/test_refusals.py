@@ -41,8 +41,6 @@ from optx_core import build
         (lambda: a.noisy_sgd(0.1, key=0, seed=0), ValueError, "give a key"),
         (lambda: a.novograd(0.1, weight_decay=-1.0), ValueError, "weight_decay must be at least 0"),
         (lambda: a.fromage("fast"), TypeError, "learning_rate must be a number"),
-        (lambda: a.rprop(lambda step: 0.1), TypeError, "learning_rate must be a number, not a sch"),
-        (lambda: a.dadapt_sgd(estim_lr0=lambda step: 1.0), TypeError, "not a schedule"),
         (lambda: a.muon(0.1, ns_steps=True), ValueError, "scale_by_muon: ns_steps must be an int"),
         (lambda: a.muon(0.1, consistent_rms=-1.0), ValueError, "consistent_rms must be at least 0"),
         (lambda: a.galore(0.1, rank=0), ValueError, "scale_by_galore: rank must be at least 1"),

@@ -162,7 +162,7 @@ ROWS = {
         over_floor=1.55,  # two sums over the whole tree
         rates=(1.0,),
     ),
-    "prodigy without bias correction": Row(
+    "prodigy, without bias correction": Row(
         lambda: optx_aliases.prodigy(use_bias_correction=False, estim_lr0=1e-3),
         paper=lambda p, g: prodigy(p, g, d0=1e-3, corrected=False),
         floor=44,

@@ -146,7 +146,8 @@ def scale_by_sophia(
             return tree.map_leaves(_average, estimates, nu, name=where, b2=rate)[1], inner
 
         due = state.count % update_interval == 0
-        nu, inner = build.run_if(due, estimate, (state.nu, state.hessian_fn_state))
+        # Not run_if: of its loop XLA:CPU copies the carry.
+        nu, inner = lax.cond(due, estimate, lambda carry: carry, (state.nu, state.hessian_fn_state))
 
         def close(mu: Any, unclipped: Any) -> SophiaState:
             if verbose:

@@ -59,4 +59,4 @@ def scale_by_param_block_rms(g: Array, p: Array, /, min_scale: build.Nonnegative
       >>> tx.update(jnp.array([1.0, 2.0]), tx.init(None), jnp.array([3.0, -3.0]))[0]
       Array([3., 6.], dtype=float32)
     """
-    return g * safe_root_mean_squares(squarable(p, p.size), min_scale) if p.size else g
+    return g * safe_root_mean_squares(p, min_scale) if p.size else g

@@ -96,6 +96,4 @@ def _check_number(where: str, name: str, kind: Number, value: Any) -> None:
         raise TypeError(f"{where}: {name} must be a number, not None")
     if kind.integer and (not isinstance(value, int) or isinstance(value, bool)):
         raise ValueError(f"{where}: {name} must be an int of at least {kind.low}, not {value!r}")
-    if callable(value) and not (kind.schedule or kind.own_count):
-        raise TypeError(f"{where}: {name} must be a number, not a schedule")
     check_number(where, **kind.bounds, **{name: value})
