@@ -58,7 +58,7 @@ def test_it_trains_draws_and_resumes_bit_equal(tmp_path):
     assert last_state(tmp_path / "whole") == last_state(tmp_path / "two")
     other = demo(*two, "--seed", 1)
     assert other.returncode == 2
-    assert "Give the same options, or another folder" in " ".join(other.stdout.split())
+    assert "Use the same options, or another folder" in " ".join(other.stdout.split())
 
 
 def last_state(folder):

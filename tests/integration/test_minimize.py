@@ -38,7 +38,7 @@ def test_the_example_fits_within_its_bounds_and_says_why_it_stopped(capsys):
     example["main"]()
     told = capsys.readouterr().out
     rows = [line.split("│") for line in told.splitlines() if line.count("│") > 2]
-    assert [row[1].strip() for row in rows] == list(example["ways"]())
+    assert [row[1].strip() for row in rows] == list(example["options_by_name"]())
     free, above, within, adam = rows
     assert float(free[2]) < float(above[2]) < float(within[2])
     assert float(free[2]) <= float(adam[2]) + 1e-4
