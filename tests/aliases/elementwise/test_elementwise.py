@@ -4,23 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from training import run, waves
 
 import optx_aliases as a
 from optx_core import apply_updates
-
-
-def run(tx, params, grads):
-    update = jax.jit(tx.update)
-    state = tx.init(params)
-    for g in grads:
-        updates, state = update(g, state, params)
-        params = apply_updates(params, updates)
-    return params, state
-
-
-def waves(shape, steps):
-    rng = np.random.default_rng(3)
-    return [jnp.asarray(rng.normal(size=shape), jnp.float32) for _ in range(steps)]
 
 
 def test_without_decay_the_parameters_are_not_needed():

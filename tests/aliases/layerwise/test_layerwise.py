@@ -3,18 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from training import run
 
 import optx_aliases as a
-from optx_core import apply_updates
-
-
-def run(tx, params, grads):
-    update = jax.jit(tx.update)
-    state = tx.init(params)
-    for g in grads:
-        updates, state = update(g, state, params)
-        params = apply_updates(params, updates)
-    return params, state
 
 
 def test_a_scheduled_fromage_follows_the_schedule():

@@ -3,13 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from training import waves
 
 import optx_aliases as a
-
-
-def waves(shape, steps):
-    rng = np.random.default_rng(3)
-    return [jnp.asarray(rng.normal(size=shape), jnp.float32) for _ in range(steps)]
 
 
 def test_sm3_keeps_a_vector_for_each_axis_and_a_number_for_a_0d_array():

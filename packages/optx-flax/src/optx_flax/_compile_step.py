@@ -302,7 +302,7 @@ def _on_one_mesh(leaves: list[Any]) -> list[Any]:
 
 
 def _calls_back(jaxpr: Any, seen: set[int]) -> bool:
-    """Whether a program calls back to Python (to print apart): it may fail while it runs."""
+    """Returns whether a program has callbacks to Python other than prints, and so can fail at run time."""
     inner = getattr(jaxpr, "jaxpr", jaxpr)
     if id(inner) in seen:
         return False

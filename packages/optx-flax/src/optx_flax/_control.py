@@ -151,7 +151,7 @@ def set_hyperparam(
 
 
 def _among(groups: list[str], path: tuple[str, ...]) -> bool:
-    """Whether a path has these steps in this order."""
+    """Returns whether a path contains these steps in this order."""
     steps = iter(path)
     return all(group in steps for group in groups)
 

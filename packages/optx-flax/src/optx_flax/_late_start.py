@@ -209,7 +209,7 @@ def base_of(tx: Any) -> Any:
 
 
 def is_late(tx: Any) -> bool:
-    """Whether `late_start` made a transformation."""
+    """Returns whether a transformation comes from `late_start`."""
     return base_of(tx) is not tx
 
 

@@ -120,7 +120,7 @@ def sharded(inner: Any, own: Layout, kept: Layout) -> GradientTransformationExtr
 
 
 def is_sharded(tx: Any) -> bool:
-    """Whether `shard_state` made a transformation."""
+    """Returns whether a transformation comes from `shard_state`."""
     call = call_of(tx)
     return call is not None and call.function is sharded
 

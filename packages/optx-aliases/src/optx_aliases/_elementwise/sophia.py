@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from optx_aliases._transforms.print_if import print_if
 from optx_core import (
     ScalarOrSchedule,
     add_decayed_weights,
@@ -152,11 +153,8 @@ def scale_by_sophia(
         def close(mu: Any, unclipped: Any) -> SophiaState:
             if verbose:
                 fraction = tree.sum(unclipped) / max(tree.size(grads), 1)
-                lax.cond(
-                    t % print_win_rate_every_n_steps == 0,
-                    lambda: jax.debug.print("sophia: not clipped: {}", fraction),
-                    lambda: None,
-                )
+                due_to_print = t % print_win_rate_every_n_steps == 0
+                print_if(due_to_print, "sophia: not clipped: {fraction}", fraction=fraction)
             return SophiaState(t, mu, nu, inner)
 
         return build.LeafStep(

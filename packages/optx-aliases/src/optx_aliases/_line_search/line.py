@@ -86,7 +86,7 @@ def inverse_curvature(sy: Array, ss: Array, yy: Array) -> Array:
 
 
 def has_complex(x: PyTree) -> bool:
-    """Whether a tree has a complex array."""
+    """Returns whether any array of a tree is complex."""
     return any(map(jnp.iscomplexobj, jax.tree.leaves(x)))
 
 

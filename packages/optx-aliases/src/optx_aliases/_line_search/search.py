@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from optx_aliases._line_search.line import Line, need_loss, scalar, scaled
+from optx_aliases._transforms.print_if import print_if
 from optx_aliases._transforms.scalars import scalar_dtype
 from optx_core import Params, PyTree, Scalar, build, tree
 
@@ -73,5 +73,4 @@ def _report(where: str, slope: Array, new: Any) -> None:
         "the step taken is {step}"
     )
     failed = jnp.any(jnp.stack(errors) > 0) | (new.learning_rate == 0)
-    numbers = {"n": number, "slope": slope, "errors": errors, "step": new.learning_rate}
-    lax.cond(failed, lambda: jax.debug.print(text, **numbers), lambda: None)
+    print_if(failed, text, n=number, slope=slope, errors=errors, step=new.learning_rate)

@@ -8,8 +8,8 @@ A block shares a dense part of the Hessian: the weights of one output of a matri
 layout), one row of an embedding, and a vector as a whole. The paper also has one block for each head of
 queries and keys: name their axes through `blocks`.
 
-The published code tells blocks by the parameters' names (wq, wk, attn_proj, embed); here only embeddings
-are told by name, everything else by shape, and `blocks` overrides both.
+The published code chooses blocks by the parameters' names (wq, wk, attn_proj, embed). Here names identify
+embeddings only, shapes determine all other blocks, and `blocks` overrides both.
 
 Reference: Zhang, Chen, Li, Ding, Wu, Kingma, Ye, Luo, Sun, "Adam-mini: Use Fewer Learning Rates To Gain
 More", 2024, algorithms 1 and 3.

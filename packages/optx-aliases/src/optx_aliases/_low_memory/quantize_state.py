@@ -131,7 +131,7 @@ def quantize_state(
 
 
 def _encoding(leaf: build.LeafKind, x: Any, rules: Mapping[str, str | None]) -> str | None:
-    """How an array of the state is kept: by the user's rules, else by its field's declaration."""
+    """Returns the encoding of an array: by the user's rules, else by its field's declaration."""
     rule = _longest_rule(leaf, rules)
     if rule is not None:
         return rules[rule]

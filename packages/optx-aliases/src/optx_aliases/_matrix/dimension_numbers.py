@@ -13,7 +13,7 @@ from optx_core import Params, PyTree, build, tree
 
 
 class MuonDimensionNumbers(NamedTuple):
-    """Which axes of an array are the rows and columns of its matrices; all others are a batch.
+    """The axes of the rows and columns of an array's matrices; all other axes are a batch.
 
     Attributes:
       reduction_axis: the axis, or axes, that the layer sums over: the rows.
@@ -25,7 +25,7 @@ class MuonDimensionNumbers(NamedTuple):
 
 
 class GaLoreDimensionNumbers(NamedTuple):
-    """Which axes of an array are the rows and columns of its matrix; together they are all axes.
+    """The axes of the rows and columns of an array's matrix; together they are all axes.
 
     Attributes:
       reduction_axis: the axis, or axes, that the layer sums over: the rows.

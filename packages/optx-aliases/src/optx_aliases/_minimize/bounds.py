@@ -88,7 +88,7 @@ def projected_gradient(x: PyTree, grad: PyTree, box: Bounds | None) -> Array:
 
 
 def falls_freely(grad: PyTree, box: Bounds | None) -> Array:
-    """Whether no bound lies ahead of a variable along the negative gradient; a boolean scalar."""
+    """Returns whether any variable is unbounded along the negative gradient, a boolean scalar."""
     if box is None:
         return jnp.ones((), bool)
 

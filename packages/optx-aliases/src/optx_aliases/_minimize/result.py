@@ -77,7 +77,7 @@ class MinimizeResult(NamedTuple):
 
     @property
     def success(self) -> Array:
-        """Whether it converged; a boolean scalar."""
+        """A boolean scalar: whether the iteration converged."""
         return (self.status >= MinimizeStatus.GRADIENT) & (self.status <= MinimizeStatus.PARAMS)
 
     @property

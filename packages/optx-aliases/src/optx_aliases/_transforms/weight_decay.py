@@ -15,5 +15,5 @@ def decayed(weight_decay: ScalarOrSchedule, mask: build.Mask = None) -> build.Tr
 
 
 def is_zero(number: Any) -> bool:
-    """Whether a hyper-parameter is the Python number 0, and so constant."""
+    """Returns whether a hyper-parameter is the Python number 0, which is constant."""
     return isinstance(number, int | float) and number == 0

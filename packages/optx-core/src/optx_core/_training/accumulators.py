@@ -107,7 +107,7 @@ def _in_order(rows: jax.Array) -> jax.Array:
 
 
 def _zeros(shapes: PyTree) -> PyTree:
-    return jax.tree.map(lambda s: jnp.zeros(s.shape, wide(s.dtype)), shapes)
+    return jax.tree.map(lambda s: jnp.zeros(s.shape, build.at_least_float32(s.dtype)), shapes)
 
 
 def _add(total: PyTree, result: PyTree, _: Any) -> PyTree:
@@ -174,7 +174,3 @@ REDUCTIONS: dict[str, Callable[[PyTree], Accumulator]] = {
     "stack": _nothing,
     "concat": _nothing,
 }
-
-
-def wide(dtype: Any) -> Any:
-    return build.at_least_float32(dtype) if jnp.issubdtype(dtype, jnp.inexact) else dtype

@@ -85,7 +85,7 @@ class EarlyStopping:
 
     @property
     def improved(self) -> bool:
-        """Whether the last value was an improvement, after which to save a checkpoint."""
+        """True if the last value improved on the best: save a checkpoint then."""
         return self.step > 0 and self.wait == 0
 
     def state_dict(self) -> dict[str, Any]:

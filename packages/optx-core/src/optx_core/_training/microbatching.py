@@ -13,13 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from optx_core import PyTree
+from optx_core import PyTree, build
 from optx_core._training.accumulators import (
     REDUCTIONS,
     Accumulator,
     RunningStatistics,
     scan_slices,
-    wide,
 )
 
 
@@ -59,6 +58,11 @@ def reshape_batch_axis(batch: PyTree, microbatch_size: int, axis: int = 0) -> Py
       (3, 2, 3)
     """
     _check_sizes(_sizes("batch", batch, axis), axis, microbatch_size)
+    return _slices(batch, microbatch_size, axis)
+
+
+def _slices(batch: PyTree, microbatch_size: int, axis: int) -> PyTree:
+    """Splits the batch axis of arrays whose sizes have been checked."""
 
     def leaf(x: Any) -> jax.Array:
         x = jnp.asarray(x)
@@ -158,8 +162,7 @@ def microbatch(
             sizes |= _sizes(f"batch[{k}]", batch, axis)
         _check_sizes(sizes, in_axes, microbatch_size)
         slices = [
-            reshape_batch_axis(batch, microbatch_size, axis)
-            for batch, axis in zip(batches, axes, strict=True)
+            _slices(batch, microbatch_size, axis) for batch, axis in zip(batches, axes, strict=True)
         ]
 
         def one(parts: list[Any]) -> PyTree:
@@ -325,6 +328,6 @@ def micro_vmap(
 
 _OVER_EXAMPLES: dict[str, Callable[[jax.Array], jax.Array]] = {
     "concat": lambda x: x,
-    "mean": lambda x: jnp.mean(x, 0, dtype=wide(x.dtype)),
-    "sum": lambda x: jnp.sum(x, 0, dtype=wide(x.dtype)),
+    "mean": lambda x: jnp.mean(x, 0, dtype=build.at_least_float32(x.dtype)),
+    "sum": lambda x: jnp.sum(x, 0, dtype=build.at_least_float32(x.dtype)),
 }
