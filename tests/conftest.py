@@ -1,11 +1,15 @@
 """Settings every test runs under: strict promotion of dtypes and ranks, quick compilation, bounded memory."""
 
+import collections
 import importlib.metadata
 import itertools
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
+import tempfile
+import zlib
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Most of the time goes into compiling small programs. LLVM's optimizations are left out: they change
@@ -20,17 +24,83 @@ os.environ.setdefault(
     else "",
 )
 
+# For the cache of compiled programs, below.
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
 import jax
 import pytest
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+# Many tests compile the same programs, in two or more processes: a cache for the time of one run, keyed by
+# XLA on the program, its options and the compiler. Set JAX_COMPILATION_CACHE_DIR to keep it between runs.
+_CACHE = None
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _CACHE = tempfile.mkdtemp(prefix="optx-tests-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE  # the other processes of this run inherit it
+    jax.config.update("jax_compilation_cache_dir", _CACHE)
+
 # The table of all optimizers serves the tests of several folders.
 TABLE = str(pathlib.Path(__file__).parent / "aliases")
 sys.path.append(TABLE)
 
 _finished = itertools.count(1)
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--full", action="store_true", help="run every case: see the markers `full` and `sampled`"
+    )
+
+
+def _by_name(config):
+    """Whether the tests are chosen by name: few, and wanted as they are."""
+    return bool(config.getoption("keyword")) or any("::" in arg for arg in config.args)
+
+
+def pytest_xdist_auto_num_workers(config):
+    """One process has run a few tests before others have started."""
+    return 0 if _by_name(config) else None
+
+
+def _left_out(item, by_name):
+    sampled = item.get_closest_marker("sampled")
+    if sampled is None or by_name:
+        return item.get_closest_marker("full") is not None
+    # Two tests of one table take different rows, each the same ones in every run.
+    return zlib.crc32(item.nodeid.encode()) % sampled.args[0] != 0
+
+
+def pytest_collection_modifyitems(config, items):
+    """Without `--full`, leaves out the tests marked `full` and most of those marked `sampled`."""
+    if config.getoption("--full"):
+        return
+    by_name = _by_name(config)
+    left_out = [item for item in items if _left_out(item, by_name)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        kept = set(items) - set(left_out)
+        items[:] = [item for item in items if item in kept]
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Prints the ten files that took longest."""
+    seconds = collections.Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if hasattr(report, "duration"):
+                seconds[report.nodeid.partition("::")[0]] += report.duration
+    if len(seconds) > 1:
+        terminalreporter.section("slowest files")
+        for path, spent in seconds.most_common(10):
+            terminalreporter.write_line(f"{spent:7.1f} s  {path}")
+
+
+def pytest_unconfigure():
+    if _CACHE:
+        shutil.rmtree(_CACHE, ignore_errors=True)
 
 
 @pytest.fixture
@@ -69,5 +139,5 @@ def on_devices():
 def bounded_memory():
     """Compiled programs are kept for as long as a process lives: some gigabytes in a run of this suite."""
     yield
-    if next(_finished) % 50 == 0:
+    if next(_finished) % 200 == 0:
         jax.clear_caches()

@@ -26,6 +26,7 @@ import tomllib
 import zipfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+TEST_PACKAGES = ("optx-core", "optx-testing")  # what the tests of each package need
 TEST_TOOLS = ["pytest", "pytest-xdist", "chex", "hypothesis", "numpy"]
 
 
@@ -153,7 +154,7 @@ def main() -> None:
     chosen = [path for path in everything if not args.packages or path.name in args.packages]
     with tempfile.TemporaryDirectory() as folder:
         wheels = pathlib.Path(folder)
-        always = [ROOT / "packages" / name for name in ("optx-core", "optx-testing")]
+        always = [ROOT / "packages" / name for name in TEST_PACKAGES]
         built = {path: build(path, wheels) for path in dict.fromkeys([*always, *chosen])}
         for package in chosen:
             print(f"{package.name}{' (lowest)' if args.lowest else ''}")

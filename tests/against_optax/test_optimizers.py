@@ -112,6 +112,7 @@ def test_20_steps_in_double_precision(name, x64):
         np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", SAME)
 def test_20_steps_in_float32(name):
     ours, theirs = both(name, jnp.float32, FEW_STEPS.get(name, 20))

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from optimizer_rows import NO_OPTIMIZERS, ROWS, Row, compiled_step
+from optimizer_rows import NO_OPTIMIZERS, ROWS, SAMPLED_OPTIONS, Row, compiled_step
 
 import optx_aliases
 from optx_core import apply_updates
@@ -224,7 +224,7 @@ def bytes_moved(name):
     assert copies <= row.copies, copies
 
 
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", SAMPLED_OPTIONS)
 def test_an_optimizer_keeps_every_promise(name):
     promises(name)
 
@@ -235,6 +235,7 @@ def test_promises_that_compare_numbers_are_kept_on_a_regular_matrix(name):
     check_transformation(row.make(), regular, promises=(7, 8), **row.options)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", PLAIN)
 def test_zero_gradients_then_a_large_one_move_leaves_of_every_kind_by_finite_amounts(name):
     leaves_of_every_kind(name)
@@ -245,6 +246,7 @@ def test_25_steps_are_those_of_the_paper(name, x64):
     paper(name)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", PLAIN)
 def test_it_solves_a_quadratic_rosenbrock_and_a_classification(name):
     problems(name)

@@ -86,6 +86,20 @@ def test_a_siblings_range_admits_the_core_beside_it(package):
             assert need == f"optx-core>={major}.{minor},<{major}.{minor + 1}"
 
 
+def test_the_lowest_versions_that_are_tested_are_those_declared():
+    tested = tomllib.loads((ROOT / "hatch.toml").read_text())["envs"]["lowest"]
+    assert settings(ROOT / "packages/optx-core")["project"]["requires-python"] == ">=3.11"
+    assert tested["python"] == "py3.11"
+    pinned = {need for need in tested["extra-dependencies"] if "==" in need}
+    declared = {
+        need.replace(">=", "==") + (".0" if need.count(".") == 1 else "")
+        for package in PACKAGES
+        for need in settings(package)["project"]["dependencies"]
+        if not need.startswith("optx-")
+    }
+    assert pinned - {need for need in pinned if need.startswith("jaxlib")} == declared
+
+
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)
 def test_a_package_has_its_papers_in_order(package):
     assert (package / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()

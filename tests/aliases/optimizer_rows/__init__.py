@@ -1,5 +1,7 @@
 """The table of all optimizers: a row for each, by its name and, after a comma, its options."""
 
+import pytest
+
 from optimizer_rows import (
     elementwise,
     layerwise,
@@ -22,6 +24,11 @@ ROWS: dict[str, Row] = {
     **wrappers.ROWS,
 }
 
+# For tests that run a program for each row: of the rows with options, one in three (see `sampled`).
+SAMPLED_OPTIONS = [
+    pytest.param(name, marks=pytest.mark.sampled(3)) if "," in name else name for name in ROWS
+]
+
 # Public functions that make no transformation, or one of gradients of single examples; each has tests
 # of its own.
 NO_OPTIMIZERS: set[str] = {
@@ -39,4 +46,4 @@ NO_OPTIMIZERS: set[str] = {
     "value_and_grad_from_state",
 }
 
-__all__ = ["NO_OPTIMIZERS", "ROWS", "Row", "compiled_step"]
+__all__ = ["NO_OPTIMIZERS", "ROWS", "SAMPLED_OPTIONS", "Row", "compiled_step"]
