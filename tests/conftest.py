@@ -60,6 +60,7 @@ def _by_name(config):
     return bool(config.getoption("keyword")) or any("::" in arg for arg in config.args)
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config):
     """One process has run a few tests before others have started."""
     return 0 if _by_name(config) else None

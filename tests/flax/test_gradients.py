@@ -1,5 +1,7 @@
 """Gradients over micro-batches, and the loss as a function of the parameters."""
 
+import pathlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -98,6 +100,11 @@ def test_micro_batches_inside_a_compiled_step():
         losses = [float(step(X, Y)) for _ in range(5)]
     assert losses[-1] < losses[0]
     assert int(model.seen[...]) == 20
+
+
+def test_eight_devices_reduce_their_gradients_once(on_devices):
+    script = pathlib.Path(__file__).with_name("gradients_on_eight_devices.py")
+    assert on_devices("-W", "error", script).strip().endswith("ok")
 
 
 def test_mistakes_with_micro_batches_are_errors():

@@ -83,7 +83,7 @@ def test_two_processes_are_as_one_and_survive_being_killed(tmp_path):
     watchdog.start()
     try:
         checkpoints, copy = tmp_path / "checkpoints", tmp_path / "copy"
-        checkpoints.mkdir()
+        (checkpoints / "DiLoCo").mkdir(parents=True)
 
         def start(*args, **kwargs):
             started.append(Processes(*args, **kwargs))
@@ -100,9 +100,20 @@ def test_two_processes_are_as_one_and_survive_being_killed(tmp_path):
         shutil.copytree(checkpoints, copy)
 
         # Four devices of one process, another mesh; the same run also gives what is expected.
-        alone = start(1, copy, "data parallel,ZeRO-1+", devices=4)
+        alone = start(1, copy, "data parallel,ZeRO-1+,DiLoCo", devices=4)
         resumed_elsewhere = alone.losses()
-        resumed = start(2, checkpoints, "ZeRO-1+").losses()
+        second = start(2, checkpoints, "ZeRO-1+,DiLoCo+")
+        resumed = second.losses(until=lambda line: line["layout"] == "DiLoCo" and line["step"] == 3)
+        second.kill()
+        resumed_workers = start(2, checkpoints, "DiLoCo+").losses()
+
+        # Workers on two devices of one process, on two processes, and in two lives of these.
+        workers = [resumed_elsewhere.pop(("DiLoCo", k)) for k in range(STEPS)]
+        seen = [resumed.pop(("DiLoCo", k)) for k in range(4)]
+        np.testing.assert_allclose(seen, workers[:4], rtol=1e-5)
+        assert 3 <= STEPS - len(resumed_workers) < STEPS
+        for (_, k), loss in resumed_workers.items():
+            np.testing.assert_allclose(loss, workers[k], rtol=1e-5, err_msg=f"DiLoCo, {k}")
 
         expected = {k: resumed_elsewhere.pop(("data parallel", k)) for k in range(STEPS)}
         assert len(set(expected.values())) == STEPS  # each step has data of its own

@@ -2,8 +2,8 @@
 
     training_in_two_processes.py RANK PROCESSES PORT CHECKPOINTS TASKS
 
-A task is the name of a layout; one with a "+" at its end saves a checkpoint after each step and goes on
-from the last one there is. Each step prints a line of JSON.
+A task is the name of a layout, or DiLoCo; one with a "+" at its end saves a checkpoint after each step and
+goes on from the last one there is. Each step prints a line of JSON.
 """
 
 import json
@@ -27,8 +27,8 @@ from jax.sharding import NamedSharding  # noqa: E402
 from jax.sharding import PartitionSpec as P  # noqa: E402
 
 from flax import nnx  # noqa: E402
-from optx_aliases import adamw  # noqa: E402
-from optx_core import with_ema, zero1_rule  # noqa: E402
+from optx_aliases import adamw, sgd  # noqa: E402
+from optx_core import apply_updates, diloco, with_ema, zero1_rule  # noqa: E402
 from optx_flax import abstract_state, compile_step, create_sharded, restore_into  # noqa: E402
 
 STEPS = 6
@@ -56,11 +56,56 @@ def train_step(model, optimizer, x, y):
     return loss
 
 
-def local(batch):
+def local(batch, sharding=None):
     """This process's share of a batch, as a part of the whole."""
     share = len(batch) // processes
     part = batch[rank * share : (rank + 1) * share]
-    return jax.make_array_from_process_local_data(NamedSharding(MESH, P("data")), part)
+    sharding = NamedSharding(MESH, P("data")) if sharding is None else sharding
+    return jax.make_array_from_process_local_data(sharding, part)
+
+
+def train_diloco(checkpoints):
+    """Two workers, in one process or in two: every third step they agree, on one half of the arrays each time."""
+    mesh = jax.make_mesh(
+        (2,), ("workers",), (jax.sharding.AxisType.Auto,), devices=jax.devices()[:2]
+    )
+    own = NamedSharding(mesh, P("workers"))
+    outer = sgd(0.7, momentum=0.9, nesterov=True)
+    tx = diloco(adamw(1e-2), outer, 3, axis_name="workers", fragments=2)
+
+    def loss_fn(params, x, y):
+        return jnp.mean((jnp.tanh(x @ params["w1"]) @ params["w2"] + params["b2"] - y) ** 2)
+
+    def start():
+        model = Net()
+        params = {name: getattr(model, name)[...] for name in ("w1", "w2", "b2")}
+        return jax.tree.map(lambda x: jnp.stack([x, x]), (params, tx.init(params)))
+
+    def step(params, state, x, y):
+        loss, grads = jax.value_and_grad(loss_fn)(params, x, y)
+        updates, state = tx.update(grads, state, params)
+        return (apply_updates(params, updates), state), jax.lax.pmean(loss, "workers")
+
+    workers = jax.vmap(step, axis_name="workers", spmd_axis_name="workers", out_axes=(0, None))
+    run = jax.jit(workers, out_shardings=(own, NamedSharding(mesh, P())))
+    first, carry = 0, jax.jit(start, out_shardings=own)()
+    if checkpoints is not None:
+        saver = ocp.StandardCheckpointer()
+        saved = [int(p.name) for p in checkpoints.iterdir() if p.name.isdigit()]
+        if saved:
+            first = max(saved)
+            carry = saver.restore(checkpoints / str(first), jax.tree.map(ocp_target, carry))
+    for k in range(first, STEPS):
+        x, y = (local(batch.reshape(2, 4, -1), own) for batch in (X[k], Y[k]))
+        carry, loss = run(*carry, x, y)
+        print(json.dumps({"layout": "DiLoCo", "step": k, "loss": float(loss)}), flush=True)
+        if checkpoints is not None:
+            saver.save(checkpoints / str(k + 1), carry)
+            saver.wait_until_finished()
+
+
+def ocp_target(x):
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
 
 
 def train(layout, checkpoints):
@@ -92,5 +137,9 @@ def train(layout, checkpoints):
 
 
 for task in sys.argv[5].split(","):
-    train(task.removesuffix("+"), pathlib.Path(sys.argv[4]) if task.endswith("+") else None)
+    folder = pathlib.Path(sys.argv[4]) if task.endswith("+") else None
+    if task.startswith("DiLoCo"):
+        train_diloco(None if folder is None else folder / "DiLoCo")
+    else:
+        train(task.removesuffix("+"), folder)
 print("done", flush=True)

@@ -12,7 +12,7 @@ UNSTABLE = ("experimental", "extend", "interpreters", "_src")  # jax's own words
 # What stands here is looked at when jax or flax has a new version. Aim: nothing.
 TOUCHED = {
     "optx-core": {
-        "jax.extend.core",  # run_if calls a traced branch by its jaxpr
+        "jax.extend.core",  # run_if and offload run parts of a traced program
     },
     "optx-losses": {  # a primitive of our own is the only way to all derivatives of the chunked last layer
         "jax.extend.core.Primitive",

@@ -30,7 +30,8 @@ __getattr__, __dir__, __all__ = table_of_contents(
     _training.find_learning_rate: LearningRateSweep find_learning_rate
     _training.flat: Unravel ravel_params
     _training.accumulators: Accumulator RunningStatistics
-    _training.microbatching: MicroGradAux micro_grad micro_vmap microbatch reshape_batch_axis
+    _training.micro_grad: MicroGradAux micro_grad micro_vmap
+    _training.microbatching: microbatch reshape_batch_axis
     _training.scale_gradient: scale_gradient
     _transforms.add_decayed_weights: WeightDecaySchedule add_decayed_weights
     _transforms.add_noise: AddNoiseState add_noise
@@ -50,6 +51,7 @@ __getattr__, __dir__, __all__ = table_of_contents(
     _wrappers.apply_if_finite: ApplyIfFiniteState apply_if_finite
     _wrappers.conditional: ConditionallyMaskState ConditionallyTransformState conditionally_mask
         conditionally_transform
+    _wrappers.diloco: DilocoState diloco
     _wrappers.flatten: flatten
     _wrappers.freeze: freeze selective_transform
     _wrappers.inject_hyperparams: InjectStatefulHyperparamsState WrappedScheduleState
@@ -59,6 +61,7 @@ __getattr__, __dir__, __all__ = table_of_contents(
     _wrappers.master_weights: MasterWeightsState master_weights
     _wrappers.multi_steps: MultiSteps MultiStepsState multi_steps skip_large_updates
         skip_not_finite
+    _wrappers.offload: offload
     _wrappers.skip_if: SkipIfState skip_if
     _wrappers.stochastic_rounding: StochasticRoundingState stochastic_rounding
     _wrappers.with_ema: WithEmaState eval_params with_ema

@@ -52,9 +52,9 @@ from optx_core._training.find_learning_rate import LearningRateSweep as Learning
 from optx_core._training.find_learning_rate import find_learning_rate as find_learning_rate
 from optx_core._training.flat import Unravel as Unravel
 from optx_core._training.flat import ravel_params as ravel_params
-from optx_core._training.microbatching import MicroGradAux as MicroGradAux
-from optx_core._training.microbatching import micro_grad as micro_grad
-from optx_core._training.microbatching import micro_vmap as micro_vmap
+from optx_core._training.micro_grad import MicroGradAux as MicroGradAux
+from optx_core._training.micro_grad import micro_grad as micro_grad
+from optx_core._training.micro_grad import micro_vmap as micro_vmap
 from optx_core._training.microbatching import microbatch as microbatch
 from optx_core._training.microbatching import reshape_batch_axis as reshape_batch_axis
 from optx_core._training.scale_gradient import scale_gradient as scale_gradient
@@ -100,6 +100,8 @@ from optx_core._wrappers.conditional import ConditionallyMaskState as Conditiona
 from optx_core._wrappers.conditional import ConditionallyTransformState as ConditionallyTransformState
 from optx_core._wrappers.conditional import conditionally_mask as conditionally_mask
 from optx_core._wrappers.conditional import conditionally_transform as conditionally_transform
+from optx_core._wrappers.diloco import DilocoState as DilocoState
+from optx_core._wrappers.diloco import diloco as diloco
 from optx_core._wrappers.flatten import flatten as flatten
 from optx_core._wrappers.freeze import freeze as freeze
 from optx_core._wrappers.freeze import selective_transform as selective_transform
@@ -120,6 +122,7 @@ from optx_core._wrappers.multi_steps import MultiStepsState as MultiStepsState
 from optx_core._wrappers.multi_steps import multi_steps as multi_steps
 from optx_core._wrappers.multi_steps import skip_large_updates as skip_large_updates
 from optx_core._wrappers.multi_steps import skip_not_finite as skip_not_finite
+from optx_core._wrappers.offload import offload as offload
 from optx_core._wrappers.skip_if import SkipIfState as SkipIfState
 from optx_core._wrappers.skip_if import skip_if as skip_if
 from optx_core._wrappers.stochastic_rounding import StochasticRoundingState as StochasticRoundingState

@@ -77,19 +77,32 @@ def create_sharded(
             model = annotate(model_fn())
             return model, nnx.Optimizer(model, placed, wrt=wrt)
 
+        def make_arrays() -> list[jax.Array]:
+            return jax.tree.leaves(nnx.state(make()))
+
         graphdef, shapes = nnx.split(nnx.eval_shape(make))
-        shardings = jax.tree.map(
-            lambda v: NamedSharding(mesh, trimmed(annotation(v) or PartitionSpec())),
-            shapes,
-            is_leaf=is_variable,
+        specs_of_all = jax.tree.map(
+            lambda v: trimmed(annotation(v) or PartitionSpec()), shapes, is_leaf=is_variable
         )
-        arrays = jax.jit(
-            lambda: jax.tree.leaves(nnx.state(make())), out_shardings=jax.tree.leaves(shardings)
-        )()
+        is_spec = lambda x: isinstance(x, PartitionSpec)  # noqa: E731
+        shardings = [
+            NamedSharding(mesh, spec, memory_kind=_memory_kind(aval))
+            for spec, aval in zip(
+                jax.tree.leaves(specs_of_all, is_leaf=is_spec),
+                jax.make_jaxpr(make_arrays)().out_avals,
+                strict=True,
+            )
+        ]
+        arrays = jax.jit(make_arrays, out_shardings=shardings)()
         model, optimizer = nnx.merge(
             graphdef, jax.tree.unflatten(jax.tree.structure(shapes), arrays)
         )
     return model, optimizer
+
+
+def _memory_kind(aval: Any) -> str | None:
+    """The memory kind of what `optx_core.offload` keeps on the host; None for the device's."""
+    return "pinned_host" if aval.memory_space == jax.memory.Space.Host else None
 
 
 def _laid(value: Any, sharding: NamedSharding) -> Any:

@@ -1,20 +1,19 @@
 """Gradients of a model over a large batch, slice by slice.
 
 g = (1/k) Σ gᵢ over the k slices of the batch, in float32. The model's other state (batch statistics, the
-counts of random streams) is carried from slice to slice.
+counts of random streams) is carried from slice to slice. The scan is that of `optx_core.micro_grad`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from flax import nnx
-from optx_core import reshape_batch_axis, tree
-from optx_core.build import at_least_float32
+from optx_core import micro_grad, tree
 
 
 def micro_value_and_grad(
@@ -24,6 +23,7 @@ def micro_value_and_grad(
     wrt: Any = nnx.Param,
     has_aux: bool = False,
     reduction: str = "mean",
+    mesh_axes: str | Sequence[str] | None = None,
 ) -> Callable[..., Any]:
     """`nnx.value_and_grad` over a large batch, with the memory of one slice.
 
@@ -37,13 +37,19 @@ def micro_value_and_grad(
       wrt: which Variables to differentiate; as given to `nnx.Optimizer`.
       has_aux: whether `loss_fn` returns auxiliary output, which is reduced likewise.
       reduction: "mean" for a loss that is a mean, "sum" for a sum.
+      mesh_axes: the mesh axes over which the batch is split, such as "data". With it each device
+        accumulates the gradient of its own examples, and the gradients are reduced over the devices once,
+        after the last slice; without it XLA reduces them at each slice. Each device then draws random numbers
+        of its own, and holds all parameters and a whole gradient during the call. `optx_core.microbatch`
+        says which losses allow it.
 
     Returns:
       A function of the model and the batch, arrays whose first axis is that of the examples. It returns
       `(value, grads)`, or `((value, aux), grads)`.
 
     Raises:
-      ValueError: if `reduction` is another string; from a call, if the batch is not divisible.
+      ValueError: if `reduction` is another string; from a call, if the batch is not divisible, or, with
+        `mesh_axes`, if the model's other state depends on a device's examples, as batch statistics do.
 
     Example:
       >>> import jax.numpy as jnp
@@ -61,42 +67,30 @@ def micro_value_and_grad(
         )
 
     def gradient(model: Any, *batch: Any) -> Any:
-        slices = reshape_batch_axis(batch, microbatch_size)
-        count = jax.tree.leaves(slices)[0].shape[0]
-        graphdef, params, rest = nnx.split(model, wrt, ...)
+        graphdef, params, keys, rest = nnx.split(model, wrt, nnx.RngKey, ...)
         arrays = jax.tree.map(jnp.asarray, nnx.as_pure(params))
 
-        def one(rest: Any, part: Any) -> Any:
-            def pure_loss(pure: Any) -> Any:
-                inner = nnx.merge(graphdef, pure, rest)
-                out = loss_fn(inner, *part)
-                value, aux = out if has_aux else (out, None)
-                return value, (aux, nnx.as_pure(nnx.split(inner, wrt, ...)[2]))
+        def pure_loss(pure: Any, state: Any, *part: Any) -> Any:
+            keys, rest = state
+            inner = nnx.merge(graphdef, pure, _own(keys, mesh_axes), rest)
+            out = loss_fn(inner, *part)
+            value, aux = out if has_aux else (out, None)
+            after = nnx.as_pure(nnx.split(inner, wrt, nnx.RngKey, ...)[2:])
+            _check_rest(rest, after[1])
+            return value, ((keys if mesh_axes is not None else after[0], after[1]), aux)
 
-            differentiated = jax.value_and_grad(pure_loss, has_aux=True)
-            (value, (aux, rest)), grads = differentiated(arrays)
-            return rest, (value, aux, grads)
-
-        first = jax.tree.map(lambda x: x[0], slices)
-        before = nnx.as_pure(rest)
-        after, shapes = jax.eval_shape(one, before, first)
-        _check_rest(before, after)
-        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, _wide(s.dtype)), shapes)
-
-        def step(carry: Any, part: Any) -> Any:
-            rest, total = carry
-            rest, result = one(rest, part)
-            added = jax.tree.map(lambda t, x: t + x.astype(t.dtype), total, result)
-            return (rest, added), None
-
-        (after, total), _ = jax.lax.scan(step, (before, zeros), slices)
-        nnx.update(model, after)
-
-        def finish(t: jax.Array, s: Any) -> jax.Array:
-            mean = t / count if reduction == "mean" else t
-            return mean.astype(s.dtype if jnp.issubdtype(s.dtype, jnp.inexact) else mean.dtype)
-
-        value, aux, grads = jax.tree.map(finish, total, shapes)
+        run = micro_grad(
+            pure_loss,
+            microbatch_size,
+            batch_argnums=range(2, 2 + len(batch)),
+            has_aux=True,
+            reduction=reduction,
+            return_value=True,
+            carry_argnum=1,
+            mesh_axes=mesh_axes,
+        )
+        after, ((value, aux), grads) = run(arrays, nnx.as_pure((keys, rest)), *batch)
+        nnx.update(model, *after)
         structure: Any = jax.tree_util.tree_structure(params)
         grads = structure.unflatten(jax.tree.leaves(grads))
         return ((value, aux) if has_aux else value), grads
@@ -104,8 +98,16 @@ def micro_value_and_grad(
     return gradient
 
 
-def _wide(dtype: Any) -> Any:
-    return at_least_float32(dtype) if jnp.issubdtype(dtype, jnp.inexact) else jnp.float32
+def _own(keys: Any, mesh_axes: Any) -> Any:
+    """Returns each device's own keys of random numbers."""
+    if mesh_axes is None:
+        return keys
+    device = jax.lax.axis_index(mesh_axes)
+
+    def fold(key: jax.Array) -> jax.Array:
+        return jax.vmap(fold)(key) if key.ndim else jax.random.fold_in(key, device)
+
+    return jax.tree.map(fold, keys)
 
 
 def _check_rest(before: Any, after: Any) -> None:

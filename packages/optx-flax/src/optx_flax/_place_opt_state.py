@@ -78,7 +78,8 @@ def opt_state_shardings(where: str, optimizer: Any, mesh: Mesh, model: Any = Non
                 f"annotation {spec}, which does not fit; pass model=, or make the optimizer with "
                 "shard_state(tx, model)"
             )
-        return NamedSharding(mesh, trimmed(spec))
+        kind = None if lies is None else lies.memory_kind
+        return NamedSharding(mesh, trimmed(spec), memory_kind=kind)
 
     return jax.tree_util.tree_map_with_path(leaf, optimizer.opt_state, is_leaf=is_variable)
 

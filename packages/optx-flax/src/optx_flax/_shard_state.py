@@ -127,7 +127,9 @@ def is_sharded(tx: Any) -> bool:
 
 def constrain(x: Any, sharding: NamedSharding) -> Any:
     """Reshards an array, traced or not, on a mesh of Auto or Explicit axes."""
-    sharding = NamedSharding(sharding.mesh, trimmed(sharding.spec))
+    sharding = NamedSharding(
+        sharding.mesh, trimmed(sharding.spec), memory_kind=sharding.memory_kind
+    )
     if all(kind == AxisType.Explicit for kind in sharding.mesh.axis_types):
         return jax.sharding.reshard(x, sharding)
     if isinstance(x, jax.core.Tracer):

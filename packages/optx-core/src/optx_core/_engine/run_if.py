@@ -71,7 +71,9 @@ def loop_carry(body: Callable[[PyTree], PyTree], first: PyTree) -> PyTree:
         return first
     while True:
         results = jax.eval_shape(body, first)
-        missing = jax.tree.map(lambda x, y: tuple(sorted(_axes(y) - _axes(x))), first, results)
+        missing = jax.tree.map(
+            lambda x, y: tuple(sorted(varying_axes(y) - varying_axes(x))), first, results
+        )
         if not any(jax.tree.leaves(missing)):
             return first
         first = jax.tree.map(
@@ -79,7 +81,7 @@ def loop_carry(body: Callable[[PyTree], PyTree], first: PyTree) -> PyTree:
         )
 
 
-def _axes(x: Any) -> frozenset[str]:
+def varying_axes(x: Any) -> frozenset[str]:
     """Returns the manual mesh axes over which an array, or its `ShapeDtypeStruct`, varies."""
     kind: Any = x if isinstance(x, jax.ShapeDtypeStruct) else jax.typeof(x)
     return getattr(kind.manual_axis_type, "varying", frozenset())  # None without check_vma

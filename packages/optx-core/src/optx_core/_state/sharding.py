@@ -29,7 +29,8 @@ def state_sharding(tx: Any, params: Params, *, mesh: Mesh | None = None) -> PyTr
 
     Returns:
       A tree of `NamedSharding` with the state's structure: for `jax.jit(tx.init, out_shardings=...)`,
-      for the targets of a checkpoint, for `jax.device_put`.
+      for the targets of a checkpoint, for `jax.device_put`. The memory kind of what `offload` keeps on the
+      host is "pinned_host".
 
     Raises:
       ValueError: if no mesh is known, or the parameters are on several.
@@ -50,12 +51,26 @@ def state_sharding(tx: Any, params: Params, *, mesh: Mesh | None = None) -> PyTr
             "state_sharding: no parameter is on a mesh; place them with jax.device_put and a "
             "NamedSharding, or pass mesh="
         )
-    abstract = _abstract_state(tx, params, mesh)
-    return jax.tree.map(lambda x: NamedSharding(mesh, _trimmed(_spec_of(x))), abstract)
+    abstract, on_host = _abstract_state(tx, params, mesh)
+    return jax.tree.map(lambda x, host: _on(mesh, _spec_of(x), host), abstract, on_host)
 
 
-def _abstract_state(tx: Any, params: Params, mesh: Any, specs: PyTree = None) -> PyTree:
-    """Returns the state's shapes, dtypes and shardings for parameters laid out as given, or by `specs`."""
+def _on(mesh: Any, spec: PartitionSpec, on_host: bool = False) -> NamedSharding:
+    kind = {"memory_kind": "pinned_host"} if on_host else {}
+    return NamedSharding(mesh, _trimmed(spec), **kind)
+
+
+def _is_on_host(x: Any) -> bool:
+    return bool(getattr(x, "memory_space", None) == jax.memory.Space.Host)
+
+
+def _abstract_state(
+    tx: Any, params: Params, mesh: Any, specs: PyTree = None
+) -> tuple[PyTree, PyTree]:
+    """Returns the state's shapes, dtypes and shardings for parameters laid out as given, or by `specs`.
+
+    Beside them, whether each array is in the host's memory.
+    """
     abstract_mesh = AbstractMesh(
         mesh.axis_sizes, mesh.axis_names, (AxisType.Explicit,) * len(mesh.axis_names)
     )
@@ -67,7 +82,10 @@ def _abstract_state(tx: Any, params: Params, mesh: Any, specs: PyTree = None) ->
 
     specs = jax.tree.map(_spec_of, params) if specs is None else specs
     with jax.sharding.use_abstract_mesh(abstract_mesh):
-        return jax.eval_shape(tx.init, jax.tree.map(typed, params, specs))
+        typed_params = jax.tree.map(typed, params, specs)
+        closed, state = jax.make_jaxpr(tx.init, return_shape=True)(typed_params)
+    on_host = map(_is_on_host, closed.out_avals)
+    return state, jax.tree.unflatten(jax.tree.structure(state), on_host)
 
 
 def _spec_of(x: Any) -> PartitionSpec:
@@ -229,7 +247,7 @@ def zero1(
         )
 
     def lay_out_state(state: OptState, params: PyTree, split: PyTree, chosen: Any) -> OptState:
-        abstract = _abstract_state(inner, params, chosen, split)
+        abstract, _ = _abstract_state(inner, params, chosen, split)
         return jax.tree.map(lambda x, a: _constrain(x, _spec_of(a), chosen), state, abstract)
 
     def init(params: Params) -> OptState:
@@ -265,7 +283,6 @@ def _current_mesh(params: PyTree) -> Any:
 
 
 def _constrain(x: Any, spec: PartitionSpec, mesh: Any) -> Any:
-    sharding = NamedSharding(mesh, _trimmed(spec))
     if all(kind == AxisType.Explicit for kind in mesh.axis_types):
-        return jax.sharding.reshard(x, sharding)
-    return jax.lax.with_sharding_constraint(x, sharding)
+        return jax.sharding.reshard(x, _on(mesh, spec))  # in its own memory
+    return jax.lax.with_sharding_constraint(x, _on(mesh, spec, _is_on_host(jax.typeof(x))))

@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from optx_core import PyTree, build
+from optx_core import PyTree, build, tree
+from optx_core._engine.run_if import varying_axes
+from optx_core._training.per_device import check_varies, layout_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +24,8 @@ class Accumulator:
       update: `update(carry, result, index)` returns the next carry, of the same structure, shapes and
         dtypes.
       finalize: `finalize(carry)` returns the reduced result.
+      combine: `combine(carry, mesh_axes)` reduces the carries of the devices over mesh axes, with
+        `jax.lax.psum` and the like; needed with `mesh_axes` only.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -38,6 +42,7 @@ class Accumulator:
     init: Callable[[PyTree], PyTree]
     update: Callable[[PyTree, PyTree, jax.Array], PyTree]
     finalize: Callable[[PyTree], PyTree]
+    combine: Callable[[PyTree, tuple[str, ...]], PyTree] | None = None
 
 
 class RunningStatistics(NamedTuple):
@@ -55,49 +60,92 @@ class RunningStatistics(NamedTuple):
 
 
 def scan_slices(
-    one: Callable[[PyTree], PyTree], slices: PyTree, reduction: Any, num_real: Any
-) -> PyTree:
-    """Runs `one` on the slices in sequence; `reduction` is a tree prefix of its results."""
+    one: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]],
+    carried: PyTree,
+    slices: PyTree,
+    reduction: Any,
+    num_real: Any,
+    mesh_axes: tuple[str, ...],
+) -> tuple[PyTree, PyTree]:
+    """Runs `carried, result = one(carried, slice)` on the slices in sequence.
+
+    Returns the last `carried`, and the results reduced over the slices, then over the mesh axes.
+    `reduction` is a tree prefix of the results.
+    """
     count = jax.tree.leaves(slices)[0].shape[0]
     kinds = jax.tree.leaves(reduction)
     structure: Any = jax.tree.structure(reduction)
-    shapes = structure.flatten_up_to(jax.eval_shape(one, jax.tree.map(lambda x: x[0], slices)))
+    after, results = jax.eval_shape(one, carried, jax.tree.map(lambda x: x[0], slices))
+    _check_carried(carried, after)
+    check_varies("microbatch", results, mesh_axes)
+    shapes = structure.flatten_up_to(results)
     accumulators = [
         kind if isinstance(kind, Accumulator) else REDUCTIONS[kind](part)
         for kind, part in zip(kinds, shapes, strict=True)
     ]
 
-    def step(carries: list[PyTree], part: Any) -> tuple[list[PyTree], list[PyTree]]:
+    def step(carry: Any, part: Any) -> tuple[Any, list[PyTree]]:
+        carried, totals = carry
         index, examples = part
-        results = structure.flatten_up_to(one(examples))
-        carries = [
-            accumulator.update(carry, result, index)
-            for accumulator, carry, result in zip(accumulators, carries, results, strict=True)
+        carried, results = one(carried, examples)
+        results = structure.flatten_up_to(results)
+        totals = [
+            accumulator.update(total, result, index)
+            for accumulator, total, result in zip(accumulators, totals, results, strict=True)
         ]
-        return carries, [
-            r if kind in _STACKED else None for kind, r in zip(kinds, results, strict=True)
-        ]
+        rows = [r if kind in _STACKED else None for kind, r in zip(kinds, results, strict=True)]
+        return (carried, totals), rows
 
-    def step_if_real(carries: list[PyTree], part: Any) -> tuple[list[PyTree], list[PyTree]]:
+    def step_if_real(carry: Any, part: Any) -> tuple[Any, list[PyTree]]:
         zeros = [
-            jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), part) if kind in _STACKED else None
+            _zero_rows(part) if kind in _STACKED else None
             for kind, part in zip(kinds, shapes, strict=True)
         ]
-        return jax.lax.cond(
-            part[0] < num_real, step, lambda carries, _: (carries, zeros), carries, part
-        )
+        return jax.lax.cond(part[0] < num_real, step, lambda carry, _: (carry, zeros), carry, part)
 
-    first = [a.init(part) for a, part in zip(accumulators, shapes, strict=True)]
-    carries, stacked = jax.lax.scan(
-        step if num_real is None else step_if_real, first, (jnp.arange(count), slices)
+    totals = [a.init(part) for a, part in zip(accumulators, shapes, strict=True)]
+    indices = jnp.arange(count)
+    first = build.loop_carry(
+        lambda carry: step(carry, jax.tree.map(lambda x: x[0], (indices, slices)))[0],
+        (carried, totals),
     )
-    results = []
-    for kind, accumulator, carry, rows in zip(kinds, accumulators, carries, stacked, strict=True):
-        if kind == "concat":
-            results.append(jax.tree.map(_in_order, rows))
+    (carried, totals), stacked = jax.lax.scan(
+        step if num_real is None else step_if_real, first, (indices, slices)
+    )
+    reduced = []
+    for kind, accumulator, total, rows in zip(kinds, accumulators, totals, stacked, strict=True):
+        if kind in _STACKED:
+            reduced.append(jax.tree.map(_in_order, rows) if kind == "concat" else rows)
+        elif mesh_axes and accumulator.combine is not None:
+            reduced.append(accumulator.finalize(accumulator.combine(total, mesh_axes)))
         else:
-            results.append(rows if kind == "stack" else accumulator.finalize(carry))
-    return structure.unflatten(results)
+            reduced.append(accumulator.finalize(total))
+    return carried, structure.unflatten(reduced)
+
+
+def _check_carried(before: PyTree, after: PyTree) -> None:
+    """Checks that a carried value stays the same on all devices."""
+    if build.tree_flatten(before)[1] != build.tree_flatten(after)[1]:
+        return  # lax.scan says so
+    pairs = zip(jax.tree_util.tree_leaves_with_path(before), jax.tree.leaves(after), strict=True)
+    for (path, old), new in pairs:
+        if axes := varying_axes(new) - varying_axes(old):
+            raise ValueError(
+                f"microbatch: {tree.show_path(path)} of the carried value depends on each device's own "
+                f"examples, as batch statistics do, and would differ along the mesh axes "
+                f"{tuple(sorted(axes))}; leave mesh_axes out"
+            )
+
+
+def _zero_rows(shapes: PyTree) -> PyTree:
+    """Returns zeros that vary over the same mesh axes as the results."""
+
+    def leaf(s: Any) -> jax.Array:
+        zeros = jnp.zeros(s.shape, s.dtype, out_sharding=layout_of(s))
+        axes = tuple(sorted(varying_axes(s)))
+        return jax.lax.pcast(zeros, axes, to="varying") if axes else zeros
+
+    return jax.tree.map(leaf, shapes)
 
 
 def _in_order(rows: jax.Array) -> jax.Array:
@@ -107,7 +155,11 @@ def _in_order(rows: jax.Array) -> jax.Array:
 
 
 def _zeros(shapes: PyTree) -> PyTree:
-    return jax.tree.map(lambda s: jnp.zeros(s.shape, build.at_least_float32(s.dtype)), shapes)
+    """Returns zeros in at least float32, laid out as the results where layouts are types."""
+    return jax.tree.map(
+        lambda s: jnp.zeros(s.shape, build.at_least_float32(s.dtype), out_sharding=layout_of(s)),
+        shapes,
+    )
 
 
 def _add(total: PyTree, result: PyTree, _: Any) -> PyTree:
@@ -123,7 +175,7 @@ def _sum(shapes: PyTree) -> Accumulator:
     def finalize(total: PyTree) -> PyTree:
         return jax.tree.map(lambda t, s: t.astype(s.dtype), total, shapes)
 
-    return Accumulator(_zeros, _add, finalize)
+    return Accumulator(_zeros, _add, finalize, jax.lax.psum)
 
 
 def _mean(shapes: PyTree) -> Accumulator:
@@ -141,6 +193,7 @@ def _mean(shapes: PyTree) -> Accumulator:
         lambda shapes: (jnp.zeros((), jnp.int32), _zeros(shapes)),
         lambda carry, result, index: (carry[0] + 1, _add(carry[1], result, index)),
         finalize,
+        lambda carry, axes: (carry[0] * jax.lax.axis_size(axes), jax.lax.psum(carry[1], axes)),
     )
 
 
@@ -166,6 +219,7 @@ def _statistics(_shapes: PyTree) -> Accumulator:
     return Accumulator(lambda s: RunningStatistics(_zeros(s), _zeros(s), zero), update, finalize)
 
 
+REDUCED_OVER_DEVICES = ("mean", "sum", "concat")
 _STACKED = ("stack", "concat")
 REDUCTIONS: dict[str, Callable[[PyTree], Accumulator]] = {
     "mean": _mean,

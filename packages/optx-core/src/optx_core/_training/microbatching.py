@@ -6,34 +6,23 @@ slice contains every n-th example, so a batch that is sharded over devices is no
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec as P
 
-from optx_core import PyTree, build
+from optx_core import PyTree
 from optx_core._training.accumulators import (
+    REDUCED_OVER_DEVICES,
     REDUCTIONS,
     Accumulator,
-    RunningStatistics,
     scan_slices,
 )
-
-
-class MicroGradAux(NamedTuple):
-    """The per-example results of `micro_grad`, besides the reduced gradient.
-
-    Attributes:
-      values: the losses, (n,).
-      aux: the auxiliary output of the loss with a leading axis of examples; None without `has_aux`.
-      metrics: the results of `metrics_fn` with a leading axis of examples; None without it.
-    """
-
-    values: jax.Array
-    aux: PyTree
-    metrics: PyTree
+from optx_core._training.per_device import mesh_of, names_of, on_each_device, varied
 
 
 def reshape_batch_axis(batch: PyTree, microbatch_size: int, axis: int = 0) -> PyTree:
@@ -106,6 +95,8 @@ def microbatch(
     in_axes: int | Sequence[int] = 0,
     reduction: Any = "mean",
     num_real_microbatches: Any = None,
+    carry_argnum: int | None = None,
+    mesh_axes: str | Sequence[str] | None = None,
 ) -> Callable[..., PyTree]:
     """Evaluates a function slice by slice, and reduces over the slices.
 
@@ -124,12 +115,30 @@ def microbatch(
       num_real_microbatches: the number of slices to evaluate, an int or an int32 scalar; all by default.
         The other slices are not evaluated, and are ignored in the reduction (zeros in "stack" and
         "concat"), so one program can process batches of different sizes.
+      carry_argnum: the positional argument that is carried from slice to slice, a tree of arrays. The
+        function then returns a pair of its new value, of the same structure, shapes and dtypes, and the
+        result; so does the returned function.
+      mesh_axes: the mesh axes over which the batches are split. With it each device evaluates
+        the function on its own examples of a slice (`microbatch_size` divided by the size of the axes), and
+        the results are reduced over the devices once, after the last slice; without it XLA reduces
+        them at each slice. See the notes.
 
     Returns:
       A function of the same arguments.
 
     Raises:
-      ValueError: if `reduction` is unknown, or, when called, if the batch is not divisible.
+      ValueError: if `reduction` is unknown, or needs the whole slice ("stack", "statistics", an
+        `Accumulator` without `combine`) with `mesh_axes`; when called, if the batch or a slice is not
+        divisible, no mesh with the axes is known, or (with `mesh_axes`) a result does not depend on the
+        device's examples or the carried value does.
+
+    Notes:
+      `mesh_axes` assumes of a device's part what `microbatch` assumes of a slice: the mean over equal parts
+      is the mean over the whole. It does not hold for batch statistics, contrastive losses, or a
+      loss divided by the number of unmasked tokens. The function runs under `jax.shard_map`: it must not name
+      the axes in a sharding, and random numbers from a shared key are the same on all devices,
+      unless `jax.lax.axis_index(mesh_axes)` is folded into the key. Arguments that are split over the axes
+      (FSDP) are gathered once, before the first slice; each device holds a whole accumulator.
 
     Example:
       >>> import jax.numpy as jnp
@@ -140,194 +149,76 @@ def microbatch(
       >>> parts = microbatch(lambda x: (2 * x, jnp.sum(x)), 2, reduction=("concat", "sum"))
       >>> parts(jnp.arange(4.0))
       (Array([0., 2., 4., 6.], dtype=float32), Array(6., dtype=float32))
+      >>> last = microbatch(lambda c, x: (x[-1], x - c), 1, argnums=1, carry_argnum=0, reduction="concat")
+      >>> last(jnp.float32(0.0), jnp.array([1.0, 3.0, 6.0]))
+      (Array(6., dtype=float32), Array([1., 2., 3.], dtype=float32))
     """
+    names = names_of(mesh_axes)
     for kind in jax.tree.leaves(reduction):
         if not isinstance(kind, Accumulator) and kind not in REDUCTIONS:
             raise ValueError(
                 f"microbatch: reduction must be one of {tuple(REDUCTIONS)} or an Accumulator, not {kind!r}"
             )
+        if names and getattr(kind, "combine", None) is None and kind not in REDUCED_OVER_DEVICES:
+            raise ValueError(
+                f"microbatch: with mesh_axes, reduction must be one of {REDUCED_OVER_DEVICES} or an "
+                f"Accumulator with combine=, not {kind!r}, which needs the result of a whole slice"
+            )
     places = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-    names = (argnames,) if isinstance(argnames, str) else tuple(argnames)
-    axes = (in_axes,) * len(places + names) if isinstance(in_axes, int) else tuple(in_axes)
-    if len(axes) != len(places + names):
+    keywords = (argnames,) if isinstance(argnames, str) else tuple(argnames)
+    axes = (in_axes,) * len(places + keywords) if isinstance(in_axes, int) else tuple(in_axes)
+    if len(axes) != len(places + keywords):
         raise ValueError(
-            f"microbatch: in_axes has {len(axes)} axes for {len(places + names)} batches; give one "
+            f"microbatch: in_axes has {len(axes)} axes for {len(places + keywords)} batches; give one "
             "for each of argnums and argnames"
         )
 
     def run(*args: Any, **kwargs: Any) -> PyTree:
-        batches = [args[k] for k in places] + [kwargs[name] for name in names]
+        batches = [args[k] for k in places] + [kwargs[name] for name in keywords]
         sizes: dict[str, int | None] = {}
         for k, (batch, axis) in enumerate(zip(batches, axes, strict=True)):
             sizes |= _sizes(f"batch[{k}]", batch, axis)
         _check_sizes(sizes, in_axes, microbatch_size)
-        slices = [
-            _slices(batch, microbatch_size, axis) for batch, axis in zip(batches, axes, strict=True)
-        ]
+        taken = {*places, carry_argnum}
+        shared = (
+            [None if k in taken else x for k, x in enumerate(args)],
+            {name: x for name, x in kwargs.items() if name not in keywords},
+        )
+        carried = () if carry_argnum is None else args[carry_argnum]
 
-        def one(parts: list[Any]) -> PyTree:
-            filled, named = list(args), dict(kwargs)
-            for k, value in zip(places, parts, strict=False):
-                filled[k] = value
-            named.update(zip(names, parts[len(places) :], strict=True))
-            return function(*filled, **named)
+        def scan(batches: Any, shared: Any, carried: Any, num_real: Any, size: int) -> PyTree:
+            slices = [_slices(batch, size, axis) for batch, axis in zip(batches, axes, strict=True)]
 
-        return scan_slices(one, slices, reduction, num_real_microbatches)
+            def one(carried: PyTree, parts: list[Any]) -> tuple[PyTree, PyTree]:
+                filled, named = list(shared[0]), dict(shared[1])
+                for k, value in zip(places, parts, strict=False):
+                    filled[k] = value
+                named.update(zip(keywords, parts[len(places) :], strict=True))
+                if carry_argnum is None:
+                    return (), function(*filled, **named)
+                filled[carry_argnum] = carried
+                return function(*filled, **named)
+
+            return scan_slices(one, carried, slices, reduction, num_real, names)
+
+        def scan_own(batches: Any, shared: Any, carried: Any, num_real: Any) -> PyTree:
+            own = varied(shared, names)
+            return scan(batches, own, carried, num_real, microbatch_size // parts)
+
+        given = (batches, shared, carried, num_real_microbatches)
+        if names:
+            mesh = mesh_of("microbatch", names, batches)
+            parts = math.prod(mesh.shape[name] for name in names)
+            if microbatch_size % parts:
+                raise ValueError(
+                    f"microbatch: microbatch_size={microbatch_size} is not divisible by the {parts} parts "
+                    f"of a batch along mesh_axes={names}"
+                )
+            kept = jax.tree.map(lambda kind: P(names) if kind == "concat" else P(), reduction)
+            run_on = on_each_device(scan_own, ([*axes], None, None, None), (P(), kept), mesh, names)
+            carried, results = run_on(*given)
+        else:
+            carried, results = scan(*given, microbatch_size)
+        return results if carry_argnum is None else (carried, results)
 
     return run
-
-
-def micro_grad(
-    loss_fn: Callable[..., Any],
-    microbatch_size: int,
-    *,
-    argnums: int | Sequence[int] = 0,
-    batch_argnums: int | Sequence[int] = 1,
-    has_aux: bool = False,
-    reduction: Any = "mean",
-    return_value: bool = False,
-    transform_fn: Callable[[PyTree], PyTree] | None = None,
-    metrics_fn: Callable[[PyTree], PyTree] | None = None,
-    keep_batch_dim: bool = True,
-    num_real_microbatches: Any = None,
-) -> Callable[..., Any]:
-    """Computes the gradient of a loss over a large batch, slice by slice in one jitted call.
-
-    Args:
-      loss_fn: a function of parameters and batches that returns the mean (or sum) of the loss over the
-        given examples, a scalar; with `has_aux` a pair of the loss and a tree of arrays.
-      microbatch_size: the number of examples in a slice; must divide the batch.
-      argnums: the argument to differentiate, or several.
-      batch_argnums: the arguments that are batches, with a leading axis of examples.
-      has_aux: whether `loss_fn` returns auxiliary output, which is reduced over the slices in the same way.
-      reduction: "mean" for a loss that is a mean, "sum" for a sum, or "statistics" for mean and
-        variance of the slices' gradients (the gradient noise); see `microbatch`.
-      return_value: whether to return `(value, gradient)`, as `jax.value_and_grad` does.
-      transform_fn: a function of the gradient of a single example, such as one that clips it or
-        `lambda g: (g, tree.mul(g, g))`; its results are reduced over the examples.
-      metrics_fn: a function of the gradient of a single example, such as its norm; its results
-        are returned for each example.
-      keep_batch_dim: whether single examples are passed to `loss_fn` with a leading axis of size 1.
-      num_real_microbatches: the number of slices to evaluate; see `microbatch`.
-
-    Returns:
-      A function of the arguments of `loss_fn` that returns the same as `jax.grad(loss_fn)` up to
-      float32 rounding, with the memory of one slice. With `transform_fn` or `metrics_fn` it returns
-      the reduced gradient and a `MicroGradAux`.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> from optx_core import micro_grad
-      >>> loss = lambda w, x: jnp.mean((w * x) ** 2)
-      >>> micro_grad(loss, microbatch_size=2)(jnp.float32(1.0), jnp.arange(4.0))
-      Array(7., dtype=float32)
-      >>> grad, aux = micro_grad(loss, 2, metrics_fn=jnp.abs)(jnp.float32(1.0), jnp.arange(4.0))
-      >>> aux.metrics
-      Array([ 0.,  2.,  8., 18.], dtype=float32)
-    """
-    both = jax.value_and_grad(loss_fn, argnums=argnums, has_aux=has_aux)
-    places = (batch_argnums,) if isinstance(batch_argnums, int) else tuple(batch_argnums)
-    if transform_fn is not None or metrics_fn is not None:
-
-        def example(*args: Any, **kwargs: Any) -> tuple[PyTree, MicroGradAux]:
-            given = list(args)
-            for k in places if keep_batch_dim else ():
-                given[k] = jax.tree.map(lambda x: x[None], given[k])
-            value, grads = both(*given, **kwargs)
-            value, aux = value if has_aux else (value, None)
-            metrics = None if metrics_fn is None else metrics_fn(grads)
-            return grads if transform_fn is None else transform_fn(grads), MicroGradAux(
-                value, aux, metrics
-            )
-
-        return micro_vmap(
-            example,
-            microbatch_size,
-            argnums=places,
-            reduction=(reduction, "concat"),
-            num_real_microbatches=num_real_microbatches,
-        )
-    run = microbatch(
-        both,
-        microbatch_size,
-        argnums=places,
-        reduction=reduction,
-        num_real_microbatches=num_real_microbatches,
-    )
-
-    def pick(result: Any) -> Any:
-        value, grads = result
-        if return_value:
-            return value, grads
-        return (grads, value[1]) if has_aux else grads
-
-    def gradient(*args: Any, **kwargs: Any) -> Any:
-        result = run(*args, **kwargs)
-        if isinstance(result, RunningStatistics):
-            return RunningStatistics(pick(result.mean), pick(result.variance), result.count)
-        return pick(result)
-
-    return gradient
-
-
-def micro_vmap(
-    function: Callable[..., PyTree],
-    microbatch_size: int,
-    *,
-    argnums: int | Sequence[int] = 0,
-    reduction: Any = "concat",
-    num_real_microbatches: Any = None,
-) -> Callable[..., PyTree]:
-    """Applies `jax.vmap` over a large batch, slice by slice, with the memory of one slice.
-
-    Args:
-      function: a function of one example.
-      microbatch_size: the number of examples per slice; must divide the batch.
-      argnums: the positional arguments with a leading axis of examples; the others are shared.
-      reduction: "concat" for one result per example, "mean" or "sum" over the examples, or a tree prefix
-        of the results with one of these for each part.
-      num_real_microbatches: the number of slices to evaluate; see `microbatch`.
-
-    Returns:
-      A function of the same arguments.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> from optx_core import micro_vmap
-      >>> micro_vmap(lambda x: 2 * x, microbatch_size=2)(jnp.arange(4.0))
-      Array([0., 2., 4., 6.], dtype=float32)
-    """
-    places = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-    kinds = jax.tree.leaves(reduction)
-    structure: Any = jax.tree.structure(reduction)
-    if unknown := [kind for kind in kinds if kind not in _OVER_EXAMPLES]:
-        raise ValueError(
-            f"micro_vmap: reduction must be one of {tuple(_OVER_EXAMPLES)}, not {unknown[0]!r}"
-        )
-
-    def run(*args: Any, **kwargs: Any) -> PyTree:
-        axes = [0 if k in places else None for k in range(len(args))]
-
-        def part(*args: Any) -> PyTree:
-            results = jax.vmap(lambda *args: function(*args, **kwargs), in_axes=axes)(*args)
-            return structure.unflatten(
-                jax.tree.map(_OVER_EXAMPLES[kind], result)
-                for kind, result in zip(kinds, structure.flatten_up_to(results), strict=True)
-            )
-
-        return microbatch(
-            part,
-            microbatch_size,
-            argnums=places,
-            reduction=reduction,
-            num_real_microbatches=num_real_microbatches,
-        )(*args)
-
-    return run
-
-
-_OVER_EXAMPLES: dict[str, Callable[[jax.Array], jax.Array]] = {
-    "concat": lambda x: x,
-    "mean": lambda x: jnp.mean(x, 0, dtype=build.at_least_float32(x.dtype)),
-    "sum": lambda x: jnp.sum(x, 0, dtype=build.at_least_float32(x.dtype)),
-}

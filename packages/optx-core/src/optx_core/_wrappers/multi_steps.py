@@ -27,6 +27,7 @@ from optx_core import (
     tree,
     with_extra_args_support,
 )
+from optx_core._training.per_device import check_own
 
 ShouldSkip = Callable[[Updates, jax.Array, Params], tuple[jax.Array, PyTree]]
 
@@ -124,6 +125,7 @@ def multi_steps(
     use_grad_mean: bool = True,
     should_skip_update_fn: ShouldSkip | None = None,
     accumulator_dtype: Any = None,
+    axis_name: str | tuple[str, ...] | None = None,
 ) -> build.Transformation:
     """Runs a transformation once every k updates, on the mean of their gradients.
 
@@ -135,12 +137,19 @@ def multi_steps(
       should_skip_update_fn: `f(updates, gradient_step, params)` returns whether to skip the
         micro-batch, and a tree of arrays to store as `skip_state`; such as `skip_not_finite`.
       accumulator_dtype: dtype of the mean; by default the parameters', at least float32.
+      axis_name: a mapped axis, or several, of `jax.shard_map` or `jax.vmap`, along which the gradients
+        differ. Each device then accumulates its own, and their mean over the axis (the sum without
+        `use_grad_mean`) is taken at every k-th step only, before the inner transformation. `acc_grads` is
+        the device's own, the rest of the state is equal on all devices. By default the gradients
+        are taken to be equal on all devices: XLA reduces them at each step.
 
     Returns:
       A transformation with a `MultiStepsState`; its updates are nonzero only at every k-th step.
 
     Raises:
-      ValueError: if k is an int below 1.
+      ValueError: if k is an int below 1, or `axis_name` is combined with `should_skip_update_fn`: devices
+        that skip different micro-batches would disagree on the k-th; from `update`, if `axis_name` is given
+        and gradients are summed over it already (by `jax.grad` at parameters that do not vary).
 
     Example:
       >>> import jax.numpy as jnp
@@ -158,7 +167,13 @@ def multi_steps(
         raise ValueError(
             f"multi_steps: every_k must be a positive int or a schedule, not {every_k!r}"
         )
+    if axis_name is not None and should_skip_update_fn is not None:
+        raise ValueError(
+            "multi_steps: axis_name cannot be combined with should_skip_update_fn, whose answer differs "
+            "between devices; wrap the inner transformation in apply_if_finite or skip_if"
+        )
     inner = with_extra_args_support(inner)
+    reduce = jax.lax.pmean if use_grad_mean else jax.lax.psum
     single = every_k == 1 and should_skip_update_fn is None
 
     def init(params: Params) -> MultiStepsState:
@@ -177,7 +192,10 @@ def multi_steps(
     def update(
         updates: Updates, state: MultiStepsState, params: Params = None, **extra_args: Any
     ) -> tuple[Updates, MultiStepsState]:
+        if axis_name is not None:
+            check_own("multi_steps", updates, axis_name)
         if single:
+            updates = updates if axis_name is None else reduce(updates, axis_name)
             updates, inner_state = inner.update(
                 updates, state.inner_opt_state, params, **extra_args
             )
@@ -198,10 +216,13 @@ def multi_steps(
             emit=emit,
             mean=use_grad_mean,
         )
+        if axis_name is not None:
+            zeros = _zeros_of_all_devices(zeros, params)
 
         def run(carry: tuple[Updates, OptState, PyTree]) -> tuple[Updates, OptState, PyTree]:
             zeros, inner_state, acc = carry
-            wide = _with_gaps_of(zeros, acc)
+            mean = acc if axis_name is None else reduce(acc, axis_name)
+            wide = _with_gaps_of(zeros, mean)
             new, inner_state = inner.update(wide, inner_state, params, **extra_args)
             new = jax.tree.map(lambda u, z: u.astype(z.dtype), new, zeros)
             reset = jax.tree.map(lambda a: jnp.where(emit, jnp.zeros_like(a), a), acc)
@@ -220,6 +241,16 @@ def multi_steps(
     return build.wrapping(init, update)
 
 
+def _zeros_of_all_devices(zeros: Updates, params: Params) -> Updates:
+    """Returns zeros that are equal on all devices by their type, as the updates of the k-th step are."""
+
+    def leaf(z: Any, p: Any) -> Any:
+        return z if tree.is_placeholder(z) else jnp.zeros_like(jnp.asarray(p), z.dtype)
+
+    build.need_params("multi_steps with axis_name", params)
+    return jax.tree.map(leaf, zeros, params, is_leaf=tree.is_placeholder)
+
+
 def _with_gaps_of(updates: Updates, acc: PyTree) -> Updates:
     """Returns the accumulator with None where this micro-step's updates have None."""
     return jax.tree.map(
@@ -236,6 +267,7 @@ class MultiSteps:
       use_grad_mean: whether to average the gradients; otherwise they are summed.
       should_skip_update_fn: selects the micro-batches to skip, such as `skip_not_finite`.
       accumulator_dtype: dtype of the mean; by default the parameters', at least float32.
+      axis_name: the axis over which the gradients are reduced at every k-th step only; see `multi_steps`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -253,6 +285,7 @@ class MultiSteps:
         use_grad_mean: bool = True,
         should_skip_update_fn: ShouldSkip | None = None,
         accumulator_dtype: Any = None,
+        axis_name: str | tuple[str, ...] | None = None,
     ) -> None:
         self._inner = with_extra_args_support(opt)
         self._tx = multi_steps(
@@ -261,6 +294,7 @@ class MultiSteps:
             use_grad_mean=use_grad_mean,
             should_skip_update_fn=should_skip_update_fn,
             accumulator_dtype=accumulator_dtype,
+            axis_name=axis_name,
         )
 
     @property
