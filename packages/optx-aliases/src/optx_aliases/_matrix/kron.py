@@ -31,7 +31,10 @@ from jax import Array, lax
 
 from optx_aliases._matrix.explicit_mesh import whole
 from optx_aliases._matrix.matrices import side_lengths
+from optx_aliases._matrix.owned import owned
+from optx_aliases._matrix.owners import OwnerAxes, kept_by_owners
 from optx_aliases._matrix.sides import is_used, side_matrices, stack_of, unused_slot
+from optx_aliases._matrix.spread import over_leaf, part_of_leaf
 from optx_aliases._matrix.stacked import stacked
 from optx_aliases._matrix.triangular_fit import fitted, preconditioned
 from optx_aliases._transforms.overflow import squarable
@@ -47,16 +50,18 @@ from optx_core import (
 
 
 def _factor_slot(side: int) -> build.Slot:
-    def init(p: Any, *, precond_init_scale: Any, max_precond_dim: int, **_: Any) -> Array:
+    def init(
+        p: Any, *, precond_init_scale: Any, max_precond_dim: int, owner_axes: OwnerAxes, **_: Any
+    ) -> Array:
         dtype = tree.slot_dtype(p, real=True)
         scale = jnp.asarray(precond_init_scale, dtype)
         if not any(side_lengths(p.shape)):
             ones = jnp.ones_like(whole(p), dtype=dtype).reshape(1, -1)
             return unused_slot(p, dtype) if side else ones * scale
         square = side_matrices(p.real, side, max_precond_dim, identity=True)
-        if is_used(square):
-            return square * scale**0.5
-        return jnp.max(stack_of(jnp.ones_like(p, dtype=dtype)), axis=2 - side) * scale**0.5
+        if not is_used(square):
+            square = jnp.max(stack_of(jnp.ones_like(p, dtype=dtype)), axis=2 - side)
+        return kept_by_owners(square * scale**0.5, p, owner_axes)
 
     return build.slot(init=init, exact=True)
 
@@ -79,6 +84,7 @@ class ScaleByKronState(NamedTuple):
     right: Annotated[PyTree, _factor_slot(1)]
 
 
+@owned
 @build.rule(ScaleByKronState, around=stacked)
 def scale_by_kron(
     g: Array,
@@ -92,15 +98,17 @@ def scale_by_kron(
     clip: build.Limit = 1.1,
     mu_dtype: build.DType = None,
     key: build.Key = 0,
+    owner_axes: OwnerAxes = None,
 ) -> tuple[Array, ScaleByKronState]:
     """Whitens the momentum with a Kronecker-factored preconditioner that is fitted on the way.
 
     An array of three axes is a stack of matrices; one of more axes is a convolution's kernel with its
-    outputs last. On a mesh with Explicit axes every device works on whole matrices. For real parameters.
+    outputs last. On a mesh the factors of each matrix are fitted by one device, its owner. For real
+    parameters.
 
     Args:
       b1, precond_lr, precond_init_scale, precondition_frequency, max_precond_dim, clip: as for `kron`.
-      mu_dtype, key: as for `kron`.
+      mu_dtype, key, owner_axes: as for `kron`.
 
     Returns:
       A transformation with a `ScaleByKronState`. Derivatives treat the factors as constants.
@@ -131,15 +139,17 @@ def scale_by_kron(
     seen, rate = lax.stop_gradient((x, precond_lr))
 
     def fit(factors: tuple[Array, Array]) -> tuple[Array, Array]:
-        V = jax.random.normal(s.key.at(t), x.shape, x.dtype)
+        V = part_of_leaf(
+            lambda shape: jax.random.normal(s.key.at(t), shape, x.dtype), x, owner_axes
+        )
         return fitted(*lax.stop_gradient(factors), seen, V, rate)
 
     # A zero gradient tells nothing; fitted to it, Q would only grow.
-    due = ((t - 1) % precondition_frequency == 0) & jnp.any(seen != 0)
+    due = ((t - 1) % precondition_frequency == 0) & over_leaf(jnp.any, seen != 0, owner_axes)
     QL, QR = build.run_if(due, fit, (s.left, s.right))
     u = preconditioned(QL, QR, x)
     u = squarable(u, u.size)
-    mean = jnp.mean(u * u)
+    mean = over_leaf(jnp.mean, u * u, owner_axes)
     rms = jnp.where(mean > 0, jnp.sqrt(jnp.where(mean > 0, mean, 1)), 0)
     u = u * jnp.where(rms > clip, clip / jnp.where(rms > 0, rms, 1), 1)
     return u.reshape(g.shape), s._replace(mu=m, left=QL, right=QR)
@@ -158,6 +168,7 @@ def kron(
     weight_decay: ScalarOrSchedule = 0.0,
     mask: build.Mask = None,
     key: build.Key = 0,
+    owner_axes: OwnerAxes = None,
 ) -> build.Transformation:
     """PSGD with a Kronecker-factored preconditioner (Li, 2018), with decoupled weight decay.
 
@@ -173,6 +184,7 @@ def kron(
       weight_decay: λ, a scalar at least 0, or a schedule.
       mask: which leaves decay, as for `optx_core.masked`; all by default.
       key: an int, or a key of `jax.random`.
+      owner_axes: on a mesh, the name or names of the axes whose devices may own matrices; all by default.
 
     Returns:
       A transformation; `update` needs the parameters.
@@ -190,6 +202,7 @@ def kron(
         clip,
         mu_dtype,
         key,
+        owner_axes,
     )
     decay = add_decayed_weights(weight_decay, mask)
     return chain(whitened, decay, scale_by_learning_rate(learning_rate))

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 
 from optx_aliases._matrix.dimension_numbers import DimensionNumbers, numbered_leaves
 from optx_aliases._matrix.matrices import flatten_with_path
+from optx_aliases._matrix.owners import OwnerAxes
 from optx_aliases._matrix.scale_by_muon import Orthogonalize, scale_by_muon
 from optx_aliases._matrix.scale_by_shape import scale_by_shape
 from optx_aliases._transforms.adam import scale_by_adam
@@ -61,6 +62,7 @@ def muon(
     adam_paths: Sequence[str] = ("*embed*", "head", "*_head", "logits"),
     orthogonalize: Orthogonalize | None = None,
     ns_dtype: build.DType = None,
+    owner_axes: OwnerAxes = None,
 ) -> build.Transformation:
     """Muon for hidden matrices (Jordan et al., 2024), AdamW for all other leaves.
 
@@ -71,7 +73,7 @@ def muon(
     Args:
       learning_rate: a scalar, or a schedule.
       ns_coeffs, ns_steps, beta, mu_dtype, adaptive, preconditioning: as for `scale_by_muon`.
-      orthogonalize, ns_dtype: as for `scale_by_muon`.
+      orthogonalize, ns_dtype, owner_axes: as for `scale_by_muon`.
       eps: added to denominators, Muon's and Adam's, or a schedule.
       weight_decay: λ of Muon's leaves, multiplied by the learning rate; a scalar, or a schedule.
       weight_decay_mask: which of them decay, as for `optx_core.masked`; all by default.
@@ -119,6 +121,7 @@ def muon(
             weight_dimension_numbers=dims,
             orthogonalize=orthogonalize,
             ns_dtype=ns_dtype,
+            owner_axes=owner_axes,
         ),
         scale_by_shape(dims, consistent_rms),
         add_decayed_weights(weight_decay, weight_decay_mask),

@@ -25,6 +25,7 @@ from jax import Array
 from optx_aliases._matrix.dimension_numbers import DimensionNumbers, axes_of_leaves
 from optx_aliases._matrix.matrices import Axes
 from optx_aliases._matrix.newton_schulz import check_coefficients, newton_schulz
+from optx_aliases._matrix.owners import OwnerAxes
 from optx_aliases._matrix.stacked import map_stacks
 from optx_core import Params, Updates, build, safe_increment, tree
 
@@ -52,7 +53,9 @@ def _momentum(g: Array, m: Array, *, beta: Any, t: Array, nesterov: bool) -> tup
     return m / (1 - beta**t), m
 
 
-@functools.partial(jax.jit, static_argnames=("axes", "orthogonalize", "options", "adaptive"))
+@functools.partial(
+    jax.jit, static_argnames=("axes", "orthogonalize", "options", "adaptive", "owner_axes")
+)
 def _orthogonal(
     arrays: list[Array],
     ns_coeffs: Array,
@@ -62,11 +65,12 @@ def _orthogonal(
     orthogonalize: Orthogonalize | None,
     options: tuple[int, str, Any],
     adaptive: bool,
+    owner_axes: OwnerAxes,
 ) -> list[Array]:
     """Orthogonalizes arrays, all matrices of one shape in a single iteration."""
     steps, preconditioning, dtype = options
 
-    def function(stack: Array) -> Array:
+    def function(stack: Array, ns_coeffs: Array, eps: Array) -> Array:
         narrow = stack if dtype is None else stack.astype(dtype)
         if orthogonalize is None:
             return newton_schulz(narrow, ns_coeffs, steps, preconditioning, eps).astype(stack.dtype)
@@ -77,7 +81,10 @@ def _orthogonal(
             )
         return result.astype(stack.dtype)
 
-    results = map_stacks(function, arrays, axes)
+    shared = (ns_coeffs, eps)
+    results = map_stacks(
+        function, arrays, axes, shared, where="scale_by_muon", owner_axes=owner_axes
+    )
     if adaptive:
         return [jnp.sum(jnp.conj(x) * o) * o for x, o in zip(arrays, results, strict=True)]
     return results
@@ -97,6 +104,7 @@ def scale_by_muon(
     weight_dimension_numbers: DimensionNumbers | None = None,
     orthogonalize: Orthogonalize | None = None,
     ns_dtype: build.DType = None,
+    owner_axes: OwnerAxes = None,
 ) -> build.Transformation:
     """Orthogonalizes the momentum of matrices, those of one shape in a single iteration.
 
@@ -117,6 +125,7 @@ def scale_by_muon(
         columns) to one of the same shape; on a mesh, zero matrices may pad the stack.
       ns_dtype: dtype of the iteration (bfloat16, say, as in Jordan's code); by default that of the
         momentum.
+      owner_axes: on a mesh, the name or names of the axes whose devices may own matrices; all by default.
 
     Returns:
       A transformation with a `MuonState`. A zero gradient from the first step on gives zero updates.
@@ -164,6 +173,7 @@ def scale_by_muon(
             orthogonalize=orthogonalize,
             options=options,
             adaptive=adaptive,
+            owner_axes=owner_axes,
         )
         given = structure.flatten_up_to(updates)
         for k, x in zip(present, results, strict=True):

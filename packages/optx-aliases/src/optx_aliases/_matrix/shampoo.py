@@ -33,7 +33,10 @@ from jax import Array, lax
 from optx_aliases._matrix import sides
 from optx_aliases._matrix.linear_algebra import ridged_root
 from optx_aliases._matrix.matrices import side_lengths
+from optx_aliases._matrix.owned import owned
+from optx_aliases._matrix.owners import OwnerAxes
 from optx_aliases._matrix.sides import covariances, map_sides, rotated, unused_slot
+from optx_aliases._matrix.spread import over_leaf
 from optx_aliases._matrix.stacked import stacked
 from optx_aliases._transforms.overflow import squarable
 from optx_core import (
@@ -81,6 +84,7 @@ class ScaleByShampooState(NamedTuple):
     right_root: sides.IdentityOfColumns
 
 
+@owned
 @build.rule(ScaleByShampooState, around=stacked)
 def scale_by_shampoo(
     g: Array,
@@ -95,15 +99,16 @@ def scale_by_shampoo(
     graft: Graft = "adam",
     one_sided: bool = False,
     mu_dtype: build.DType = None,
+    owner_axes: OwnerAxes = None,
 ) -> tuple[Array, ScaleByShampooState]:
     """Multiplies matrices by inverse roots of their covariances.
 
     An array of three axes is a stack of matrices; one of more axes is a convolution's kernel with its
-    outputs last. On a mesh with Explicit axes every device works on whole matrices.
+    outputs last. On a mesh the roots of each matrix are computed by one device, its owner.
 
     Args:
       b1, b2, eps, matrix_eps, precondition_frequency, max_precond_dim, graft: as for `shampoo`.
-      one_sided, mu_dtype: as for `shampoo`.
+      one_sided, mu_dtype, owner_axes: as for `shampoo`.
 
     Returns:
       A transformation with a `ScaleByShampooState`. Derivatives treat the roots as constants. A zero
@@ -147,7 +152,7 @@ def scale_by_shampoo(
     PL, PR = build.run_if(due, roots, (s.left_root, s.right_root))
     u = rotated(PL, m_hat, PR)
     if graft is not None:
-        wanted, size = global_norm(simple), global_norm(u)
+        wanted, size = (over_leaf(global_norm, x, owner_axes) for x in (simple, u))
         u = u * jnp.where(size > 0, wanted / jnp.where(size > 0, size, 1), 0)
     return u, s._replace(mu=m, nu=v, left=L, right=R, left_root=PL, right_root=PR)
 
@@ -166,6 +171,7 @@ def shampoo(
     mu_dtype: build.DType = None,
     weight_decay: ScalarOrSchedule = 0.0,
     mask: build.Mask = None,
+    owner_axes: OwnerAxes = None,
 ) -> build.Transformation:
     """Shampoo (Gupta, Koren and Singer, 2018), grafted, with decoupled weight decay.
 
@@ -183,6 +189,7 @@ def shampoo(
       mu_dtype: dtype of `mu`; by default the parameters', at least float32.
       weight_decay: λ, a scalar at least 0, or a schedule.
       mask: which leaves decay, as for `optx_core.masked`; all by default.
+      owner_axes: on a mesh, the name or names of the axes whose devices may own matrices; all by default.
 
     Returns:
       A transformation; `update` needs the parameters.
@@ -192,7 +199,16 @@ def shampoo(
       >>> tx = shampoo(1e-3, one_sided=True)
     """
     roots = scale_by_shampoo(
-        b1, b2, eps, matrix_eps, precondition_frequency, max_precond_dim, graft, one_sided, mu_dtype
+        b1,
+        b2,
+        eps,
+        matrix_eps,
+        precondition_frequency,
+        max_precond_dim,
+        graft,
+        one_sided,
+        mu_dtype,
+        owner_axes,
     )
     decay = add_decayed_weights(weight_decay, mask)
     return chain(roots, decay, scale_by_learning_rate(learning_rate))

@@ -15,6 +15,7 @@ from jax import lax
 
 from optx_aliases._matrix.explicit_mesh import whole
 from optx_aliases._matrix.matrices import default_axes, side_lengths, to_stack
+from optx_aliases._matrix.owners import OwnerAxes, kept_by_owners
 from optx_core import PyTree, build
 
 ROUNDING_ERRORS = 32
@@ -56,15 +57,24 @@ def side_matrices(p: jax.Array, side: int, largest: int, *, identity: bool = Fal
 
 
 def side_slot(side: int, *, identity: bool = False) -> build.Slot:
-    """Declares `side_matrices` as a slot of an optimizer with the argument `max_precond_dim`.
+    """Declares `side_matrices`, kept by their owners, as a slot.
 
-    An optimizer may have the argument `one_sided`: whether only the shorter side has matrices.
+    The optimizer has the arguments `max_precond_dim` and `owner_axes`. It may have the argument `one_sided`:
+    whether only the shorter side has matrices.
     """
 
-    def init(p: Any, *, max_precond_dim: int, one_sided: bool = False, **_: Any) -> jax.Array:
+    def init(
+        p: Any,
+        *,
+        max_precond_dim: int,
+        owner_axes: OwnerAxes,
+        one_sided: bool = False,
+        **_: Any,
+    ) -> jax.Array:
         rows, columns = side_lengths(p.shape)
         left_out = one_sided and side == (columns >= rows)
-        return side_matrices(p, side, 0 if left_out else max_precond_dim, identity=identity)
+        largest = 0 if left_out else max_precond_dim
+        return kept_by_owners(side_matrices(p, side, largest, identity=identity), p, owner_axes)
 
     return build.slot(init=init, exact=True)
 

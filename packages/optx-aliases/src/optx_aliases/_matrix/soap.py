@@ -31,6 +31,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from optx_aliases._matrix import sides
+from optx_aliases._matrix.owned import owned
+from optx_aliases._matrix.owners import OwnerAxes
 from optx_aliases._matrix.stacked import stacked
 from optx_aliases._transforms.overflow import squarable
 from optx_core import ScalarOrSchedule, add_decayed_weights, build, chain, scale_by_learning_rate
@@ -58,6 +60,7 @@ class ScaleBySoapState(NamedTuple):
     right_basis: sides.IdentityOfColumns
 
 
+@owned
 @build.rule(ScaleBySoapState, around=stacked)
 def scale_by_soap(
     g: Array,
@@ -70,14 +73,16 @@ def scale_by_soap(
     precondition_frequency: build.PositiveInt = 10,
     max_precond_dim: build.NonnegativeInt = 10000,
     mu_dtype: build.DType = None,
+    owner_axes: OwnerAxes = None,
 ) -> tuple[Array, ScaleBySoapState]:
     """Runs Adam in the slowly turning eigenbasis of Shampoo's preconditioner.
 
     An array of three axes is a stack of matrices; one of more axes is a convolution's kernel with its
-    outputs last. On a mesh with Explicit axes every device works on whole matrices.
+    outputs last. On a mesh each matrix, with its bases, is turned by one device, its owner.
 
     Args:
       b1, b2, eps, shampoo_beta, precondition_frequency, max_precond_dim, mu_dtype: as for `soap`.
+      owner_axes: as for `soap`.
 
     Returns:
       A transformation with a `ScaleBySoapState`. The first update is zero.
@@ -136,6 +141,7 @@ def soap(
     mu_dtype: build.DType = None,
     weight_decay: ScalarOrSchedule = 0.0,
     mask: build.Mask = None,
+    owner_axes: OwnerAxes = None,
 ) -> build.Transformation:
     """SOAP (Vyas et al., 2024), with decoupled weight decay.
 
@@ -151,6 +157,7 @@ def soap(
       mu_dtype: dtype of `mu`; by default the parameters', at least float32.
       weight_decay: λ, a scalar at least 0, or a schedule.
       mask: which leaves decay, as for `optx_core.masked`; all by default.
+      owner_axes: on a mesh, the name or names of the axes whose devices may own matrices; all by default.
 
     Returns:
       A transformation; `update` needs the parameters.
@@ -160,7 +167,9 @@ def soap(
       >>> tx = soap(3e-3, precondition_frequency=10, weight_decay=0.01)
     """
     return chain(
-        scale_by_soap(b1, b2, eps, shampoo_beta, precondition_frequency, max_precond_dim, mu_dtype),
+        scale_by_soap(
+            b1, b2, eps, shampoo_beta, precondition_frequency, max_precond_dim, mu_dtype, owner_axes
+        ),
         add_decayed_weights(weight_decay, mask),
         scale_by_learning_rate(learning_rate),
     )

@@ -1,26 +1,22 @@
 """Functions of stacks of matrices, on one device and on a mesh.
 
 `stacked` passes an array to its equations as a stack (batch, rows, columns), replicated on every device.
-`map_stacks` applies a function to the matrices of one shape in all arrays as a single stack. On a mesh
-with Explicit axes each device gets a share of the stack in whole matrices, so that the function needs no
-communication.
+`map_stacks` applies a function to the matrices of one shape in all arrays as a single stack; on a
+mesh each device applies it to the matrices that it owns.
 """
 
 from __future__ import annotations
 
 import functools
 import itertools
-import math
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from optx_aliases._matrix.explicit_mesh import explicit_sharding, laid, typed_spec, whole
+from optx_aliases._matrix.explicit_mesh import laid, whole
 from optx_aliases._matrix.matrices import (
     PLAIN,
     Axes,
@@ -30,8 +26,9 @@ from optx_aliases._matrix.matrices import (
     side_lengths,
     to_stack,
 )
+from optx_aliases._matrix.owners import OwnerAxes, mesh_of, on_owners
 
-Function = Callable[[Array], Array]
+Function = Callable[..., Array]
 PARTS_PER_CALL = 12
 
 
@@ -67,82 +64,64 @@ def stacked(equations: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def map_stacks(function: Function, arrays: Sequence[Array], axes: Sequence[Axes]) -> list[Array]:
+def map_stacks(
+    function: Function,
+    arrays: Sequence[Array],
+    axes: Sequence[Axes],
+    shared: Sequence[Array] = (),
+    *,
+    where: str,
+    owner_axes: OwnerAxes = None,
+) -> list[Array]:
     """Applies a function of a stack of matrices to all arrays, matrices of one shape together.
 
+    On a mesh each device applies it to the matrices that it owns.
+
     Args:
-      function: from (n, rows, columns) to an array of that shape and dtype.
+      function: `function(stack, *shared)`, from (n, rows, columns) to an array of that shape and dtype.
       arrays: the arrays, none of them empty.
       axes: the matrix axes of each.
+      shared: further arrays for the function.
+      where: the name of the function, for errors.
+      owner_axes: the mesh axes whose devices may own matrices.
 
     Returns:
       The results, in the same order and with the layouts of the arrays.
     """
+    mesh = mesh_of(arrays)
+    if mesh is not None:
+        rows = on_owners(
+            lambda stacks, shared, _: (function(*stacks, *shared),),
+            [(x,) for x in arrays],
+            [(own,) for own in axes],
+            where=where,
+            shared=shared,
+            owner_axes=owner_axes,
+            mesh=mesh,
+        )
+        return [x for (x,) in rows]
+    alone = lambda stack: function(stack, *shared)  # noqa: E731
     groups: dict[Hashable, list[int]] = {}
     for index, (x, own) in enumerate(zip(arrays, axes, strict=True)):
-        groups.setdefault((matrix_shape(x.shape, own), x.dtype, _layout(x)), []).append(index)
+        placed = None if isinstance(x, jax.core.Tracer) else frozenset(x.sharding.device_set)
+        groups.setdefault((matrix_shape(x.shape, own), x.dtype, placed), []).append(index)
     results: list[Any] = [None] * len(arrays)
     for members in groups.values():
-        group = _map_group(function, [arrays[k] for k in members], [axes[k] for k in members])
+        group = _map_group(alone, [arrays[k] for k in members], [axes[k] for k in members])
         for index, x in zip(members, group, strict=True):
             results[index] = x
     return results
 
 
-def _layout(x: Array) -> Hashable:
-    placed = None if isinstance(x, jax.core.Tracer) else frozenset(x.sharding.device_set)
-    typed = explicit_sharding(x)
-    return placed, None if typed is None else (typed.mesh, *typed.spec)
-
-
 def _map_group(function: Function, arrays: list[Array], axes: list[Axes]) -> list[Array]:
-    typed = explicit_sharding(arrays[0])
-    if typed is None:
-        rows, columns = matrix_shape(arrays[0].shape, axes[0])
-        # Joined row by row: for plain matrices there is nothing to reshape.
-        tables = [_to_table(x, own) for x, own in zip(arrays, axes, strict=True)]
-        table = function(_joined(tables).reshape(-1, rows, columns)).reshape(-1, columns)
-        parts = _parted(table, tuple(map(len, tables)))
-    else:
-        # Plain matrices are stacked as they lie, split or not; others are gathered first.
-        plain = all(own == PLAIN for own in axes)
-        pairs = zip(arrays, axes, strict=True)
-        stacks = [to_stack(x if plain else whole(x), own) for x, own in pairs]
-        stack = _on_all_devices(function, _joined(stacks), typed.mesh)
-        parts = list(lax.split(stack, [len(x) for x in stacks]))
+    rows, columns = matrix_shape(arrays[0].shape, axes[0])
+    # Joined row by row: for plain matrices there is nothing to reshape.
+    tables = [_to_table(x, own) for x, own in zip(arrays, axes, strict=True)]
+    table = function(_joined(tables).reshape(-1, rows, columns)).reshape(-1, columns)
+    parts = _parted(table, tuple(map(len, tables)))
     return [
-        laid(from_stack(part, x.shape, own), x)
-        for part, x, own in zip(parts, arrays, axes, strict=True)
+        from_stack(part, x.shape, own) for part, x, own in zip(parts, arrays, axes, strict=True)
     ]
-
-
-def _on_all_devices(function: Function, stack: Array, mesh: Any) -> Array:
-    """Applies a function to a stack, padded with zeros to an equal number of matrices for each device."""
-    kinds = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
-    names = [name for name, kind in kinds.items() if kind == AxisType.Explicit]
-    n, share = stack.shape[0], math.prod(mesh.shape[name] for name in names)
-    # One mesh axis after another moves from the rows and columns to the stack: an exchange each,
-    # where XLA would gather everything everywhere to do it at once.
-    _, *spec = typed_spec(stack)
-    layouts = [((), *spec)]
-    for name in [*_names(spec), *names]:
-        first, *rest = layouts[-1]
-        if name not in first:
-            kept = [tuple(other for other in _names([part]) if other != name) for part in rest]
-            layouts.append(((*first, name), *kept))
-    x = jnp.pad(stack, [(0, -n % share), (0, 0), (0, 0)])
-    for layout in layouts:
-        x = jax.sharding.reshard(x, NamedSharding(mesh, PartitionSpec(*layout)))
-    x = function(x)
-    for layout in reversed(layouts):
-        x = jax.sharding.reshard(x, NamedSharding(mesh, PartitionSpec(*layout)))
-    return x[:n]
-
-
-def _names(spec: Sequence[Any]) -> list[str]:
-    """Returns all mesh axes of a spec, in order."""
-    parts = [(part,) if isinstance(part, str) else part for part in spec if part is not None]
-    return list(itertools.chain(*parts))
 
 
 def _to_table(x: Array, axes: Axes) -> Array:

@@ -1,0 +1,32 @@
+"""On a mesh each matrix has an owner, with Auto and with Explicit axes, however the matrices lie."""
+
+import itertools
+import pathlib
+
+import pytest
+
+SCRIPT = pathlib.Path(__file__).with_name("owners_on_eight_devices.py")
+SAMPLE = (
+    "muon/Auto/rows/unequal",
+    "soap/Explicit/2-D/equal",
+    "shampoo/Auto/stacked/equal",
+    "kron/Explicit/stacked/equal",
+    "galore/Auto/columns/equal",
+)
+SITUATIONS = ("odd_sizes", "derivatives", "wrong_axis", "programs_differ")
+LAYOUTS = ("replicated", "rows", "columns", "2-D", "stacked")
+
+
+def test_a_device_does_its_share_and_exchanges_twice(on_devices):
+    on_devices(SCRIPT, *SAMPLE, *SITUATIONS)
+
+
+NAMES = ("muon", "soap", "shampoo", "kron", "galore")
+CASES = [pair for pair in itertools.product(NAMES, LAYOUTS) if pair != ("galore", "stacked")]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("name", "layout"), CASES)  # galore projects no stacks
+def test_so_it_does_in_every_layout(name, layout, on_devices):
+    kinds = itertools.product(("Auto", "Explicit"), ("equal", "unequal"))
+    on_devices(SCRIPT, *(f"{name}/{kind}/{layout}/{matrices}" for kind, matrices in kinds))
