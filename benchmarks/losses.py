@@ -77,6 +77,84 @@ def cross_entropies(n, classes, features, rounds):
     )
 
 
+def last_layers(n, classes, features, rounds):
+    """Log-probabilities for a policy loss, and distillation, of the last layer."""
+    rng = np.random.default_rng(0)
+    f, other = (jnp.asarray(rng.normal(size=(n, features)), jnp.float32) for _ in range(2))
+    w, w_teacher = (
+        jnp.asarray(rng.normal(size=(features, classes)) * 0.05, jnp.float32) for _ in range(2)
+    )
+    y = jnp.asarray(rng.integers(0, classes, n), jnp.int32)
+    advantages = jnp.asarray(rng.normal(size=n), jnp.float32)
+    size = f"{n} × {classes} × {features}"
+
+    def policy(log_probs):
+        return lambda f, w: L.ppo_loss(log_probs(f, w), None, advantages)
+
+    def entropy(pair):
+        def loss(f, w):
+            log_probs, entropy = pair(f, w)
+            return L.ppo_loss(
+                log_probs, None, advantages, entropy=entropy, entropy_coefficient=0.01
+            )
+
+        return loss
+
+    def plain_pair(f, w):
+        log_p = jax.nn.log_softmax(f @ w)
+        return jnp.take_along_axis(log_p, y[:, None], 1)[:, 0], -jnp.sum(jnp.exp(log_p) * log_p, 1)
+
+    yield from rows(
+        f"log-probabilities + PPO, {size}",
+        {
+            "plain": policy(lambda f, w: plain_pair(f, w)[0]),
+            "optx": policy(lambda f, w: L.linear_log_probs(f, w, y)),
+            "optx, 512 rows": policy(lambda f, w: L.linear_log_probs(f, w, y, chunk_size=512)),
+        },
+        (f, w),
+        rounds,
+    )
+    yield from rows(
+        f"log-probabilities, entropy + PPO, {size}",
+        {
+            "plain": entropy(plain_pair),
+            "optx": entropy(lambda f, w: L.linear_log_probs(f, w, y, entropy=True)),
+        },
+        (f, w),
+        rounds,
+    )
+
+    def plain_divergence(divergence):
+        def loss(f, w):
+            log_s, log_t = jax.nn.log_softmax(f @ w), jax.nn.log_softmax(other @ w_teacher)
+            s, t = jnp.exp(log_s), jnp.exp(log_t)
+            if divergence == "forward":
+                return jnp.sum(t * (log_t - log_s), 1)
+            if divergence == "reverse":
+                return jnp.sum(s * (log_s - log_t), 1)
+            log_m = jnp.log((s + t) / 2)
+            return jnp.sum(t * (log_t - log_m) + s * (log_s - log_m), 1) / 2
+
+        return loss
+
+    def chunked_divergence(divergence, **options):
+        return lambda f, w: L.linear_distillation_loss(
+            f, w, other, w_teacher, divergence=divergence, **options
+        )
+
+    for divergence in ("forward", "reverse", "jsd"):
+        yield from rows(
+            f"distillation, {divergence}, {size}",
+            {
+                "plain": plain_divergence(divergence),
+                "optx": chunked_divergence(divergence),
+                "optx, 512 rows": chunked_divergence(divergence, chunk_size=512),
+            },
+            (f, w),
+            rounds,
+        )
+
+
 def binary(n, rounds):
     """Binary cross entropy."""
     rng = np.random.default_rng(0)
@@ -129,7 +207,7 @@ def main():
     parser.add_argument("--features", type=int, default=512)
     parser.add_argument("--logits", type=int, default=2**24)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", choices=["cross", "binary", "ctc"])
+    parser.add_argument("--only", choices=["cross", "binary", "ctc", "last"])
     given = parser.parse_args()
     table = Table("case", "candidate", "seconds", "× first", "temporaries, MiB", "× first")
     if given.only in (None, "binary"):
@@ -142,6 +220,9 @@ def main():
         for row in cross_entropies(given.tokens, given.classes, given.features, given.rounds):
             table.add_row(*row)
         for row in torch_integer(given.tokens, given.classes, given.rounds):
+            table.add_row(*row)
+    if given.only in (None, "last"):
+        for row in last_layers(given.tokens, given.classes, given.features, given.rounds):
             table.add_row(*row)
     Console(width=120).print(table)
 

@@ -80,11 +80,27 @@ ROWS = {
     "linear_softmax_cross_entropy": (
         (X, RNG.normal(size=(K, 7)), INTS), {"chunk_size": 2, "label_smoothing": 0.1, "z_loss": 1e-3, "soft_cap": 5.0},
         (0, 1), (N,)),
+    "linear_log_probs": (
+        (X, RNG.normal(size=(K, 7)), INTS), {"chunk_size": 2, "temperature": 1.5, "soft_cap": 5.0}, (0, 1), (N,)),
+    "linear_distillation_loss": (
+        (X, RNG.normal(size=(K, 7)), Y, RNG.normal(size=(K, 7))), {"chunk_size": 2, "divergence": "jsd", "beta": 0.3},
+        (0, 1), (N,)),
     "answer_log_probs": ((NEG,), {}, (0,), (N,)),
+    "policy_loss": ((NEG, NEG[::-1], X), {"aggregate": "none", "clip": (0.2, 0.28)}, (0,), (N, K)),
+    "sapo_loss": ((NEG, NEG[::-1], X), {}, (0,), ()),
+    "group_relative_advantages": ((X,), {}, (0,), (N, K)),
+    "generalized_advantage_estimate": ((X, Y), {"discount": 0.9, "trace_decay": 0.8}, (0, 1), (N, K)),
     "ctc_loss": (
         (RNG.normal(size=(2, 6, 4)), np.zeros((2, 6)), np.array([[1, 1], [2, 3]]), np.zeros((2, 2))), {}, (0,), (2,)),
 }  # fmt: skip
+ONE_AXIS = ["group_relative_advantages", "generalized_advantage_estimate"]
+# Their `where` says which rows there are; only their features, and the teacher's, belong to rows.
+LAST_LAYER = ["linear_softmax_cross_entropy", "linear_log_probs", "linear_distillation_loss"]
 MAY_BE_NEGATIVE = {
+    "linear_log_probs",
+    "policy_loss",
+    "sapo_loss",
+    *ONE_AXIS,
     "answer_log_probs",
     "gaussian_nll_loss",
     "poisson_nll_loss",
@@ -104,7 +120,15 @@ BY_EXAMPLE = [
 
 
 # Not losses of arrays, or covered by the row of another name.
-WITHOUT_ROW = {"make_fenchel_young_loss", "hungarian_algorithm", "ctc_loss_with_forward_probs"}
+WITHOUT_ROW = {
+    "make_fenchel_young_loss",
+    "hungarian_algorithm",
+    "ctc_loss_with_forward_probs",
+    "kto_kl",
+    "next_token_labels",
+    *(f"{name}_loss" for name in ("robust_dpo", "exo", "nca", "sppo", "apo_zero", "apo_down")),
+    *(f"{name}_loss" for name in ("ppo", "grpo", "dr_grpo", "dapo", "bnpo", "gspo", "cispo")),
+}
 INTEGER_LABELS = [
     "softmax_cross_entropy_with_integer_labels",
     "softmax_focal_loss",
@@ -180,8 +204,8 @@ def finite(tree):
 def excluded_by_where(name):
     """A mask for `where`, and for each argument which of its entries the mask excludes (or None)."""
     args = ROWS[name][0]
-    if name in ("lovasz_softmax_loss", "linear_softmax_cross_entropy", "ctc_loss"):
-        mask = np.ones(args[2 if name == "linear_softmax_cross_entropy" else 1].shape, bool)
+    if name in ("lovasz_softmax_loss", "ctc_loss", *LAST_LAYER):
+        mask = np.ones(N if name in LAST_LAYER else args[1].shape, bool)
         if name == "ctc_loss":
             mask = np.array([True, False])
         mask[..., -1] = False
@@ -196,7 +220,7 @@ def excluded_by_where(name):
         shares = a.shape[: mask.ndim] == mask.shape
         shape = (...,) + (None,) * (a.ndim - mask.ndim)
         excluded.append(np.broadcast_to(~mask[shape], a.shape) if shares else None)
-    if name == "linear_softmax_cross_entropy":
+    if name in LAST_LAYER:
         excluded[1] = None
     return mask, excluded
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import optx_losses as L
-from optx_losses import _unit_gradients
+from optx_losses import _row_gradients
 
 ROWS, FEATURES, CLASSES = 11, 3, 7
 MANY = 2_501  # classes: two blocks on the CPU, the last of which begins in the one before
@@ -80,7 +80,7 @@ def test_values_and_gradients_are_those_of_all_logits_at_once(options, size, rec
 @pytest.mark.parametrize("options", [OPTIONS["ignoring"], OPTIONS["all"]], ids=["ignoring", "all"])
 @pytest.mark.parametrize("blocks", [1, 2, 8], ids=["as an accelerator", "halves", "the CPU's"])
 def test_classes_in_blocks_give_the_same_gradients(options, blocks, x64, monkeypatch):
-    monkeypatch.setattr(_unit_gradients, "_CPU_BLOCKS", blocks)
+    monkeypatch.setattr(_row_gradients, "_CPU_BLOCKS", blocks)
     given, at_once, in_chunks = layer(options, MANY)
     want = jax.grad(lambda g: jnp.mean(at_once(g)))(given)
     same(jax.jit(jax.grad(lambda g: jnp.mean(in_chunks(g, chunk_size=4))))(given), want)
@@ -93,7 +93,7 @@ def test_only_the_cpu_takes_the_classes_in_blocks():
     def loops(platform):
         return gradient.lower(lowering_platforms=(platform,)).as_text().count("stablehlo.while")
 
-    assert loops("cpu") == loops("cuda") + 1 == loops("tpu") + 1
+    assert loops("cpu") > loops("cuda") == loops("tpu")
 
 
 @ways
@@ -177,6 +177,18 @@ def test_gradients_can_be_batched_checkpointed_and_split_over_devices(recompute,
     spec = jax.sharding.PartitionSpec("i")
     split = jax.shard_map(jax.vmap(gradient(in_chunks)), mesh=mesh, in_specs=spec, out_specs=spec)
     same(jax.jit(split)(several), want)
+
+
+def test_the_logits_are_recomputed_only_where_cotangents_differ():
+    """XLA hoists what it can out of a branch that is a loop; then it would run always."""
+    f, w, y = jnp.ones((32, 8)), jnp.ones((8, 64)), jnp.arange(32)
+    gradient = jax.grad(
+        lambda f, w: jnp.mean(L.linear_softmax_cross_entropy(f, w, y, chunk_size=8)), (0, 1)
+    )
+    program = jax.jit(gradient).lower(f, w).compile().as_text()
+    outside = program[program.index("ENTRY") :].splitlines()
+    assert any(" while(" in line or " call(" in line for line in outside)
+    assert not [line for line in outside if " while(" in line and "/while/body/" in line]
 
 
 def test_on_eight_devices_the_gradients_are_the_same_however_things_lie(on_devices):

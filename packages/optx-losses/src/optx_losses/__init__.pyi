@@ -2,6 +2,8 @@
 
 # Written by tools/write_stubs.py.
 
+from optx_losses._advantages import generalized_advantage_estimate as generalized_advantage_estimate
+from optx_losses._advantages import group_relative_advantages as group_relative_advantages
 from optx_losses._answers import answer_log_probs as answer_log_probs
 from optx_losses._contrastive import info_nce_loss as info_nce_loss
 from optx_losses._contrastive import ntxent as ntxent
@@ -28,21 +30,40 @@ from optx_losses._kl import convex_kl_divergence as convex_kl_divergence
 from optx_losses._kl import generalized_kl_divergence as generalized_kl_divergence
 from optx_losses._kl import kl_divergence as kl_divergence
 from optx_losses._kl import kl_divergence_with_log_targets as kl_divergence_with_log_targets
+from optx_losses._kto import kto_kl as kto_kl
+from optx_losses._kto import kto_loss as kto_loss
 from optx_losses._likelihood import gaussian_nll_loss as gaussian_nll_loss
 from optx_losses._likelihood import poisson_nll_loss as poisson_nll_loss
 from optx_losses._linear_cross_entropy import linear_softmax_cross_entropy as linear_softmax_cross_entropy
+from optx_losses._linear_distillation import linear_distillation_loss as linear_distillation_loss
+from optx_losses._linear_log_probs import linear_log_probs as linear_log_probs
 from optx_losses._log_cosh import log_cosh as log_cosh
 from optx_losses._lovasz import lovasz_hinge_loss as lovasz_hinge_loss
 from optx_losses._lovasz import lovasz_softmax_loss as lovasz_softmax_loss
 from optx_losses._margin import arcface_loss as arcface_loss
 from optx_losses._margin import cosface_loss as cosface_loss
+from optx_losses._next_tokens import next_token_labels as next_token_labels
+from optx_losses._policy import policy_loss as policy_loss
+from optx_losses._policy_named import bnpo_loss as bnpo_loss
+from optx_losses._policy_named import cispo_loss as cispo_loss
+from optx_losses._policy_named import dapo_loss as dapo_loss
+from optx_losses._policy_named import dr_grpo_loss as dr_grpo_loss
+from optx_losses._policy_named import grpo_loss as grpo_loss
+from optx_losses._policy_named import gspo_loss as gspo_loss
+from optx_losses._policy_named import ppo_loss as ppo_loss
+from optx_losses._policy_named import sapo_loss as sapo_loss
 from optx_losses._poly import poly_loss_cross_entropy as poly_loss_cross_entropy
 from optx_losses._preference import dpo_loss as dpo_loss
 from optx_losses._preference import ipo_loss as ipo_loss
-from optx_losses._preference import kto_loss as kto_loss
 from optx_losses._preference import orpo_loss as orpo_loss
 from optx_losses._preference import simpo_loss as simpo_loss
 from optx_losses._preference import slic_loss as slic_loss
+from optx_losses._preference_variants import apo_down_loss as apo_down_loss
+from optx_losses._preference_variants import apo_zero_loss as apo_zero_loss
+from optx_losses._preference_variants import exo_loss as exo_loss
+from optx_losses._preference_variants import nca_loss as nca_loss
+from optx_losses._preference_variants import robust_dpo_loss as robust_dpo_loss
+from optx_losses._preference_variants import sppo_loss as sppo_loss
 from optx_losses._quantile import quantile_loss as quantile_loss
 from optx_losses._ranking import lambda_rank_loss as lambda_rank_loss
 from optx_losses._ranking import list_mle_loss as list_mle_loss

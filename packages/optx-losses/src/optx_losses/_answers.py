@@ -5,11 +5,16 @@ The preference losses compare such sums (DPO, IPO, SLiC, KTO) or means (SimPO, O
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from optx_losses._inputs import Axis, matching
+from optx_losses._inputs import Axis, as_integers, has_shape, matching
+from optx_losses._sequences import by_rows
 
 
 def answer_log_probs(
@@ -17,6 +22,8 @@ def answer_log_probs(
     *,
     reduction: str = "sum",
     axis: Axis = -1,
+    segment_ids: ArrayLike | None = None,
+    num_segments: int | None = None,
     where: ArrayLike | None = None,
 ) -> jax.Array:
     """The log-probability of each answer, the sum or mean over its tokens.
@@ -28,16 +35,20 @@ def answer_log_probs(
       token_log_probs: shape [..., tokens].
       reduction: "sum" over the tokens, or "mean" for length-normalized answers.
       axis: the axis, or axes, of the tokens; None for all.
+      segment_ids: integers in [0, num_segments) of the same shape, the answer that each token belongs to,
+        if several are packed along one axis; None for one answer.
+      num_segments: the number of answers that are packed along the axis.
       where: boolean mask of the same shape, False for the prompt and the padding, whose values have no
         effect; None for all tokens.
 
     Returns:
-      The log-probabilities, of the shape without `axis`, at least float32; 0 for an answer without
-      tokens.
+      The log-probabilities, of the shape without `axis`, or shape [..., num_segments], at least float32;
+      0 for an answer without tokens. A token of an out-of-range segment makes those of its row NaN.
 
     Raises:
       TypeError: if an argument is not an array of real numbers, or the mask not boolean.
-      ValueError: if the shapes differ, the axis is out of range, or the reduction unknown.
+      ValueError: if the shapes differ, the axis is out of range, the reduction unknown, or one of
+        `segment_ids` and `num_segments` missing.
 
     Example:
       >>> import jax.numpy as jnp
@@ -52,8 +63,41 @@ def answer_log_probs(
     if reduction not in ("sum", "mean"):
         raise ValueError(f"{name}: reduction must be 'sum' or 'mean', not {reduction!r}")
     (log_p,), mask, axes = matching(name, where, axis, token_log_probs=token_log_probs)
-    total = jnp.sum(log_p, axis=axes)
+    included = jnp.ones(log_p.shape, bool) if mask is None else mask
+    sums: Callable[[jax.Array], jax.Array] = functools.partial(jnp.sum, axis=axes)
+    if segment_ids is not None or num_segments is not None:
+        sums = _sums(name, log_p, included, axes, segment_ids, num_segments)
+    total = sums(log_p)
     if reduction == "sum":
         return total
-    included = jnp.ones(log_p.shape, bool) if mask is None else mask
-    return total / jnp.maximum(jnp.sum(included, axis=axes), 1).astype(total.dtype)
+    return total / jnp.maximum(sums(included.astype(total.dtype)), 1)
+
+
+def _sums(
+    name: str,
+    log_p: jax.Array,
+    included: jax.Array,
+    axes: tuple[int, ...],
+    segment_ids: Any,
+    num_segments: int | None,
+) -> Callable[[jax.Array], jax.Array]:
+    """A function that sums over the tokens of each segment of a row."""
+    if segment_ids is None or num_segments is None:
+        raise ValueError(f"{name}: segment_ids and num_segments go together; give both or neither")
+    if len(axes) != 1:
+        raise ValueError(f"{name}: segment_ids need a single axis, not {axes}")
+    ids = as_integers(name, "segment_ids", segment_ids)
+    has_shape(name, "segment_ids", ids, log_p.shape, "one for each token")
+    in_range = (ids >= 0) & (ids < num_segments)
+    ids = jnp.where(in_range, ids, 0)
+
+    def of_row(x: jax.Array, ids: jax.Array, invalid: jax.Array) -> jax.Array:
+        total = jnp.zeros(num_segments, x.dtype).at[ids].add(x)
+        return total * jnp.where(jnp.any(invalid), jnp.nan, 1).astype(x.dtype)
+
+    def sums(x: jax.Array) -> jax.Array:
+        return by_rows(
+            of_row, *(jnp.moveaxis(a, axes[0], -1) for a in (x, ids, included & ~in_range))
+        )
+
+    return sums

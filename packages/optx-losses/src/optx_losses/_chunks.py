@@ -1,6 +1,6 @@
-"""The losses of rows f·W + b, one chunk of rows at a time, and their derivatives.
+"""The values of rows f·W + b, one chunk of rows at a time, and their derivatives.
 
-With g the cotangents of the losses, dW = Σ_i g_i·f_iᵀ·slope_i needs the slopes of all rows, and g is
+With g the cotangents of the values, dW = Σ_i g_i·f_iᵀ·slope_i needs the slopes of all rows, and g is
 known only after the forward pass. Two methods avoid storing all slopes:
 
 recomputed:          the backward pass recomputes the logits of each chunk (Chen et al., "Training
@@ -8,8 +8,9 @@ recomputed:          the backward pass recomputes the logits of each chunk (Chen
 with_unit_gradients: the forward pass accumulates dW and df for g = 1 while it holds the slopes.
                      Losses are nearly always summed or averaged, so that all g_i are equal, and the
                      backward pass multiplies by their value. Three matrix products. If the g_i
-                     differ (which is checked at run time), and for second derivatives, the logits
-                     are recomputed.
+                     differ (which is checked at run time), the logits are recomputed.
+
+`traced` holds the equations, which JAX differentiates; second derivatives come from it.
 """
 
 from __future__ import annotations
@@ -24,103 +25,120 @@ from jax.custom_derivatives import SymbolicZero
 
 from optx_core.build import run_if
 from optx_losses._linear_map import linear_map
-from optx_losses._row_losses import LOG_NORMALIZER, row_losses
-from optx_losses._rows import Plan, joined, logits, split
-from optx_losses._unit_gradients import unit_gradients
+from optx_losses._row_gradients import row_gradients
+from optx_losses._row_losses import LOG_NORMALIZER
+from optx_losses._rows import Plan, joined, logits, of_included, split
 
 
-def recomputed(
-    plan: Plan, f: Any, w: Any, b: Any, numbers: Any, target: jax.Array, included: jax.Array
-) -> jax.Array:
-    """The losses of rows, 0 for excluded rows; the backward pass recomputes them."""
-    share, z, cap = numbers
+def traced(plan: Plan, f: Any, w: Any, b: Any, given: Any) -> jax.Array:
+    """The values of rows, 0 for excluded rows; `given` are bounds, numbers, other arrays, included."""
+    bounds, numbers, rows, included = given
 
-    def chunk_loss(f: jax.Array, target: jax.Array, included: jax.Array) -> jax.Array:
-        x = logits(plan, f, w, b, cap)
-        return jnp.where(included, row_losses(plan.smooth, x, target, share, z), 0)
+    def chunk_values(f: jax.Array, rows: Any, included: jax.Array) -> jax.Array:
+        x = logits(plan, f, w, b, bounds)
+        return of_included(included, plan.rule.values(plan, x, numbers, rows))
 
-    chunks = split(plan.size, f, target, included)
+    chunks = split(plan.size, (f, rows, included))
     if chunks is None:
-        return chunk_loss(f, target, included)
+        return chunk_values(f, rows, included)
     policy = jax.checkpoint_policies.save_only_these_names(LOG_NORMALIZER)
-    chunk_loss = jax.checkpoint(chunk_loss, policy=policy, prevent_cse=False)
-    loss = lax.scan(lambda _, chunk: (None, chunk_loss(*chunk)), None, chunks)[1]
-    return joined(loss, f.shape[0])
+    chunk_values = jax.checkpoint(chunk_values, policy=policy, prevent_cse=False)
+    values = lax.scan(lambda _, chunk: (None, chunk_values(*chunk)), None, chunks)[1]
+    return joined(values, f.shape[0])
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def with_unit_gradients(
-    plan: Plan, f: Any, w: Any, b: Any, numbers: Any, target: jax.Array, included: jax.Array
-) -> jax.Array:
-    """The losses of rows, 0 for excluded rows; the forward pass computes their gradients."""
-    return recomputed(plan, f, w, b, numbers, target, included)
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _chunked(units: bool, plan: Plan, f: Any, w: Any, b: Any, given: Any) -> jax.Array:
+    del units
+    return traced(plan, f, w, b, given)
 
 
-def _jvp(plan: Plan, primals: Any, tangents: Any) -> tuple[jax.Array, Any]:
-    f, w, b, numbers, target, included = primals
-    layer, d_layer, d_numbers = (f, w, b), tangents[:3], tangents[3]
+recomputed = functools.partial(_chunked, False)
+"""The values of rows; the backward pass recomputes the logits."""
+with_unit_gradients = functools.partial(_chunked, True)
+"""The values of rows, shape [rows]; the forward pass computes their gradients."""
+
+
+def _jvp(units: bool, plan: Plan, primals: Any, tangents: Any) -> tuple[jax.Array, Any]:
+    f, w, b, given = primals
+    layer = (f, w, b)
+    *d_layer, d_given = tangents
     moving = tuple(d is not None and not isinstance(d, SymbolicZero) for d in d_layer)
     if any(moving):
-        loss, units = unit_gradients(plan, moving, f, w, b, numbers, target, included)
+        if units:
+            values, gradients = row_gradients(plan, moving, f, w, b, given)
+        else:
+            values, gradients = traced(plan, f, w, b, given), None
         some = tuple(x for moves, x in zip(moving, layer, strict=True) if moves)
         still = tuple(x for moves, x in zip(moving, layer, strict=True) if not moves)
         d_some = tuple(d for moves, d in zip(moving, d_layer, strict=True) if moves)
         tangent = linear_map(
             functools.partial(_forward, (plan, moving)),
             functools.partial(_back, (plan, moving)),
-            (units, some, (still, numbers, target, included)),
+            (gradients, some, (still, given)),
             d_some,
-            loss,
+            values,
         )
     else:
-        loss = recomputed(plan, *layer, numbers, target, included)
-        tangent = jnp.zeros_like(loss)
-    if any(d is not None and not isinstance(d, SymbolicZero) for d in d_numbers):
-        d_numbers = tuple(
+        values = traced(plan, f, w, b, given)
+        tangent = jnp.zeros_like(values)
+    # The bounds and the numbers of the rule; the other arrays have no derivative.
+    d_numbers = jax.tree.leaves(d_given[:2])
+    if any(not isinstance(d, SymbolicZero) for d in d_numbers):
+        numbers, tree = jax.tree.flatten(given[:2])
+        d_numbers = [
             jnp.zeros_like(x) if isinstance(d, SymbolicZero) else d
             for x, d in zip(numbers, d_numbers, strict=True)
-        )
-        of_numbers = functools.partial(recomputed, plan, *layer)
-        tangent = (
-            tangent
-            + jax.jvp(lambda n: of_numbers(n, target, included), (numbers,), (d_numbers,))[1]
-        )
-    return loss, tangent
+        ]
+
+        def of_numbers(numbers: Any) -> jax.Array:
+            return traced(plan, f, w, b, (*jax.tree.unflatten(tree, numbers), *given[2:]))
+
+        tangent = tangent + jax.jvp(of_numbers, (numbers,), (d_numbers,))[1]
+    return values, tangent
 
 
-with_unit_gradients.defjvp(_jvp, symbolic_zeros=True)
+_chunked.defjvp(_jvp, symbolic_zeros=True)
 
 
-def _losses(static: Any, some: Any, rest: Any) -> jax.Array:
-    """The losses as a function of those of f, W and b that are differentiated."""
+def _values(static: Any, some: Any, rest: Any) -> jax.Array:
+    """The values as a function of those of f, W and b that are differentiated."""
     plan, moving = static
-    still, numbers, target, included = rest
+    f, w, b = _layer(moving, some, rest[0])
+    return traced(plan, f, w, b, rest[1])
+
+
+def _layer(moving: tuple[bool, ...], some: Any, still: Any) -> list[Any]:
     moved, kept = iter(some), iter(still)
-    f, w, b = (next(moved) if moves else next(kept) for moves in moving)
-    return recomputed(plan, f, w, b, numbers, target, included)
+    return [next(moved) if moves else next(kept) for moves in moving]
 
 
 def _forward(static: Any, given: Any, d_some: Any) -> jax.Array:
     _, some, rest = given
-    return jax.jvp(lambda some: _losses(static, some, rest), (some,), (d_some,))[1]
+    return jax.jvp(lambda some: _values(static, some, rest), (some,), (d_some,))[1]
 
 
 def _recomputed_gradients(static: Any, some: Any, rest: Any, g: jax.Array) -> Any:
     plan, moving = static
-    # In smaller chunks: this memory is reserved but rarely used, and must not dominate.
-    static = plan._replace(size=max(1, plan.size // 4)), moving
-    return jax.vjp(lambda some: _losses(static, some, rest), some)[1](g)[0]
+    still, given = rest
+    f, w, b = _layer(moving, some, still)
+    return row_gradients(plan, moving, f, w, b, given, g)[1]
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _back(static: Any, given: Any, g: jax.Array) -> Any:
     """The gradients for the cotangents g: a multiple of the unit gradients if all g are equal."""
     units, some, rest = given
-    included = rest[-1]
+    if units is None:
+        return _recomputed_gradients(static, some, rest, g)
+    included = rest[1][-1]
     low = jnp.min(jnp.where(included, g, jnp.inf))
     high = jnp.max(jnp.where(included, g, -jnp.inf))
     same = (low == high) & jnp.isfinite(high)
     scaled = jax.tree.map(lambda unit: unit * high, units)
+    # In smaller chunks: this memory is reserved but rarely used, and must not dominate.
+    plan, moving = static
+    static = plan._replace(size=max(1, plan.size // 4)), moving
     return run_if(~same, lambda _: _recomputed_gradients(static, some, rest, g), scaled)
 
 
@@ -129,5 +147,8 @@ def _back_jvp(static: Any, primals: Any, tangents: Any) -> tuple[Any, Any]:
     # All g are equal at this point only, not in a neighbourhood of it.
     given, g = primals
     (_, *d_given), d_g = tangents
-    recompute = functools.partial(_recomputed_gradients, static)
-    return _back(static, given, g), jax.jvp(recompute, (*given[1:], g), (*d_given, d_g))[1]
+
+    def gradients(some: Any, rest: Any, g: jax.Array) -> Any:
+        return jax.vjp(lambda some: _values(static, some, rest), some)[1](g)[0]
+
+    return _back(static, given, g), jax.jvp(gradients, (*given[1:], g), (*d_given, d_g))[1]

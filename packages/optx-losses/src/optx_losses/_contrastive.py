@@ -20,6 +20,7 @@ from optx_core import Scalar
 from optx_core.build import check_number
 from optx_losses._cosine import unit
 from optx_losses._inputs import as_floats, as_integers, as_mask, has_shape, keep, same_shape
+from optx_losses._layout import is_label, whole
 from optx_losses._log_softmax import log_softmax, log_sum_exp
 from optx_losses._rounding import not_negative
 
@@ -166,11 +167,12 @@ def _pairs(
     has_shape(name, "labels", y, z.shape[:1], f"the embeddings are {z.shape}")
     mask = _examples(name, where, z)
     z = keep(_rows(mask), z)
-    excluded = jnp.eye(z.shape[0], dtype=bool)
+    s = _cosines(z, z, temperature)
+    excluded = is_label(s, jnp.arange(z.shape[0], dtype=jnp.int32))
     if mask is not None:
-        excluded = excluded | ~(mask[:, None] & mask[None, :])
-    positive = (y[:, None] == y[None, :]) & ~excluded
-    return _cosines(z, z, temperature), positive, excluded
+        excluded = excluded | ~(mask[:, None] & whole(mask, 0)[None, :])
+    positive = (y[:, None] == whole(y, 0)[None, :]) & ~excluded
+    return s, positive, excluded
 
 
 def _examples(name: str, where: ArrayLike | None, x: jax.Array) -> Any:
@@ -182,8 +184,8 @@ def _rows(mask: jax.Array | None) -> jax.Array | None:
 
 
 def _cosines(a: jax.Array, b: jax.Array, temperature: Scalar) -> jax.Array:
-    (u, _), (v, _) = unit(a, (1,)), unit(b, (1,))
-    product = jnp.matmul(u, v.T, precision="highest")
+    (u, _), (v, _) = unit(whole(a, 1), (1,)), unit(whole(b, 1), (1,))
+    product = jnp.matmul(u, whole(v, 0).T, precision="highest")
     return product / jnp.asarray(temperature, product.dtype)
 
 

@@ -116,7 +116,7 @@ def unit(x: jax.Array, axes: tuple[int, ...], epsilon: Scalar = 0.0) -> tuple[ja
     square = jnp.sum(scaled**2, axis=axes, keepdims=True)
     zero = square == 0
     norm = jnp.sqrt(jnp.where(zero, 1, square))
-    least = jnp.ldexp(jnp.asarray(epsilon, x.dtype), -exponent)
+    least = jnp.ldexp(jnp.full_like(norm, epsilon), -exponent)
     short = zero | (norm < least)
     u = scaled / jnp.where(short & ~zero, least, norm)
     missing = jnp.where(short, 0.5 - 0.5 * jnp.sum(u**2, axis=axes, keepdims=True), 0)

@@ -25,6 +25,7 @@ from jax.typing import ArrayLike
 from optx_core import Scalar
 from optx_core.build import check_number
 from optx_losses._inputs import as_array, as_floats, as_integers, as_mask, has_shape, keep
+from optx_losses._layout import whole
 from optx_losses._log_softmax import log_softmax, log_sum_exp
 from optx_losses._rounding import not_negative
 
@@ -171,18 +172,28 @@ def _inputs(
     in_range = (y >= 0) & (y < classes)
     invalid = jnp.any(present & ~in_range, axis=1)
     y = jnp.where(in_range & present, y, blank_id).astype(jnp.int32)
-    states = jnp.full((batch, 2 * y.shape[1] + 1), blank_id, jnp.int32).at[:, 1::2].set(y)
-    differs = jnp.concatenate([jnp.zeros((batch, 1), bool), y[:, 1:] != y[:, :-1]], axis=1)
-    skip = jnp.zeros(states.shape, bool).at[:, 1::2].set(differs[:, : y.shape[1]])
+    blank = jnp.full_like(jnp.sum(y, axis=1, dtype=y.dtype), blank_id)
+    never = jnp.zeros_like(blank, bool)
+    states = _between(blank, y)
+    differs = jnp.concatenate([never[:, None], y[:, 1:] != y[:, :-1]], axis=1)
+    skip = _between(never, differs[:, : y.shape[1]])
     log_zero = jnp.asarray(log_epsilon, x.dtype)
-    included = as_mask(name, where, x[:, 0, 0] if x.size else jnp.zeros(batch), "the examples")
+    included = as_mask(name, where, jnp.zeros(batch), "the examples")
     if included is not None:
         invalid = invalid & included
         pads = pads | ~included[:, None]
-    log_p = log_softmax(jnp.where(pads[..., None], 0, x), (2,))
+    log_p = whole(log_softmax(jnp.where(pads[..., None], 0, x), (2,)), 2)
     log_p = jnp.where(log_p > log_zero, log_p, log_zero)
     log_p = log_p * jnp.where(invalid, jnp.nan, 1).astype(x.dtype)[:, None, None]
     return included, (log_p, states, skip, pads.T, length, log_zero)
+
+
+def _between(blank: jax.Array, labels: jax.Array) -> jax.Array:
+    """Entries of the labels, shape [batch, length], with that of the blank before, between and after."""
+    pairs = jnp.stack([jnp.broadcast_to(blank[:, None], labels.shape), labels], axis=2)
+    return jnp.concatenate(
+        [pairs.reshape(len(labels), 2 * labels.shape[1]), blank[:, None]], axis=1
+    )
 
 
 def _emit(log_p: jax.Array, states: jax.Array) -> jax.Array:
@@ -202,7 +213,7 @@ def _sum3(a: jax.Array, b: jax.Array, c: jax.Array) -> jax.Array:
 
 def _shifted(x: jax.Array, by: int, fill: jax.Array) -> jax.Array:
     """x with its states shifted up (or, if negative, down), and `fill` in the gap."""
-    gap = jnp.broadcast_to(fill, (x.shape[0], min(abs(by), x.shape[1])))
+    gap = jnp.full_like(x[:, : abs(by)], fill)
     if by > 0:
         return jnp.concatenate([gap, x[:, :-by]], axis=1)
     return jnp.concatenate([x[:, -by:], gap], axis=1)
@@ -210,7 +221,7 @@ def _shifted(x: jax.Array, by: int, fill: jax.Array) -> jax.Array:
 
 def _forward(emit: jax.Array, skip: jax.Array, padded: jax.Array, log_zero: jax.Array) -> jax.Array:
     """α, shape [frames, batch, states]."""
-    start = jnp.full(emit.shape[1:], log_zero).at[:, 0].set(0)
+    start = _start(emit, log_zero)
     bar = jnp.where(skip, 0, log_zero)
 
     def step(alpha: jax.Array, now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -221,6 +232,12 @@ def _forward(emit: jax.Array, skip: jax.Array, padded: jax.Array, log_zero: jax.
         return new, new
 
     return lax.scan(step, start, (emit, padded))[1]
+
+
+def _start(emit: jax.Array, log_zero: jax.Array) -> jax.Array:
+    """α before the first frame: 0 for the first state, log 0 for the others."""
+    first = jnp.arange(emit.shape[2])[None, :] == 0
+    return jnp.where(first, 0, log_zero) + jnp.zeros_like(jnp.sum(emit, axis=0))
 
 
 def _shares(
@@ -264,8 +281,7 @@ def _ends(length: jax.Array, states: int, log_zero: jax.Array) -> jax.Array:
 def _final(alpha: jax.Array, length: jax.Array, log_zero: jax.Array) -> jax.Array:
     """log Z."""
     if not alpha.shape[0]:  # without frames
-        start = jnp.full(alpha.shape[1:], log_zero).at[:, 0].set(0)
-        alpha = start[None]
+        alpha = _start(alpha, log_zero)[None]
     return log_sum_exp(alpha[-1] + _ends(length, alpha.shape[2], log_zero), (1,))
 
 

@@ -16,6 +16,7 @@ from optx_core import Scalar
 from optx_core.build import check_number
 from optx_losses._inputs import Axis, class_weights_of, keep, matching
 from optx_losses._integer_labels import integer_inputs
+from optx_losses._layout import of_label
 from optx_losses._log_softmax import centred, times_infinite
 from optx_losses._rounding import power
 from optx_losses._sigmoid import binary_cross_entropy
@@ -123,5 +124,5 @@ def softmax_focal_loss(
     loss = power(-jnp.expm1(-keep(possible, nll)), gamma) * keep(possible, nll)
     loss = jnp.where(possible, loss, nll)  # inf: NaN would be its derivative
     if weights is not None:
-        loss = times_infinite(jnp.take(weights, labelled.y, mode="clip"), loss)
+        loss = times_infinite(of_label(weights, labelled.y), loss)
     return labelled.rules(loss)

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.typing import ArrayLike
 
 from optx_losses._inputs import Axis, keep, matching
 from optx_losses._integer_labels import integer_inputs
+from optx_losses._layout import is_label
 
 
 def hinge_loss(
@@ -143,6 +143,5 @@ def _multiclass(
 ) -> jax.Array:
     s, labelled = integer_inputs(name, scores, labels, axis, where)
     s = keep(labelled.mask, s, fill=-jnp.inf)
-    others = lax.broadcasted_iota(labelled.y.dtype, s.shape, s.ndim - 1) != labelled.y[..., None]
-    leads = s + jnp.where(others, margin, 0).astype(s.dtype)
+    leads = s + jnp.where(is_label(s, labelled.y), 0, margin).astype(s.dtype)
     return labelled.rules(jnp.max(leads, axis=-1, initial=-jnp.inf) - labelled.at_label(s))

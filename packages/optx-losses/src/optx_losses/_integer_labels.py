@@ -31,6 +31,7 @@ from optx_losses._inputs import (
     keep,
     without,
 )
+from optx_losses._layout import at_label, of_label
 from optx_losses._log_softmax import centred, times_infinite
 
 _HINT = "; for probabilities of the classes use softmax_cross_entropy"
@@ -87,7 +88,7 @@ def softmax_cross_entropy_with_integer_labels(
     x, log_sum, m = centred(x, (x.ndim - 1,), labelled.mask)
     log_sum, m = log_sum[..., 0], m[..., 0]
     nll = log_sum - labelled.at_label(x)
-    scale = jnp.ones_like(nll) if weights is None else jnp.take(weights, labelled.y, mode="clip")
+    scale = jnp.ones_like(nll) if weights is None else of_label(weights, labelled.y)
     smooth = not is_zero(label_smoothing)
     share = jnp.asarray(label_smoothing, x.dtype)
     if smooth:
@@ -119,8 +120,8 @@ class Labelled(NamedTuple):
         """The entries of x at the labels; 0 where an example is ignored."""
         if not x.shape[-1]:
             return jnp.zeros(self.y.shape, x.dtype)
-        entry = jnp.take_along_axis(x, self.y[..., None], axis=-1, mode="promise_in_bounds")
-        return entry[..., 0] if self.ignored is None else jnp.where(self.ignored, 0, entry[..., 0])
+        entry = at_label(x, self.y)
+        return entry if self.ignored is None else jnp.where(self.ignored, 0, entry)
 
     def rules(self, loss: jax.Array) -> jax.Array:
         """The loss, 0 for ignored examples, NaN for out-of-range labels."""

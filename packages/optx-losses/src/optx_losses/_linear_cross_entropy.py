@@ -10,7 +10,6 @@ differentiated.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import jax
@@ -20,12 +19,16 @@ from jax.typing import ArrayLike
 from optx_core import Scalar
 from optx_core.build import check_number
 from optx_losses._chunks import recomputed, with_unit_gradients
-from optx_losses._inputs import as_floats, as_index, as_integers, as_mask, has_shape, keep
-from optx_losses._integer_labels import equals, is_zero, label_rules
-from optx_losses._rows import Plan, is_split
-
-_CHUNKS = 4  # the default number of chunks
-_LEAST_LOGITS = 2**20  # the default least number of logits of a chunk, 4 MiB
+from optx_losses._integer_labels import is_zero
+from optx_losses._linear_layer import (
+    bounds_of,
+    chunk_size_of,
+    labels_of_rows,
+    linear_layer,
+    values_of,
+)
+from optx_losses._row_losses import CrossEntropy
+from optx_losses._rows import Plan
 
 
 def linear_softmax_cross_entropy(
@@ -91,54 +94,15 @@ def linear_softmax_cross_entropy(
     check_number(name, low=0, high=1, label_smoothing=label_smoothing)
     check_number(name, low=0, z_loss=z_loss)
     check_number(name, above=0, soft_cap=soft_cap)
-    f, w = as_floats(name, features=features, weights=weights)
-    y = as_integers(name, "labels", labels)
-    if not f.ndim or w.ndim != 2 or f.shape[-1] != w.shape[0]:
-        raise ValueError(
-            f"{name}: features is {f.shape}, weights is {w.shape}; they must be [..., features] and "
-            "[features, classes]"
-        )
-    has_shape(name, "labels", y, f.shape[:-1], f"the features are {f.shape}")
-    classes, rows = w.shape[1], math.prod(y.shape)
-    if not classes:
-        raise ValueError(f"{name}: weights is {w.shape}; there must be at least one class")
-    b = None
-    if bias is not None:
-        (b,) = as_floats(name, bias=bias)
-        has_shape(name, "bias", b, (classes,), "one bias for each class")
-        b = b.astype(f.dtype)
-    mask = as_mask(name, where, y, "the labels")
-    index = as_index(name, ignore_index)
-    if not rows:
-        return jnp.zeros(y.shape, f.dtype)
-    ignored = None if mask is None else ~mask
-    if index is not None:
-        ignored = equals(y, index) if ignored is None else ignored | equals(y, index)
-    in_range = (y >= 0) & (y < classes)
-    target = jnp.where(in_range, y, 0).reshape(rows).astype(jnp.int32)
-
-    share, z = jnp.asarray(label_smoothing, f.dtype), jnp.asarray(z_loss, f.dtype)
-    cap = None if soft_cap is None else jnp.asarray(soft_cap, f.dtype)
-    plan = Plan(
-        _chunk_size(name, chunk_size, rows, classes), not is_zero(label_smoothing), precision
+    layer = linear_layer(name, features, weights, bias)
+    labelled = labels_of_rows(name, labels, layer, where, ignore_index)
+    if not layer.rows:
+        return jnp.zeros(layer.shape, layer.f.dtype)
+    share, z = (jnp.asarray(x, layer.f.dtype) for x in (label_smoothing, z_loss))
+    rule = CrossEntropy(not is_zero(label_smoothing))
+    given = (bounds_of(layer, soft_cap), (share, z), (labelled.target,))
+    plan = Plan(chunk_size_of(name, chunk_size, layer), rule, precision)
+    loss = values_of(
+        recomputed if recompute else with_unit_gradients, plan, layer, given, labelled.included
     )
-    f = f.reshape(rows, f.shape[-1])
-    included = jnp.ones(rows, bool)
-    if ignored is not None:
-        included = ~ignored.reshape(rows)
-        f = keep(included[:, None], f)  # features of ignored rows may be NaN
-    # On Explicit axes JAX decides how gradients of split arrays are summed over the devices.
-    recompute = recompute or is_split(f) or is_split(w)
-    chunked = recomputed if recompute else with_unit_gradients
-    loss = chunked(plan, f, w, b, (share, z, cap), target, included)
-    return label_rules(loss.reshape(y.shape), in_range, ignored)
-
-
-def _chunk_size(name: str, chunk_size: int | None, rows: int, classes: int) -> int:
-    if chunk_size is None:
-        return min(rows, max(-(-rows // _CHUNKS), -(-_LEAST_LOGITS // classes)))
-    if isinstance(chunk_size, bool) or not isinstance(chunk_size, int) or chunk_size < 1:
-        raise ValueError(
-            f"{name}: chunk_size must be a positive number of rows, not {chunk_size!r}"
-        )
-    return min(chunk_size, rows)
+    return labelled.rules(loss)

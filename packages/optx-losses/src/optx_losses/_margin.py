@@ -13,13 +13,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.typing import ArrayLike
 
 from optx_core import Scalar
 from optx_core.build import check_number
 from optx_losses._inputs import Axis, keep
 from optx_losses._integer_labels import integer_inputs
+from optx_losses._layout import is_label
 from optx_losses._log_softmax import centred
 
 
@@ -130,7 +130,6 @@ def _with_margin(
     check_number(name, above=0, scale=scale)
     c, labelled = integer_inputs(name, cosines, labels, axis, where, ignore_index)
     c = keep(labelled.mask, c)  # masked cosines may be NaN
-    is_label = lax.broadcasted_iota(labelled.y.dtype, c.shape, c.ndim - 1) == labelled.y[..., None]
-    logits = jnp.where(is_label, change(c), c) * jnp.asarray(scale, c.dtype)
+    logits = jnp.where(is_label(c, labelled.y), change(c), c) * jnp.asarray(scale, c.dtype)
     x, log_sum, _ = centred(logits, (c.ndim - 1,), labelled.mask)
     return labelled.rules(log_sum[..., 0] - labelled.at_label(x))

@@ -8,7 +8,8 @@ IPO (Azar et al., 2023, equation 17):          (h − 1 / (2·beta))²
 SLiC (Zhao et al., 2023), on the same margin:  max(0, 1 − beta·h)
 SimPO (Meng et al., 2024, equation 6):         −log σ(beta·(mean log π(c) − mean log π(r)) − gamma)
 ORPO (Hong et al., 2024, equations 6 and 7):   −log σ(log odds(c) − log odds(r))
-KTO (Ethayarajh et al., 2024, equation 8), for single answers: weight·(1 − σ(±beta·(r − z)))
+
+Without a reference, log ref is 0. `_preference_variants.py` and `_kto.py` hold the others.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from jax.typing import ArrayLike
 
 from optx_core import Scalar
 from optx_core.build import check_number
-from optx_losses._inputs import as_array, as_floats, as_mask, keep, matching, same_shape
+from optx_losses._inputs import keep, matching
 
 
 def dpo_loss(
     chosen: ArrayLike,
     rejected: ArrayLike,
-    reference_chosen: ArrayLike,
-    reference_rejected: ArrayLike,
+    reference_chosen: ArrayLike | None = None,
+    reference_rejected: ArrayLike | None = None,
     *,
     beta: Scalar = 0.1,
     label_smoothing: Scalar = 0.0,
@@ -39,10 +40,10 @@ def dpo_loss(
 
     Args:
       chosen: log-probabilities of the preferred answers under the policy, of any shape: sums over their
-        tokens (`answer_log_probs`).
+        tokens, or means for a loss that is normalized by the lengths (`answer_log_probs`).
       rejected: log-probabilities of the other answers under the policy, of the same shape.
       reference_chosen: log-probabilities of the preferred answers under the reference, of the same
-        shape.
+        shape; None, as `reference_rejected`, for a loss without a reference.
       reference_rejected: log-probabilities of the other answers under the reference, of the same shape.
       beta: the strength of the regularization towards the reference, greater than 0.
       label_smoothing: the probability that a preference label is flipped, in [0, 0.5).
@@ -66,16 +67,14 @@ def dpo_loss(
     check_number(name, above=0, beta=beta)
     check_number(name, low=0, below=0.5, label_smoothing=label_smoothing)
     h, mask = _margin(name, chosen, rejected, reference_chosen, reference_rejected, where)
-    h = h * jnp.asarray(beta, h.dtype)
-    share = jnp.asarray(label_smoothing, h.dtype)
-    return keep(mask, (1 - share) * jax.nn.softplus(-h) + share * jax.nn.softplus(h))
+    return keep(mask, logistic(h * jnp.asarray(beta, h.dtype), label_smoothing))
 
 
 def ipo_loss(
     chosen: ArrayLike,
     rejected: ArrayLike,
-    reference_chosen: ArrayLike,
-    reference_rejected: ArrayLike,
+    reference_chosen: ArrayLike | None = None,
+    reference_rejected: ArrayLike | None = None,
     *,
     beta: Scalar = 0.1,
     where: ArrayLike | None = None,
@@ -86,7 +85,7 @@ def ipo_loss(
       chosen: log-probabilities of the preferred answers under the policy, of any shape.
       rejected: log-probabilities of the other answers under the policy, of the same shape.
       reference_chosen: log-probabilities of the preferred answers under the reference, of the same
-        shape.
+        shape; None, as `reference_rejected`, for a loss without a reference.
       reference_rejected: log-probabilities of the other answers under the reference, of the same shape.
       beta: the strength of the regularization towards the reference, greater than 0.
       where: boolean mask of the same shape; pairs that are False give 0.
@@ -113,8 +112,8 @@ def ipo_loss(
 def slic_loss(
     chosen: ArrayLike,
     rejected: ArrayLike,
-    reference_chosen: ArrayLike,
-    reference_rejected: ArrayLike,
+    reference_chosen: ArrayLike | None = None,
+    reference_rejected: ArrayLike | None = None,
     *,
     beta: Scalar = 0.1,
     where: ArrayLike | None = None,
@@ -125,7 +124,7 @@ def slic_loss(
       chosen: log-probabilities of the preferred answers under the policy, of any shape.
       rejected: log-probabilities of the other answers under the policy, of the same shape.
       reference_chosen: log-probabilities of the preferred answers under the reference, of the same
-        shape.
+        shape; None, as `reference_rejected`, for a loss without a reference.
       reference_rejected: log-probabilities of the other answers under the reference, of the same shape.
       beta: the factor of the margin, greater than 0.
       where: boolean mask of the same shape; pairs that are False give 0.
@@ -155,6 +154,7 @@ def simpo_loss(
     *,
     beta: Scalar = 2.0,
     gamma: Scalar = 1.0,
+    label_smoothing: Scalar = 0.0,
     where: ArrayLike | None = None,
 ) -> jax.Array:
     """Simple preference optimization: without a reference, with a target margin.
@@ -165,6 +165,7 @@ def simpo_loss(
       rejected: mean log-probabilities per token of the other answers, of the same shape.
       beta: the factor of the difference, greater than 0.
       gamma: the target margin, at least 0.
+      label_smoothing: the probability that a preference label is flipped, in [0, 0.5).
       where: boolean mask of the same shape; pairs that are False give 0.
 
     Returns:
@@ -183,9 +184,10 @@ def simpo_loss(
     name = "simpo_loss"
     check_number(name, above=0, beta=beta)
     check_number(name, low=0, gamma=gamma)
+    check_number(name, low=0, below=0.5, label_smoothing=label_smoothing)
     c, r, mask = _pair(name, chosen, rejected, where)
     h = jnp.asarray(beta, c.dtype) * (c - r) - jnp.asarray(gamma, c.dtype)
-    return keep(mask, jax.nn.softplus(-h))
+    return keep(mask, logistic(h, label_smoothing))
 
 
 def orpo_loss(
@@ -245,65 +247,10 @@ def _odds_ratio_loss_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Ar
     return _odds_ratio_loss(c, r), jnp.where(possible, tangent, 0)
 
 
-def kto_loss(
-    policy: ArrayLike,
-    reference: ArrayLike,
-    desirable: ArrayLike,
-    kl: ArrayLike = 0.0,
-    *,
-    beta: Scalar = 0.1,
-    desirable_weight: Scalar = 1.0,
-    undesirable_weight: Scalar = 1.0,
-    where: ArrayLike | None = None,
-) -> jax.Array:
-    """Kahneman-Tversky optimization of single answers, each desirable or undesirable.
-
-    Args:
-      policy: log-probabilities of the answers under the policy, of any shape.
-      reference: log-probabilities of the answers under the reference, of the same shape.
-      desirable: boolean, which answers are desirable, of the same shape.
-      kl: an estimate of the divergence of the policy from the reference, a scalar; it has no gradient,
-        and a negative estimate is treated as 0.
-      beta: the strength of the regularization towards the reference, greater than 0.
-      desirable_weight: the weight of desirable answers, at least 0.
-      undesirable_weight: the weight of undesirable answers, at least 0.
-      where: boolean mask of the same shape; answers that are False give 0.
-
-    Returns:
-      The loss of each answer, of the same shape, at least float32, at least 0.
-
-    Raises:
-      TypeError: if an argument is not an array of real numbers, or `desirable` is not boolean.
-      ValueError: if the shapes differ, or a number is out of range.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> from optx_losses import kto_loss
-      >>> kto_loss(jnp.zeros(2), jnp.zeros(2), jnp.array([True, False]))
-      Array([0.5, 0.5], dtype=float32)
-    """
-    name = "kto_loss"
-    check_number(name, above=0, beta=beta)
-    check_number(
-        name, low=0, desirable_weight=desirable_weight, undesirable_weight=undesirable_weight
-    )
-    p, r, z = as_floats(name, policy=policy, reference=reference, kl=kl)
-    desired = as_array(name, "desirable", desirable)
-    if desired.dtype != jnp.bool_:
-        raise TypeError(f"{name}: desirable must be boolean, not {desired.dtype}")
-    if z.ndim:
-        raise ValueError(f"{name}: kl is {z.shape}; it must be a scalar")
-    same_shape(name, policy=p, reference=r, desirable=desired)
-    mask = as_mask(name, where, p, "the log-probabilities")
-    p, r = keep(mask, p, r)
-    z = jnp.maximum(lax.stop_gradient(z), 0)
-    gain = jnp.asarray(beta, p.dtype) * (p - r - z)
-    weight = jnp.where(desired, _as(desirable_weight, p), _as(undesirable_weight, p))
-    return keep(mask, weight * jax.nn.sigmoid(jnp.where(desired, -gain, gain)))
-
-
-def _as(x: Any, like: jax.Array) -> jax.Array:
-    return jnp.asarray(x, like.dtype)
+def logistic(h: jax.Array, label_smoothing: Scalar) -> jax.Array:
+    """−(1 − ε)·log σ(h) − ε·log σ(−h)."""
+    share = jnp.asarray(label_smoothing, h.dtype)
+    return (1 - share) * jax.nn.softplus(-h) + share * jax.nn.softplus(h)
 
 
 def _pair(
@@ -317,10 +264,29 @@ def _margin(
     name: str,
     chosen: ArrayLike,
     rejected: ArrayLike,
-    reference_chosen: ArrayLike,
-    reference_rejected: ArrayLike,
+    reference_chosen: ArrayLike | None,
+    reference_rejected: ArrayLike | None,
     where: ArrayLike | None,
 ) -> tuple[jax.Array, jax.Array | None]:
+    c, r, mask = log_ratios(name, chosen, rejected, reference_chosen, reference_rejected, where)
+    return c - r, mask
+
+
+def log_ratios(
+    name: str,
+    chosen: ArrayLike,
+    rejected: ArrayLike,
+    reference_chosen: ArrayLike | None,
+    reference_rejected: ArrayLike | None,
+    where: ArrayLike | None,
+) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+    """log π − log ref of both answers, log π without a reference; and the mask."""
+    if (reference_chosen is None) != (reference_rejected is None):
+        raise ValueError(
+            f"{name}: reference_chosen and reference_rejected go together; give both or neither"
+        )
+    if reference_chosen is None or reference_rejected is None:
+        return _pair(name, chosen, rejected, where)
     (c, r, ref_c, ref_r), mask, _ = matching(
         name,
         where,
@@ -329,4 +295,4 @@ def _margin(
         reference_chosen=reference_chosen,
         reference_rejected=reference_rejected,
     )
-    return (c - r) - (ref_c - ref_r), mask
+    return c - ref_c, r - ref_r, mask

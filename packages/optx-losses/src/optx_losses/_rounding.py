@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -32,3 +34,9 @@ def divide(a: jax.Array, b: jax.Array) -> jax.Array:
     """a / b, and 0 where b is 0."""
     zero = b == 0
     return jnp.where(zero, 0, a / jnp.where(zero, 1, b))
+
+
+def bounded_exp(x: jax.Array, of: Callable[[jax.Array], jax.Array] = jnp.exp) -> jax.Array:
+    """exp x, or expm1 x, continued by its tangent beyond 40: large x give finite values and slopes."""
+    inside = x < 40
+    return of(jnp.where(inside, x, 40)) + math.exp(40) * jnp.where(inside, 0, x - 40)

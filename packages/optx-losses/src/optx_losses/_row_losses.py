@@ -8,16 +8,66 @@ The derivative is a rule of its own: given L, the backward pass needs no reducti
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from jax.custom_derivatives import SymbolicZero
 
-from optx_losses._log_softmax import centred, times_infinite
-from optx_losses._rows import is_split
+from optx_losses._layout import at_label, is_label
+from optx_losses._log_softmax import centred, finite_max, times_infinite
+from optx_losses._rows import Held, Plan
+
+
+@dataclasses.dataclass(frozen=True)
+class CrossEntropy:
+    """The cross entropy as a rule; its numbers are ε and z_loss, its rows the labels.
+
+    Attributes:
+      smooth: whether labels are smoothed.
+    """
+
+    smooth: bool
+
+    def values(self, plan: Plan, x: jax.Array, numbers: Any, rows: Any) -> jax.Array:
+        """The losses."""
+        del plan
+        return row_losses(self.smooth, x, *rows, *numbers)
+
+    def hold(
+        self, plan: Plan, x: jax.Array, numbers: Any, rows: Any, exact: bool
+    ) -> tuple[jax.Array, Held]:
+        """The losses; and e = exp(x − max x) in the place of x, unless the slopes need x."""
+        del plan
+        (target,) = rows
+        x_target = at_label(x, target)
+        m = finite_max(x, (1,))[:, 0]
+        # Reads x_target first, so that e can overwrite x. (A NaN is the value of its row anyway.)
+        m = jnp.where(jnp.isnan(x_target), lax.stop_gradient(x_target), m)
+        e = jnp.exp(x - m[:, None])
+        total = jnp.sum(e, axis=1)
+        total = jnp.where(total == 0, 1, total)
+        log_z = jnp.log(total) + m
+        loss = losses_of(log_z, x_target, mean(x) if self.smooth else None, *numbers)
+        if self.smooth or exact:
+            return loss, Held((x,), (log_z, None, class_count(x) if self.smooth else None))
+        return loss, Held((e,), (log_z, total, None))
+
+    def slopes(
+        self, numbers: Any, rows: Any, held: Held, classes: jax.Array, g: jax.Array | None
+    ) -> jax.Array:
+        """g·dloss/dx."""
+        (target,), (some,), (log_z, total, count) = rows, *held
+        share, z = numbers
+        p = jnp.exp(some - log_z[:, None]) if total is None else some * (1 / total)[:, None]
+        even = None if count is None else even_shares(some, share, count)
+        slope = row_slopes(p, log_z, classes[None, :] == target[:, None], share, z, even)
+        return slope if g is None else slope * g[:, None]
+
 
 LOG_NORMALIZER = "optx_losses.log_normalizer"
 """The name of L for `jax.checkpoint_policies.save_only_these_names`."""
@@ -28,7 +78,7 @@ def row_losses(
     smooth: bool, x: jax.Array, target: jax.Array, share: jax.Array, z: jax.Array
 ) -> jax.Array:
     """The losses of rows of logits."""
-    return losses_of(log_normalizer(x), at(x, target), mean(x) if smooth else None, share, z)
+    return losses_of(log_normalizer(x), at_label(x, target), mean(x) if smooth else None, share, z)
 
 
 def losses_of(
@@ -45,7 +95,7 @@ def _row_losses_jvp(smooth: bool, primals: Any, tangents: Any) -> tuple[jax.Arra
     x, target, share, z = primals
     dx, _, dshare, dz = tangents
     log_z = checkpoint_name(log_normalizer(x), LOG_NORMALIZER)
-    x_target, x_mean = at(x, target), mean(x) if smooth else None
+    x_target, x_mean = at_label(x, target), mean(x) if smooth else None
     loss = losses_of(log_z, x_target, x_mean, share, z)
     tangent = jnp.zeros_like(loss)
     if x_mean is not None and not isinstance(dshare, SymbolicZero):
@@ -56,7 +106,7 @@ def _row_losses_jvp(smooth: bool, primals: Any, tangents: Any) -> tuple[jax.Arra
         return loss, tangent
     even = even_shares(x, share, class_count(x)) if smooth else None
     p = jnp.exp(x - log_z[:, None])
-    slope = row_slopes(p, log_z, is_class(_numbers(x), target), share, z, even)
+    slope = row_slopes(p, log_z, is_label(x, target), share, z, even)
     return loss, tangent + jnp.sum(slope * dx, axis=1)
 
 
@@ -95,22 +145,6 @@ def log_normalizer(x: jax.Array) -> jax.Array:
     """L of rows of logits."""
     _, log_sum, m = centred(x, (1,), None)
     return (log_sum + m)[:, 0]
-
-
-def at(x: jax.Array, target: jax.Array) -> jax.Array:
-    """The logits of the labels."""
-    if is_split(x, 1):  # avoids a gather across devices
-        return jnp.sum(jnp.where(is_class(_numbers(x), target), x, 0), axis=1)
-    return jnp.take_along_axis(x, target[:, None], axis=1, mode="promise_in_bounds")[:, 0]
-
-
-def is_class(numbers: jax.Array, target: jax.Array) -> jax.Array:
-    """[c = y] for each row and each class c of `numbers`."""
-    return numbers[None, :] == target[:, None]
-
-
-def _numbers(x: jax.Array) -> jax.Array:
-    return jnp.arange(x.shape[1], dtype=jnp.int32)
 
 
 def mean(x: jax.Array) -> jax.Array:

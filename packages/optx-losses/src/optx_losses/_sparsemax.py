@@ -19,6 +19,7 @@ from jax.typing import ArrayLike
 
 from optx_losses._inputs import Axis, keep, matching
 from optx_losses._integer_labels import integer_inputs
+from optx_losses._layout import whole
 from optx_losses._rounding import not_negative
 
 
@@ -93,7 +94,7 @@ def multiclass_sparsemax_loss(
 def _sparsemax(s: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The projection onto the simplex along the last axis, and a mask of its support."""
     held = lax.stop_gradient(s)
-    ranked = -jnp.sort(-held, axis=-1)
+    ranked = -jnp.sort(-whole(held, s.ndim - 1), axis=-1)
     rank = jnp.arange(1, s.shape[-1] + 1).astype(s.dtype)
     rank = jnp.broadcast_to(rank, s.shape)
     present = ranked > -jnp.inf

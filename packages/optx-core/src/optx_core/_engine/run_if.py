@@ -102,10 +102,15 @@ class _Body:
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _loop(body: _Body, condition: Any, consts: list[Any], leaves: list[Any]) -> list[Any]:
-    def trip(state: tuple[Any, list[Any]]) -> tuple[Any, list[Any]]:
-        return state[0] & False, body(consts, state[1])
+    times = jnp.asarray(condition, jnp.int32)
 
-    return lax.while_loop(lambda state: state[0], trip, (condition, leaves))[1]
+    def trip(state: tuple[Any, list[Any]]) -> tuple[Any, list[Any]]:
+        # XLA would hoist what reads constants alone out of the loop, and run it always: let all depend on
+        # the count.
+        (count, leaves), inside = lax.optimization_barrier((state, consts))
+        return count + 1, body(inside, leaves)
+
+    return lax.while_loop(lambda state: state[0] < times, trip, (jnp.zeros_like(times), leaves))[1]
 
 
 @_loop.defjvp

@@ -1,0 +1,50 @@
+"""Arrays that are split over Explicit axes of a mesh: their types say so, and operations must agree.
+
+A gather at the labels would cross the devices. A sum over the classes, of which one is selected, stays
+where they are and adds one number per row.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.sharding import PartitionSpec
+
+
+def is_split(x: jax.Array, axis: int | None = None) -> bool:
+    """Whether an array's type says that it, or one axis of it, is split over devices."""
+    spec = jax.typeof(x).sharding.spec
+    return any(part is not None for part in (spec if axis is None else spec[axis : axis + 1]))
+
+
+def whole(x: jax.Array, axis: int) -> jax.Array:
+    """The array, gathered along an axis if its type says that it is split."""
+    if not is_split(x, axis):
+        return x
+    spec = jax.typeof(x).sharding.spec
+    parts = (None if i == axis else part for i, part in enumerate(spec))
+    return jax.sharding.reshard(x, PartitionSpec(*parts))
+
+
+def is_label(x: jax.Array, y: jax.Array) -> jax.Array:
+    """[c = y] for the classes c on the last axis of x, split as x is."""
+    sharding = jax.typeof(x).sharding if is_split(x) else None
+    classes = lax.broadcasted_iota(y.dtype, x.shape, x.ndim - 1, out_sharding=sharding)
+    return classes == y[..., None]
+
+
+def at_label(x: jax.Array, y: jax.Array) -> jax.Array:
+    """The entries of x at the labels y, which are in range, along the last axis."""
+    if is_split(x, x.ndim - 1):
+        return jnp.sum(jnp.where(is_label(x, y), x, 0), axis=-1)
+    return jnp.take_along_axis(x, y[..., None], axis=-1, mode="promise_in_bounds")[..., 0]
+
+
+def of_label(per_class: jax.Array, y: jax.Array) -> jax.Array:
+    """The entries of one row, shape [classes], at each label."""
+    if is_split(per_class) or is_split(y):
+        rows = (1,) * y.ndim
+        classes = jnp.arange(per_class.size).astype(y.dtype).reshape(*rows, -1)
+        return jnp.sum(jnp.where(classes == y[..., None], per_class.reshape(*rows, -1), 0), axis=-1)
+    return jnp.take(per_class, y, mode="clip")

@@ -1,0 +1,156 @@
+"""Log-probabilities and distillation of the last layer in chunks: the numbers of all logits at once."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import optx_losses as L
+
+ROWS, CLASSES = 11, 7
+RNG = np.random.default_rng(0)
+F, W, B = RNG.normal(size=(ROWS, 3)), RNG.normal(size=(3, CLASSES)), RNG.normal(size=CLASSES)
+T, W_T, B_T = RNG.normal(size=(ROWS, 4)), RNG.normal(size=(4, CLASSES)), RNG.normal(size=CLASSES)
+B[4] = -np.inf  # padding of the vocabulary
+Y = RNG.choice([0, 1, 2, 3, 5, 6], ROWS).astype(np.int32)
+COTANGENTS = np.cos(np.arange(ROWS)), np.sin(np.arange(ROWS))
+same = functools.partial(chex.assert_trees_all_close, rtol=1e-12, atol=1e-12)
+
+
+def at_once(f, w, b, temperature, cap):
+    """log p_y and the entropy of each row."""
+    present = b > -jnp.inf
+    x = f @ w + jnp.where(present, b, 0)[None]
+    log_p = jax.nn.log_softmax(cap * jnp.tanh(x / cap) / temperature, where=present[None])
+    log_p = jnp.where(present[None], log_p, 0)
+    entropy = -jnp.sum(jnp.where(present[None], jnp.exp(log_p) * log_p, 0), axis=1)
+    return jnp.take_along_axis(log_p, Y[:, None], 1)[:, 0], entropy
+
+
+def in_chunks(f, w, b, temperature, cap, **how):
+    result = L.linear_log_probs(
+        f, w, Y, bias=b, temperature=temperature, soft_cap=cap, chunk_size=4, **how
+    )
+    return result if how else (result, jnp.zeros(ROWS))
+
+
+@pytest.mark.parametrize("entropy", [False, True])
+def test_log_probabilities_and_their_derivatives_are_those_of_all_logits(entropy, x64):
+    given = (F, W, B, 1.3, 2.0)
+    chunked = functools.partial(in_chunks, entropy=True) if entropy else in_chunks
+
+    def total(pair):
+        return lambda *args: sum(
+            jnp.sum(c * x) for c, x in zip(COTANGENTS[: 1 + entropy], pair(*args), strict=False)
+        )
+
+    def results(pair):
+        def product(f, w):
+            gradient = jax.grad(lambda f, w: total(pair)(f, w, *given[2:]), (0, 1))
+            return jax.jvp(gradient, (f, w), (jnp.cos(f), jnp.sin(w)))[1]
+
+        value, gradient = jax.value_and_grad(total(pair), (0, 1, 2, 3, 4))(*given)
+        return pair(*given)[: 1 + entropy], value, gradient, product(F, W)
+
+    same(jax.jit(lambda: results(chunked))(), jax.jit(lambda: results(at_once))())
+
+
+@pytest.mark.parametrize("divergence", ["forward", "reverse", "jsd"])
+def test_divergences_from_a_teacher_and_their_derivatives_are_those_of_all_logits(divergence, x64):
+    beta, temperature = 0.3, 1.5
+
+    def plain(f, w, b):
+        x, x_t = f @ w + b[None], T @ W_T + B_T[None]
+        log_s, log_t = jax.nn.log_softmax(x / temperature), jax.nn.log_softmax(x_t / temperature)
+        s, t = jnp.exp(log_s), jnp.exp(log_t)
+        if divergence == "forward":
+            return jnp.sum(t * (log_t - log_s), axis=1)
+        if divergence == "reverse":
+            return jnp.sum(s * (log_s - log_t), axis=1)
+        log_m = jnp.log(beta * t + (1 - beta) * s)
+        return beta * jnp.sum(t * (log_t - log_m), 1) + (1 - beta) * jnp.sum(s * (log_s - log_m), 1)
+
+    def chunked(f, w, b, *, logits=False, **how):
+        teacher = {"teacher_logits": T @ W_T + B_T[None]}
+        if not logits:
+            teacher = {"teacher_features": T, "teacher_weights": W_T, "teacher_bias": B_T}
+        options = {"divergence": divergence, "beta": beta, "temperature": temperature, **how}
+        return L.linear_distillation_loss(f, w, bias=b, chunk_size=4, **teacher, **options)
+
+    def results(loss):
+        mean, weighted = (
+            lambda *args, c=c: jnp.sum(c * loss(*args)) for c in (1 / ROWS, COTANGENTS[0])
+        )
+        args = F, W, np.where(np.isfinite(B), B, 0)
+        return loss(*args), *(jax.grad(total, (0, 1, 2))(*args) for total in (mean, weighted))
+
+    expected = jax.jit(lambda: results(plain))()
+    same(jax.jit(lambda: results(chunked))(), expected)
+    other = functools.partial(chunked, logits=True, recompute=True)
+    same(jax.jit(lambda: results(other))(), expected)
+
+
+@pytest.mark.parametrize("divergence", ["forward", "reverse", "jsd"])
+def test_a_class_that_student_and_teacher_exclude_is_as_if_cut_away(divergence):
+    present = np.arange(CLASSES) != 4
+
+    def gradient(w, b, w_t, b_t):
+        return jax.jit(
+            jax.value_and_grad(
+                lambda f: jnp.sum(
+                    L.linear_distillation_loss(
+                        f, w, T, w_t, bias=b, teacher_bias=b_t, divergence=divergence
+                    )
+                )
+            )
+        )(jnp.asarray(F, jnp.float32))
+
+    b_t = np.where(present, B_T, -np.inf)
+    whole = gradient(W, B, W_T, b_t)
+    cut = gradient(W[:, present], B[present], W_T[:, present], b_t[present])
+    chex.assert_trees_all_close(whole, cut, rtol=1e-5, atol=1e-6)
+
+
+def test_the_teacher_is_given_once_and_fits():
+    distil = functools.partial(L.linear_distillation_loss, F, W)
+    for args, options, message in [
+        ((), {}, "give the teacher as teacher_features and teacher_weights, or as teacher_logits"),
+        ((T, W_T), {"teacher_logits": T @ W_T}, "give the teacher as"),
+        (
+            (),
+            {"teacher_logits": T @ W_T, "teacher_bias": B_T},
+            "teacher_logits include teacher_bias",
+        ),
+        ((), {"teacher_logits": T}, "teacher_logits is"),
+        ((T[:3], W_T), {}, "features has rows"),
+        ((T, W_T[:, :3]), {}, "teacher_weights is"),
+        ((T, W_T), {"divergence": "kl"}, "divergence must be 'forward'"),
+        ((T, W_T), {"divergence": "jsd", "beta": 1.0}, "beta must be less than 1"),
+    ]:
+        with pytest.raises(ValueError, match=f"linear_distillation_loss: {message}"):
+            distil(*args, **options)
+
+
+def test_temporaries_are_a_small_part_of_those_of_all_logits():
+    f, w = (jax.ShapeDtypeStruct(s, jnp.float32) for s in [(4096, 512), (512, 50_000)])
+    y = jax.ShapeDtypeStruct((4096,), jnp.int32)
+
+    def temporaries(loss):
+        gradient = jax.value_and_grad(lambda f, w, y: jnp.mean(loss(f, w, y)), (0, 1))
+        return jax.jit(gradient).lower(f, w, y).compile().memory_analysis().temp_size_in_bytes
+
+    def log_probs(f, w, y):
+        return jnp.take_along_axis(jax.nn.log_softmax(f @ w), y[:, None], 1)[:, 0]
+
+    def forward(f, w, y):
+        log_s, log_t = jax.nn.log_softmax(f @ w), jax.nn.log_softmax(2 * f @ w)
+        return jnp.sum(jnp.exp(log_t) * (log_t - log_s), axis=1)
+
+    rows = jnp.arange(4096, dtype=jnp.float32)
+    chunked = temporaries(lambda f, w, y: rows * L.linear_log_probs(f, w, y))
+    assert chunked <= 0.25 * temporaries(lambda f, w, y: rows * log_probs(f, w, y))
+    chunked = temporaries(lambda f, w, y: L.linear_distillation_loss(f, w, 2 * f, w))
+    assert chunked <= 0.25 * temporaries(forward)
