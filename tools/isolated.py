@@ -6,9 +6,9 @@
     hatch run isolated:check --smoke                 # their tests imported, not run
 
 For each package: an sdist, a wheel from that sdist, the exact list of the wheel's files, the
-licence, `twine check --strict`; a new environment with that wheel, optx-core's wheel and the
-registry for the rest; `pip check`; an import before any test tool is there; then the package's own
-tests, and the README's example, from a copy outside the checkout.
+licence, `twine check --strict`; a new environment with that wheel, the wheels of the siblings that
+it needs and the registry for the rest; `pip check`; an import before any test tool is there; then
+the package's own tests, and the README's example, from a copy outside the checkout.
 """
 
 from __future__ import annotations
@@ -60,6 +60,13 @@ def build(package: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
         *out.glob(f"{wheel.stem.split('-')[0]}-*"),
     )
     return wheel
+
+
+def siblings(package: pathlib.Path) -> list[pathlib.Path]:
+    """The packages of this repository that a package depends on."""
+    project = tomllib.loads((package / "pyproject.toml").read_text())["project"]
+    names = (re.split(r"[^\w-]", need)[0] for need in project["dependencies"])
+    return [ROOT / "packages" / name for name in names if name.startswith("optx-")]
 
 
 def check_contents(package: pathlib.Path, wheel: pathlib.Path) -> None:
@@ -154,8 +161,9 @@ def main() -> None:
     chosen = [path for path in everything if not args.packages or path.name in args.packages]
     with tempfile.TemporaryDirectory() as folder:
         wheels = pathlib.Path(folder)
-        always = [ROOT / "packages" / name for name in TEST_PACKAGES]
-        built = {path: build(path, wheels) for path in dict.fromkeys([*always, *chosen])}
+        needed = [ROOT / "packages" / name for name in TEST_PACKAGES]
+        needed += [sibling for package in chosen for sibling in siblings(package)]
+        built = {path: build(path, wheels) for path in dict.fromkeys([*needed, *chosen])}
         for package in chosen:
             print(f"{package.name}{' (lowest)' if args.lowest else ''}")
             check_contents(package, built[package])

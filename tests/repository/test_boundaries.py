@@ -15,13 +15,23 @@ PACKAGES = sorted(path.parent for path in ROOT.glob("packages/optx-*/pyproject.t
 ALLOWED = {"optx-core": {"jax", "numpy"}}
 BRIDGE = {"jax", "numpy", "optx_core", "flax"}
 SIBLING = {"jax", "numpy", "optx_core"}
-EXTRAS = {"matplotlib", "rich", "orbax"}  # imported inside functions, declared as extras
+EXTRAS = {"matplotlib", "rich", "orbax", "optax"}  # imported inside functions, declared as extras
 
 
 def allowed(package):
     if package.name == "optx-core":
         return {"jax", "numpy", "optx_core"}
+    if package.name == "optx-compat":
+        return SIBLING | imported_by_name(package)
     return BRIDGE if package.name == "optx-flax" else SIBLING
+
+
+def imported_by_name(package):
+    """The packages in the table of optx-compat, which imports each name at its first use."""
+    if package.name != "optx-compat":
+        return set()
+    table = importlib.import_module("optx_compat._table").TABLE
+    return {home.split(".")[0].split(":")[0] for homes in table.values() for home in homes.values()}
 
 
 def imports(path):
@@ -58,7 +68,7 @@ def test_a_package_imports_only_what_it_may(package):
                 continue
             assert root in allowed(package) | {own} | sys.stdlib_module_names, f"{path}: {name}"
             assert not name.startswith(("jax._src", "jaxlib")), f"{path}: {name}"
-            if root == "optx_core" and own != "optx_core":
+            if root.startswith("optx_") and root != own:
                 assert not any(part.startswith("_") for part in name.split(".")), f"{path}: {name}"
 
 
@@ -71,6 +81,7 @@ def test_a_package_declares_exactly_what_it_imports(package):
         for name, at_top in imports(path)
         if at_top
     }
+    used |= imported_by_name(package)
     used -= {own, "numpy"} | sys.stdlib_module_names  # numpy is jax's own dependency
     needs = settings(package)["project"]["dependencies"]
     declared = {re.split(r"[^\w-]", need)[0].replace("-", "_") for need in needs}
@@ -78,12 +89,13 @@ def test_a_package_declares_exactly_what_it_imports(package):
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)
-def test_a_siblings_range_admits_the_core_beside_it(package):
-    version = settings(ROOT / "packages/optx-core")["project"]["version"]
+def test_the_range_of_a_sibling_admits_the_one_beside_it(package):
     for need in settings(package)["project"]["dependencies"]:
-        if need.startswith("optx-core"):
+        if need.startswith("optx-"):
+            name = re.split(r"[^\w-]", need)[0]
+            version = settings(ROOT / "packages" / name)["project"]["version"]
             major, minor, _ = map(int, version.split("."))
-            assert need == f"optx-core>={major}.{minor},<{major}.{minor + 1}"
+            assert need == f"{name}>={major}.{minor},<{major}.{minor + 1}"
 
 
 def test_the_lowest_versions_that_are_tested_are_those_declared():

@@ -84,6 +84,16 @@ def cautious_lion(p, grads, lr=0.01, b1=0.9, b2=0.99):
     return p
 
 
+def hyperball(p, grads, lr=0.1, project=True):
+    """Gradient descent on the sphere."""
+    radius = np.linalg.norm(p)
+    for g in grads:
+        size = radius if project else np.linalg.norm(p)
+        p = p - lr * size * g(p) / np.linalg.norm(g(p))
+        p = radius * p / np.linalg.norm(p) if project else p
+    return p
+
+
 ROWS = {
     "normalize": Row(
         optx_aliases.normalize,
@@ -179,5 +189,18 @@ ROWS = {
         lambda: optx_aliases.cautious(optx_aliases.lion(0.01, weight_decay=0.0)),
         paper=cautious_lion,
         not_for={"quadratic", "rosenbrock", "classification"},  # of constant size, as lion's steps
+    ),
+    "hyperball": Row(
+        lambda: optx_aliases.hyperball(optx_aliases.sgd(0.1), 0.1),
+        paper=hyperball,
+        floor=12,
+        over_floor=3.67,  # the update is written out for its largest entry and its norm, the sum for its own
+        copies=1.01,
+        not_for=PROBLEMS,  # whose solutions have other norms
+    ),
+    "hyperball, relative": Row(
+        lambda: optx_aliases.hyperball(optx_aliases.sgd(0.1), 0.1, project=False),
+        paper=lambda p, grads: hyperball(p, grads, project=False),
+        not_for=PROBLEMS,
     ),
 }

@@ -82,6 +82,7 @@ __getattr__, __dir__, __all__ = table_of_contents(
     _wrappers.cautious: CautiousState cautious
     _wrappers.complex: SplitRealAndImaginaryArrays SplitRealAndImaginaryState
         split_real_and_imaginary
+    _wrappers.hyperball: HyperballState hyperball
     _wrappers.per_example_clip: per_example_global_norm_clip per_example_layer_norm_clip
     _wrappers.privacy: DifferentiallyPrivateAggregateState differentially_private_aggregate
         dpsgd

@@ -166,6 +166,8 @@ from optx_aliases._wrappers.cautious import cautious as cautious
 from optx_aliases._wrappers.complex import SplitRealAndImaginaryArrays as SplitRealAndImaginaryArrays
 from optx_aliases._wrappers.complex import SplitRealAndImaginaryState as SplitRealAndImaginaryState
 from optx_aliases._wrappers.complex import split_real_and_imaginary as split_real_and_imaginary
+from optx_aliases._wrappers.hyperball import HyperballState as HyperballState
+from optx_aliases._wrappers.hyperball import hyperball as hyperball
 from optx_aliases._wrappers.per_example_clip import per_example_global_norm_clip as per_example_global_norm_clip
 from optx_aliases._wrappers.per_example_clip import per_example_layer_norm_clip as per_example_layer_norm_clip
 from optx_aliases._wrappers.privacy import DifferentiallyPrivateAggregateState as DifferentiallyPrivateAggregateState

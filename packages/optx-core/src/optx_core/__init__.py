@@ -21,10 +21,12 @@ __getattr__, __dir__, __all__ = table_of_contents(
     _protocol.types: EmptyState GradientTransformation GradientTransformationExtraArgs
         MaskedNode OptState Params PyTree Scalar ScalarOrSchedule Schedule TransformInitFn
         TransformUpdateFn Updates
+    _state.from_config: from_config
     _state.learning_rates: learning_rates
     _state.readout: hyperparams metrics
     _state.sharding: state_sharding zero1 zero1_rule
     _state.summary: Summary SummaryRow summarize
+    _state.to_config: to_config
     _training.apply_updates: apply_updates incremental_update periodic_update
     _training.early_stopping: EarlyStopping
     _training.find_learning_rate: LearningRateSweep find_learning_rate

@@ -33,6 +33,7 @@ from optx_core._protocol.types import Schedule as Schedule
 from optx_core._protocol.types import TransformInitFn as TransformInitFn
 from optx_core._protocol.types import TransformUpdateFn as TransformUpdateFn
 from optx_core._protocol.types import Updates as Updates
+from optx_core._state.from_config import from_config as from_config
 from optx_core._state.learning_rates import learning_rates as learning_rates
 from optx_core._state.readout import hyperparams as hyperparams
 from optx_core._state.readout import metrics as metrics
@@ -42,6 +43,7 @@ from optx_core._state.sharding import zero1_rule as zero1_rule
 from optx_core._state.summary import Summary as Summary
 from optx_core._state.summary import SummaryRow as SummaryRow
 from optx_core._state.summary import summarize as summarize
+from optx_core._state.to_config import to_config as to_config
 from optx_core._training.accumulators import Accumulator as Accumulator
 from optx_core._training.accumulators import RunningStatistics as RunningStatistics
 from optx_core._training.apply_updates import apply_updates as apply_updates

@@ -96,6 +96,7 @@ _MODULES = (
             "projections",
             "testing",
             "flax",
+            "compat",
         )
     ),
 )

@@ -87,7 +87,8 @@ def ntxent(
 ) -> jax.Array:
     """Cross entropy of distinguishing each positive of an example from all its negatives.
 
-    One value per example, as for all losses here; optax's function returns the mean of these values.
+    One value per example, as for all losses here; optax's function returns the mean over all pairs of
+    positives.
 
     Args:
       embeddings: z, shape [batch, features].

@@ -53,6 +53,12 @@ class NumberedLeaf(NamedTuple):
     dims: Any
 
 
+def numbered(where: str, dims: Any, params: PyTree) -> PyTree:
+    """Returns a tree of bools, True for leaves with dimension numbers; arguments as for `numbered_leaves`."""
+    flags = [dim is not None for _, _, dim in numbered_leaves(where, dims, params)]
+    return tree.flatten(params)[1].unflatten(flags)
+
+
 def numbered_leaves(where: str, dims: Any, params: PyTree) -> list[NumberedLeaf]:
     """Pairs the leaves of a tree, placeholders included, with their dimension numbers.
 

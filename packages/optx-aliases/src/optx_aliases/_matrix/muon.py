@@ -12,16 +12,13 @@ al., "Muon is Scalable for LLM Training", 2025, section 2.2 (Moonshot's factor, 
 
 from __future__ import annotations
 
-import fnmatch
-import functools
-import re
 from collections.abc import Sequence
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 
-from optx_aliases._matrix.dimension_numbers import DimensionNumbers, numbered_leaves
-from optx_aliases._matrix.matrices import flatten_with_path
+from optx_aliases._matrix.dimension_numbers import DimensionNumbers, numbered
+from optx_aliases._matrix.hidden_matrices import EMBEDDINGS_AND_HEADS, hidden_matrices
 from optx_aliases._matrix.owners import OwnerAxes
 from optx_aliases._matrix.scale_by_muon import Orthogonalize, scale_by_muon
 from optx_aliases._matrix.scale_by_shape import scale_by_shape
@@ -34,7 +31,6 @@ from optx_core import (
     build,
     chain,
     scale_by_learning_rate,
-    tree,
 )
 
 
@@ -59,7 +55,7 @@ def muon(
     adam_learning_rate: ScalarOrSchedule | None = None,
     muon_weight_dimension_numbers: DimensionNumbers | None = None,
     consistent_rms: ScalarOrSchedule | None = None,
-    adam_paths: Sequence[str] = ("*embed*", "head", "*_head", "logits"),
+    adam_paths: Sequence[str] = EMBEDDINGS_AND_HEADS,
     orthogonalize: Orthogonalize | None = None,
     ns_dtype: build.DType = None,
     owner_axes: OwnerAxes = None,
@@ -134,24 +130,9 @@ def muon(
     )
 
     def labels(params: Params) -> PyTree:
-        pairs, structure = flatten_with_path(params)
-        if dims is None:
-            own = [_is_hidden_matrix(path, x, patterns) for path, x in pairs]
-        else:
-            own = [dim is not None for _, _, dim in numbered_leaves("muon", dims, params)]
-        return structure.unflatten(["muon" if is_muon else "adam" for is_muon in own])
+        is_own = (
+            hidden_matrices(params, patterns) if dims is None else numbered("muon", dims, params)
+        )
+        return jax.tree.map(lambda is_muon: "muon" if is_muon else "adam", is_own)
 
     return build.parted("muon", {"muon": matrices, "adam": others}, labels, all_used=False)
-
-
-def _is_hidden_matrix(path: tuple[Any, ...], x: Any, patterns: tuple[str, ...]) -> bool:
-    """Returns whether a leaf has at least two axes and no name on its path matches a pattern."""
-    names = [getattr(key, "key", getattr(key, "name", "")) for key in path]
-    is_matrix = not tree.is_placeholder(x) and jnp.ndim(x) >= 2
-    return is_matrix and not any(_fits(str(name), patterns) for name in names)
-
-
-@functools.cache
-def _fits(name: str, patterns: tuple[str, ...]) -> bool:
-    plain = re.sub(r"_?\d+$", "", name).lower()
-    return any(fnmatch.fnmatchcase(plain, pattern) for pattern in patterns)

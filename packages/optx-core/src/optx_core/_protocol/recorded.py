@@ -315,6 +315,8 @@ def _key(value: Any) -> Hashable:
         return "partial", _key(value.func), _key(value.args), _key(value.keywords)
     if isinstance(value, np.ndarray | np.generic | jax.Array):
         return _array_key(value)
+    if isinstance(value, np.dtype) or (isinstance(value, type) and hasattr(value, "dtype")):
+        return "dtype", jax.numpy.dtype(value).name  # equal ones have other hashes
     try:
         hash(value)
     except TypeError:

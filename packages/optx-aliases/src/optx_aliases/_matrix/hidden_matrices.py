@@ -1,0 +1,42 @@
+"""Which leaves are hidden matrices: two axes or more, and neither an embedding nor a head by their names."""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import re
+from typing import Any
+
+import jax.numpy as jnp
+
+from optx_aliases._matrix.matrices import flatten_with_path
+from optx_core import Params, PyTree, build, tree
+
+EMBEDDINGS_AND_HEADS = ("*embed*", "head", "*_head", "logits")
+
+
+def hidden_matrices(params: Params, other_paths: tuple[str, ...] = EMBEDDINGS_AND_HEADS) -> PyTree:
+    """Marks the hidden matrices of a tree.
+
+    Args:
+      params: the parameters.
+      other_paths: patterns (as in file names) for the names on a leaf's path, in lower case and without
+        a number at their end ("Embed_0" is "embed"); a leaf with such a name is not marked.
+
+    Returns:
+      A tree of bools.
+    """
+    pairs, structure = flatten_with_path(params)
+    return structure.unflatten([_is_hidden_matrix(path, x, other_paths) for path, x in pairs])
+
+
+def _is_hidden_matrix(path: tuple[Any, ...], x: Any, patterns: tuple[str, ...]) -> bool:
+    names = [getattr(key, "key", getattr(key, "name", "")) for key in path]
+    is_matrix = not tree.is_placeholder(x) and build.is_inexact(x) and jnp.ndim(x) >= 2
+    return is_matrix and not any(_fits(str(name), patterns) for name in names)
+
+
+@functools.cache
+def _fits(name: str, patterns: tuple[str, ...]) -> bool:
+    plain = re.sub(r"_?\d+$", "", name).lower()
+    return any(fnmatch.fnmatchcase(plain, pattern) for pattern in patterns)

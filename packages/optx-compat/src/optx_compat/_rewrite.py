@@ -1,0 +1,105 @@
+"""Programs of optax rewritten for optx.
+
+Only the bytes of the names and of their imports change, so comments and formatting stay. Where a program
+uses a module as a value (`getattr(optax, name)`), or a name that has no counterpart, its import becomes
+`import optx_compat as optax`.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import tokenize
+
+from optx_compat._table import TABLE
+from optx_compat._uses import Program, Use
+
+
+def home(module: str, name: str) -> tuple[str, str] | None:
+    """The module of optx that holds a name of optax, and the name there; None if there is none."""
+    where, _, ours = TABLE[module].get(name, "").partition(":") if module in TABLE else ("", "", "")
+    if where.startswith("optx_compat."):  # the adapters are public under the names of optax
+        return (_compat(module), name)
+    return (where, ours) if where else None
+
+
+def _compat(module: str) -> str:
+    """The module of optx_compat for a module of optax."""
+    return module.replace("optax", "optx_compat", 1)
+
+
+def _stays(program: Program, use: Use) -> bool:
+    """Whether the text of a use has to stay as it is."""
+    return (
+        home(use.module, use.name) is None
+        or use.alias in program.unclear
+        or not isinstance(use.node, ast.expr)
+        or not program.has_place(use.node)
+    )
+
+
+def imports(program: Program, node: ast.Import | ast.ImportFrom) -> list[str]:
+    """The statements to write instead of one that imports optax."""
+    lines: list[str] = []
+    names: dict[str, list[str]] = {}
+    for item in node.names:
+        given = f" as {item.asname}" if item.asname else ""
+        if isinstance(node, ast.Import):
+            theirs = item.name.split(".")[0] == "optax"
+            if not theirs or item.name not in TABLE:
+                lines.append(f"import {_compat(item.name) if theirs else item.name}{given}")
+            if theirs and not item.asname:
+                lines += _module_imports(program, "optax", "optax")
+            elif item.name in TABLE:
+                lines += _module_imports(program, str(item.asname), item.name)
+        elif (module := f"{node.module}.{item.name}") in TABLE:
+            lines += _module_imports(program, item.asname or item.name, module)
+        else:
+            place = home(str(node.module), item.name)
+            where, ours = place or (_compat(str(node.module)), item.name)
+            called = item.asname or item.name
+            names.setdefault(where, []).append(ours + (f" as {called}" if called != ours else ""))
+    lines += [f"from {where} import {', '.join(sorted(names[where]))}" for where in sorted(names)]
+    return list(dict.fromkeys(lines))
+
+
+def _module_imports(program: Program, alias: str, module: str) -> list[str]:
+    """The imports that a variable of a module needs."""
+    uses = [use for use in program.uses if use.alias == alias]
+    needed = set()
+    for use in uses:
+        if not _stays(program, use) and (place := home(use.module, use.name)):
+            top = place[0].split(".")[0]
+            needed.add(f"import {top if top.startswith('optx_') else place[0]}")
+    lines = sorted(needed)
+    if not uses or any(_stays(program, use) for use in uses):
+        lines.append(f"import {_compat(module)} as {alias}")
+    return lines
+
+
+def rewrite(program: Program) -> bytes:
+    """The program with the names of optx."""
+    edits = []
+    for use in program.uses:
+        place = home(use.module, use.name)
+        if use.alias and place and not _stays(program, use):
+            edits.append((program.span(use.node), f"{place[0]}.{place[1]}"))
+    edits += [(program.span(node), _statement(program, node)) for node in program.imports]
+    text = program.source
+    for (first, last), new in sorted(edits, reverse=True):
+        text = text[:first] + new.encode() + text[last:]
+    ast.parse(text)
+    return text
+
+
+def _statement(program: Program, node: ast.Import | ast.ImportFrom) -> str:
+    """The imports as one text, with the comments that stood inside, for the place of the statement."""
+    first, last = program.span(node)
+    line_start = program.source.rfind(b"\n", 0, first) + 1
+    before, after = program.source[line_start:first], program.source[last:].split(b"\n", 1)[0]
+    if before.strip() or after.strip().startswith(b";"):  # other statements on its line
+        return "; ".join(imports(program, node))
+    inside = io.BytesIO(program.source[first:last]).readline
+    comments = [t.string for t in tokenize.tokenize(inside) if t.type == tokenize.COMMENT]
+    end = "\r\n" if after.endswith(b"\r") or b"\r\n" in program.source[first:last] else "\n"
+    return f"{end}{before.decode()}".join([*comments, *imports(program, node)])

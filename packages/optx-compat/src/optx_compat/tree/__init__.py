@@ -1,0 +1,5 @@
+"""The names of `optax.tree`: mathematics on trees."""
+
+from optx_compat._names import optax_names
+
+__getattr__, __dir__, __all__ = optax_names(__name__)

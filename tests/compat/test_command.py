@@ -1,0 +1,157 @@
+"""`python -m optx_compat`: what it lists and writes."""
+
+import subprocess
+import sys
+
+import pytest
+
+from optx_compat.__main__ import main
+from optx_compat._rewrite import rewrite
+from optx_compat._table import DIFFERS
+from optx_compat._uses import Program
+
+
+def rewritten(source):
+    return rewrite(Program(source.encode())).decode()
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("import optax\noptax.adam(1)\n", "import optx_aliases\noptx_aliases.adam(1)\n"),
+        ("import optax as ox, jax\nox.tree.add\n", "import optx_core\nimport jax\noptx_core.tree.add\n"),
+        ("from optax import adam as a, clip\n", "from optx_aliases import adam as a\nfrom optx_core import clip\n"),
+        ("from optax import multi_transform\n", "from optx_core import partition as multi_transform\n"),
+        ("from optax import losses\nlosses.l2_loss\n", "import optx_losses\noptx_losses.l2_loss\n"),
+        ("import optax.contrib as c\nc.muon . x\n", "import optx_aliases\noptx_aliases.muon . x\n"),
+        ("import optax.losses\noptax.sgd\n", "import optx_aliases\noptx_aliases.sgd\n"),
+        # adapters are those of optx_compat
+        ("import optax\noptax.contrib.sophia\n", "import optx_compat\noptx_compat.contrib.sophia\n"),
+        ("from optax.losses import ntxent\n", "from optx_compat.losses import ntxent\n"),
+        ("import optax\noptax.transforms.ConditionFn\n", "import collections.abc\ncollections.abc.Callable\n"),
+        # comments, strings, and positions after characters of several bytes stay
+        ("import optax  # why\ns = 'π optax.adam', optax.adam  # é\n",
+         "import optx_aliases  # why\ns = 'π optax.adam', optx_aliases.adam  # é\n"),
+        ("if 1:\n    from optax import (  # a\n        clip,  # b\n        sgd,\n    )\n",
+         "if 1:\n    # a\n    # b\n    from optx_aliases import sgd\n    from optx_core import clip\n"),
+        ("import optax\r\noptax.adam, optax.clip\r\n",
+         "import optx_aliases\r\nimport optx_core\r\noptx_aliases.adam, optx_core.clip\r\n"),
+        ("try: import optax; x = 1\nfinally: optax.adam, optax.clip\n",
+         "try: import optx_aliases; import optx_core; x = 1\nfinally: optx_aliases.adam, optx_core.clip\n"),
+        # what is not clear keeps its text
+        ("import optax\ngetattr(optax, 'adam'), optax.sgd\n",
+         "import optx_aliases\nimport optx_compat as optax\ngetattr(optax, 'adam'), optx_aliases.sgd\n"),
+        ("import optax as o\ndef f(x: 'o.Params'): ...\n", "import optx_compat as o\ndef f(x: 'o.Params'): ...\n"),
+        ("try:\n    import optax\nexcept ImportError:\n    optax = None\noptax.adam\n",
+         "try:\n    import optx_compat as optax\nexcept ImportError:\n    optax = None\noptax.adam\n"),
+        ("from optax import losses\nlosses = [losses]\n", "import optx_compat.losses as losses\nlosses = [losses]\n"),
+        ("from optax import *\n", "from optx_compat import *\n"),
+        ("import optax\n", "import optx_compat as optax\n"),
+        ("import optax\n(optax).nnls, optax.sgd\n",
+         "import optx_aliases\nimport optx_compat as optax\n(optax).nnls, optx_aliases.sgd\n"),
+        ("import optax.losses as o\ndef f():\n    import optax.contrib as o\n    o.muon\n",
+         "import optx_compat.losses as o\ndef f():\n    import optx_compat.contrib as o\n    o.muon\n"),
+        ("import optax.nope, jax, optax\noptax.sgd\n",
+         "import optx_compat.nope\nimport optx_aliases\nimport jax\noptx_aliases.sgd\n"),
+        # what only looks like it
+        ("import optax_tools\noptax.adam\nfrom .optax import x\n", "import optax_tools\noptax.adam\nfrom .optax import x\n"),
+        ("import optax\na.optax.adam\n", "import optx_compat as optax\na.optax.adam\n"),
+    ],
+)  # fmt: skip
+def test_a_program_is_rewritten(source, expected):
+    assert rewritten(source) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'f"{optax.adam} {1:{optax.sgd.__name__[0]}>9}"',
+        'f"{optax.adam}" f"{optax.adam}"',
+        'f"{optax.adam}", f"{optax.sgd}" "optax.adam" f"{optax.adam}"',
+        'f"""a\n{\noptax.adam}\n {optax.adam!r}"""',
+    ],
+)
+def test_names_inside_of_f_strings_are_rewritten_or_served_by_optx_compat(text):
+    """Before Python 3.12 the parser does not know where they are."""
+    found = []
+    for source in (
+        f"import optx_compat as optax\nx = {text}",
+        rewritten(f"import optax\nx = {text}"),
+    ):
+        namespace = {}
+        exec(source, namespace)
+        found.append(namespace["x"])
+    assert found[0] == found[1]
+
+
+def test_the_command_lists_every_name_once_and_the_imports(tmp_path, capsys):
+    file = tmp_path / "train.py"
+    file.write_text(
+        "import optax\ntx = optax.chain(optax.adam(1), optax.contrib.sophia(1), optax.adam(2))\n"
+    )
+    assert main([str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        str(file),
+        "  optax.adam -> optx_aliases.adam",
+        "  optax.chain -> optx_core.chain",
+        f"  optax.contrib.sophia -> optx_compat.contrib.sophia  ({DIFFERS['sophia']})",
+        "  line 1, instead of `import optax`:",
+        "      import optx_aliases",
+        "      import optx_compat",
+        "      import optx_core",
+    ]
+    assert "import optax" in file.read_text()
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("import optax\noptax.nnls\n", "optax.nnls -> nothing, line 2: optx has no optax.nnls"),
+        ("from optax import nope\n", "optax.nope -> nothing, line 1: optax 0.2.8 has no optax.nope"),
+        ("import optax.nope\n", "optax.nope -> nothing, line 1"),
+        ("import optax.nope as n\nn.x\n", "optax.nope.x -> nothing, line 2"),
+        ("import optax\noptax._src.base.Params\n", "optax._src -> nothing, line 2: optax._src is private"),
+        ("from optax._src import base\n", "optax._src.base is private"),
+        ("from optax._src.base import Params\n", "optax._src.base.Params is private; it is optax.Params"),
+    ],
+)  # fmt: skip
+def test_a_name_without_a_counterpart_sets_the_exit_status(tmp_path, capsys, source, said):
+    file = tmp_path / "train.py"
+    file.write_text(source)
+    assert main(["--write", str(file)]) == 1
+    assert said in capsys.readouterr().out
+    assert "optx_compat" in file.read_text()
+
+
+def test_variables_of_the_name_of_a_module_are_not_taken_for_it(tmp_path, capsys):
+    file = tmp_path / "train.py"
+    file.write_text("from optax import losses\nlosses = []\nlosses.append(1)\n")
+    assert main([str(file)]) == 0
+    assert "append" not in capsys.readouterr().out
+
+
+def test_files_that_cannot_be_read_set_the_exit_status_and_the_others_are_written(tmp_path, capsys):
+    for name, content in {
+        "a.py": b"import optax(\n",
+        "b.py": "# coding: latin-1\nimport optax  # \xe9\n".encode("latin-1"),
+        "c.py": b"\xef\xbb\xbfimport optax\noptax.sgd\n",
+        "d.py": b"import jax\n",
+    }.items():
+        (tmp_path / name).write_bytes(content)
+    assert main(["--write", str(tmp_path), str(tmp_path / "none.py")]) == 2
+    told = capsys.readouterr()
+    assert [name in told.err for name in ("a.py", "b.py", "c.py", "d.py", "none.py")] == [
+        True, True, False, False, True,
+    ]  # fmt: skip
+    assert (tmp_path / "c.py").read_bytes() == b"import optx_aliases\noptx_aliases.sgd\n"
+    assert "d.py" not in told.out
+
+
+def test_the_command_runs_and_prints_the_table():
+    done = subprocess.run(
+        [sys.executable, "-m", "optx_compat", "--page"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("# From optax to optx\n")
+    assert (
+        subprocess.run([sys.executable, "-m", "optx_compat"], capture_output=True).returncode == 2
+    )
