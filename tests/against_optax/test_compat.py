@@ -8,6 +8,7 @@ import types
 import typing
 from inspect import Parameter
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -153,7 +154,7 @@ def test_microbatching_takes_the_calls_of_optax():
         yield ox.microbatching.reshape_batch_axis(x, 2)
 
     for one, other in zip(calls(optx_compat), calls(optax), strict=True):
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), one, other)
+        chex.assert_trees_all_close(one, other, rtol=1e-5, atol=0.0)
 
 
 def test_means_over_examples_are_those_of_optax():

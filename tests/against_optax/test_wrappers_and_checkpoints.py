@@ -1,5 +1,6 @@
 """The same numbers as optax for the wrappers; an optax checkpoint goes on in ours."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -172,7 +173,7 @@ def test_lookahead_gives_the_numbers_of_optax(k):
             updates, state = tx.update(grads, state, params)
             params = o.apply_updates(params, updates)
         made.append(tuple(params))
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6), *made)
+    chex.assert_trees_all_close(*made, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -191,4 +192,4 @@ def test_projections_are_those_of_optax(name):
     x = {"a": jnp.asarray([1.5, -2.0, 0.3]), "b": jnp.asarray([[0.7], [-0.1]])}
     ours = getattr(optx_projections, f"projection_{name}")(x)
     theirs = getattr(optax.projections, f"projection_{name}")(x)
-    jax.tree.map(lambda u, v: np.testing.assert_allclose(u, v, rtol=1e-5, atol=1e-6), ours, theirs)
+    chex.assert_trees_all_close(ours, theirs, rtol=1e-5, atol=1e-6)

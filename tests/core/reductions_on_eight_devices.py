@@ -3,6 +3,7 @@
 import re
 import sys
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -65,7 +66,7 @@ def collectives(function, *args):
 
 
 def assert_equal(grads, expected=EXPECTED, rtol=1e-12):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol, atol=1e-14), grads, expected)
+    chex.assert_trees_all_close(grads, expected, rtol, atol=1e-14)
 
 
 def gradients_part():

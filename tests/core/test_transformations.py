@@ -1,5 +1,6 @@
 """What the elementary transformations compute, and how they combine."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -69,14 +70,14 @@ def test_clipping_by_the_global_norm_keeps_the_direction_at_any_size(norm, limit
     grads = jax.tree.map(lambda d: jnp.asarray(d * norm, jnp.float32), direction)
     updates, _ = run(clip_by_global_norm(limit), grads)
     expected = jax.tree.map(lambda d: d * min(norm, limit), direction)
-    jax.tree.map(lambda u, e: np.testing.assert_allclose(u, e, rtol=1e-6), updates, expected)
+    chex.assert_trees_all_close(updates, expected, rtol=1e-6, atol=0.0)
 
 
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
 def test_clipping_passes_on_updates_whose_norm_is_not_finite(bad):
     grads = {"a": jnp.array([bad, 2.0]), "b": jnp.array([1e-3])}
     updates, _ = run(clip_by_global_norm(1.0), grads)
-    jax.tree.map(np.testing.assert_array_equal, updates, grads)
+    chex.assert_trees_all_equal(updates, grads)
 
 
 def test_clipping_in_half_precision_does_not_overflow():
@@ -240,8 +241,8 @@ def test_a_chain_equals_its_members_one_after_another():
         one = grads
         for k, tx in enumerate(members):
             one, states[k] = tx.update(one, states[k])
-        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6), updates, one)
-        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6), state, tuple(states))
+        chex.assert_trees_all_close(updates, one, rtol=1e-6, atol=0.0)
+        chex.assert_trees_all_close(state, tuple(states), rtol=1e-6, atol=0.0)
 
 
 def test_a_chain_hands_extra_arguments_to_those_who_name_them():
@@ -517,7 +518,7 @@ def test_updates_are_added_in_the_parameters_dtype():
 def test_a_missing_update_leaves_the_parameter():
     params = {"a": jnp.ones(2), "b": jnp.ones(2)}
     moved = apply_updates(params, {"a": None, "b": MaskedNode()})
-    jax.tree.map(np.testing.assert_array_equal, moved, params)
+    chex.assert_trees_all_equal(moved, params)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Mathematics on trees, and reading and changing state by name."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,7 +45,7 @@ def test_arithmetic_is_that_of_the_leaves(name, args, operation):
     made = getattr(tree, name)(*args)
     expected = jax.tree.map(operation, X, Y)
     assert jax.tree.structure(made) == jax.tree.structure(expected)
-    jax.tree.map(np.testing.assert_array_equal, made, expected)
+    chex.assert_trees_all_equal(made, expected)
 
 
 @pytest.mark.parametrize("name", ["add", "sub", "mul", "div", "vdot"])

@@ -1,5 +1,6 @@
 """Putting a state back without gaps, and carrying it over to another optimizer. (Orbax: integration.)"""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -68,7 +69,7 @@ def test_all_that_was_saved_comes_back(form):
     saved = FORMS[form](nnx.state(objects))
     others = made(MOMENTUM, seed=1)
     report = restore_into(others, saved)
-    jax.tree.map(np.testing.assert_array_equal, plain(others), expected)
+    chex.assert_trees_all_equal(plain(others), expected)
     assert report.missing == report.unexpected == report.mismatched == ()
     assert len(report.restored) == len(jax.tree.leaves(expected))
 
@@ -118,7 +119,7 @@ def test_what_does_not_fit_is_refused_and_nothing_is_changed(name):
     before = plain(objects)
     with pytest.raises(ValueError, match=message):
         restore_into(objects, damaged(change))
-    jax.tree.map(np.testing.assert_array_equal, plain(objects), before)
+    chex.assert_trees_all_equal(plain(objects), before)
 
 
 @pytest.mark.parametrize("name", DAMAGES)
@@ -133,7 +134,7 @@ def test_or_is_told_and_all_the_rest_comes_back(name):
     if name != "unexpected":
         np.testing.assert_array_equal(objects[1].opt_state[0].trace["first"]["bias"][...], kept)
         expected[1]["opt_state"][0]["trace"]["first"]["bias"] = jnp.asarray(kept)
-    jax.tree.map(np.testing.assert_array_equal, plain(objects), expected)
+    chex.assert_trees_all_equal(plain(objects), expected)
 
 
 def test_the_trap_that_restore_into_is_for():
@@ -205,7 +206,7 @@ def test_every_moment_is_carried(name, serialized):
     report = migrate_opt_state(given, model, new)
     expected = momenta(old)
     assert len(expected) == 6
-    jax.tree.map(np.testing.assert_array_equal, momenta(new), expected)
+    chex.assert_trees_all_equal(momenta(new), expected)
     assert int(new.step[...]) == 3
     assert report.ambiguous == ()
     assert not any(

@@ -1,5 +1,6 @@
 """`compile_step`: the same steps as `nnx.jit`, on one flat list of arrays."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -188,7 +189,7 @@ def test_the_objects_come_back_when_a_step_fails():
 
     with pytest.raises(ArithmeticError), compile_step(fails, model, optimizer) as step:
         step(X[0])
-    jax.tree.map(np.testing.assert_array_equal, arrays((model, optimizer)), before)
+    chex.assert_trees_all_equal(arrays((model, optimizer)), before)
 
 
 def test_buffers_that_two_variables_share_are_donated_once():
@@ -276,7 +277,7 @@ def test_a_mistake_is_an_error_that_names_the_cure(name):
     with pytest.raises(error, match=message):
         call(step, model, optimizer)
     step.sync()
-    jax.tree.map(np.testing.assert_array_equal, arrays((model, optimizer)), before)
+    chex.assert_trees_all_equal(arrays((model, optimizer)), before)
 
 
 def test_no_objects_is_an_error():

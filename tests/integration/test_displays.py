@@ -2,6 +2,7 @@
 
 import pickle
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -91,7 +92,7 @@ def test_optax_class_made_of_a_row_makes_the_same_steps(name):
         return jax.jit(lambda p: tx.update(grads, tx.init(p), p, **extra)[0])(params)
 
     ours, theirs = step(row.make()), step(optax.GradientTransformationExtraArgs(*row.make()))
-    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+    chex.assert_trees_all_equal(ours, theirs)
 
 
 def test_optax_class_made_of_ours_stands_in_optax_own_functions():

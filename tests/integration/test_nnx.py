@@ -3,6 +3,7 @@
 The cheat sheet itself is in test_cheat_sheet.py, every optimizer in test_nnx_optimizers.py.
 """
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -121,7 +122,7 @@ def test_labels_in_any_container_train_through_nnx_optimizer(name):
 
         updates, opt_state = theirs.update(jax.grad(loss_fn)(plain), opt_state, plain)
         plain = optax.apply_updates(plain, updates)
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6), params, plain)
+    chex.assert_trees_all_close(params, plain, rtol=1e-5, atol=1e-6)
 
 
 def test_the_learning_rate_enters_the_compiled_step_as_a_number():

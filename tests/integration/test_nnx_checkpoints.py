@@ -2,6 +2,7 @@
 
 import warnings
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -181,7 +182,7 @@ def test_trap_a_gap_that_flax_passes_over_is_refused_and_the_cure_named(tmp_path
     before = plain((changed, new))
     with pytest.raises(ValueError, match=r"missing in the checkpoint: .*Use migrate_opt_state"):
         restore_into((changed, new), restored)
-    jax.tree.map(np.testing.assert_array_equal, plain((changed, new)), before)
+    chex.assert_trees_all_equal(plain((changed, new)), before)
     report = restore_into((changed, new), restored, strict=False)
     assert len(report.restored) > 5  # the model, which did not change
     np.testing.assert_array_equal(changed.layers[0].kernel[...], model.layers[0].kernel[...])

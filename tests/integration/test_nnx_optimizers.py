@@ -1,5 +1,6 @@
 """Every optimizer of the table inside `nnx.Optimizer`: the same numbers as on plain dicts of arrays."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -54,7 +55,7 @@ def test_an_optimizer_moves_a_model_as_it_moves_a_dict(name):
     assert jax.tree.map(jnp.shape, again) == jax.tree.map(jnp.shape, nnx.state(optimizer))
     moved = nnx.to_pure_dict(nnx.state(model, nnx.Param))
     assert jax.tree.structure(moved) == jax.tree.structure(plain)
-    jax.tree.map(np.testing.assert_array_equal, moved, plain)
+    chex.assert_trees_all_equal(moved, plain)
     kept = jax.tree.leaves(nnx.as_pure(optimizer.opt_state))
     for ours, theirs in zip(kept, jax.tree.leaves(state), strict=True):
         assert ours.dtype == theirs.dtype

@@ -1,5 +1,6 @@
 """A checkpoint written by orbax holds every optimizer's state, and training goes on from it."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,7 +31,7 @@ def test_every_state_comes_back_from_a_checkpoint_as_it_was(tmp_path):
         checkpointer.wait_until_finished()
         restored = checkpointer.restore(tmp_path / "states", jax.tree.map(np.zeros_like, held))
     assert jax.tree.structure(restored) == jax.tree.structure(held)
-    jax.tree.map(np.testing.assert_array_equal, restored, held)
+    chex.assert_trees_all_equal(restored, held)
 
 
 def test_training_goes_on_from_a_checkpoint(tmp_path):
@@ -46,4 +47,4 @@ def test_training_goes_on_from_a_checkpoint(tmp_path):
         checkpointer.save(tmp_path / "run", held)
         checkpointer.wait_until_finished()
         restored = checkpointer.restore(tmp_path / "run", held)
-    jax.tree.map(np.testing.assert_array_equal, step(*restored), step(*held))
+    chex.assert_trees_all_equal(step(*restored), step(*held))

@@ -1,5 +1,6 @@
 """A mask that is False at a whole subtree: one masked node, and the same numbers as leaf by leaf."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -69,7 +70,7 @@ def train(tx, steps=4):
 def test_it_moves_the_leaves_as_a_mask_of_each_leaf_does(name):
     one, state = train(masked(INNER[name](), PREFIX))
     other, _ = train(masked(INNER[name](), FULL))
-    jax.tree.map(np.testing.assert_array_equal, one, other)
+    chex.assert_trees_all_equal(one, other)
     assert not np.array_equal(one["a"]["w"], PARAMS["a"]["w"])
     kept = masked(INNER[name](), PREFIX).init(PARAMS)
     assert jax.tree.structure(kept) == jax.tree.structure(state)

@@ -1,5 +1,6 @@
 """Leaves of every kind, refusals, dtypes, and what jax does with the functions."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -310,7 +311,7 @@ def test_a_diagonal_can_be_differentiated_mapped_and_split(activation, x64):
     diag = lambda p, **options: exact_hessian_diag(loss, p, x, y, **options)
     total = lambda p, m: sum(jnp.sum(jnp.sin(d)) for d in jax.tree.leaves(diag(p, method=m)))
     grads = [jax.jit(jax.grad(lambda p, m=m: total(p, m)))(params) for m in ("auto", "chunked")]
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-13), *grads)
+    chex.assert_trees_all_close(*grads, rtol=1e-9, atol=1e-13)
     ensemble = jax.tree.map(lambda a: jnp.stack([a, 2 * a]), params)
     mapped = jax.jit(jax.vmap(diag))(ensemble)
     alone = jax.jit(diag)(jax.tree.map(lambda a: 2 * a, params))

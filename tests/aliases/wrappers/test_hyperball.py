@@ -1,5 +1,6 @@
 """Matrices of a fixed norm."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -79,7 +80,7 @@ def test_the_steps_of_the_other_leaves_are_the_inner_optimizers():
     others, _ = inner.update(grads, inner.init(params), params)
     kernel = ours["layers"].pop("kernel")
     u = np.asarray(others["layers"].pop("kernel"))
-    jax.tree.map(np.testing.assert_array_equal, ours, others)
+    chex.assert_trees_all_equal(ours, others)
     before = np.asarray(params["layers"]["kernel"])
     size = norms(before)[:, None, None]
     moved = before + 0.01 * size * u / norms(u)[:, None, None]

@@ -1,5 +1,6 @@
 """SAM: its two modes are one algorithm, and a zero gradient is no trouble."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,7 +37,7 @@ def test_one_opaque_call_is_as_many_transparent_ones_as_the_period(period, reset
         for _ in range(period):
             updates, other = update(grad(q), other, q)
             q = apply_updates(q, updates)
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), p, q)
+        chex.assert_trees_all_close(p, q, rtol=1e-7, atol=1e-5)
     assert int(other.steps_since_sync) == 0
     if reset or period == 1:
         states = zip(
@@ -55,7 +56,7 @@ def test_a_period_of_one_is_the_optimizer_alone():
         p = apply_updates(p, updates)
         updates, other = plain.update(jax.grad(loss)(q), other, q)
         q = apply_updates(q, updates)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7), p, q)
+    chex.assert_trees_all_close(p, q, rtol=1e-6, atol=1e-7)
 
 
 def test_a_zero_gradient_climbs_nowhere():
