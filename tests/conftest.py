@@ -55,6 +55,14 @@ def pytest_addoption(parser):
     )
 
 
+def pytest_configure(config):
+    for marker in (
+        "full: a whole product of cases, of which a sample always runs; `--full` runs it",
+        "sampled(n): one in n of the cases of this test runs, all of them with `--full` or by name",
+    ):
+        config.addinivalue_line("markers", marker)
+
+
 def _by_name(config):
     """Whether the tests are chosen by name: few, and wanted as they are."""
     return bool(config.getoption("keyword")) or any("::" in arg for arg in config.args)

@@ -66,7 +66,7 @@ def collectives(function, *args):
 
 
 def assert_equal(grads, expected=EXPECTED, rtol=1e-12):
-    chex.assert_trees_all_close(grads, expected, rtol, atol=1e-14)
+    chex.assert_trees_all_close(grads, expected, rtol=rtol, atol=1e-14)
 
 
 def gradients_part():

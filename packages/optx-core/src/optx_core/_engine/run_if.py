@@ -117,7 +117,29 @@ def _loop(body: _Body, condition: Any, consts: list[Any], leaves: list[Any]) -> 
 def _loop_jvp(body: _Body, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:
     condition, consts, leaves = primals
 
+    def run(consts: list[Any], leaves: list[Any]) -> list[Any]:
+        # Under `jax.vmap` the condition may hold for some elements only.
+        own = jax.tree.map(lambda x: lax.select(condition, x, lax.stop_gradient(x)), (consts, leaves))
+        return [
+            lax.select(condition, new, x) for new, x in zip(body(*own), leaves, strict=True)
+        ]
+
     def choose(consts: list[Any], leaves: list[Any]) -> list[Any]:
-        return lax.cond(condition, body, lambda _, kept: kept, consts, leaves)
+        return lax.cond(_any(condition), run, lambda _, kept: kept, consts, leaves)
 
     return jax.jvp(choose, (consts, leaves), tuple(tangents[1:]))
+
+
+@jax.custom_batching.custom_vmap
+def _any(condition: jax.Array) -> jax.Array:
+    """Returns a condition; under `jax.vmap` whether it holds for any element.
+
+    The batching rule of `lax.cond` for a batch of conditions has no transpose inside of a derivative's rule.
+    """
+    return condition
+
+
+@_any.def_vmap
+def _any_of_batch(size: int, batched: list[bool], condition: jax.Array) -> tuple[jax.Array, bool]:
+    del size, batched
+    return _any(jnp.any(condition, axis=0)), False
