@@ -45,6 +45,8 @@ def rewritten(source):
         ("try:\n    import optax\nexcept ImportError:\n    optax = None\noptax.adam\n",
          "try:\n    import optx_compat as optax\nexcept ImportError:\n    optax = None\noptax.adam\n"),
         ("from optax import losses\nlosses = [losses]\n", "import optx_compat.losses as losses\nlosses = [losses]\n"),
+        ("def f():\n    global optax\n    import optax\noptax.adam\n",
+         "def f():\n    global optax\n    import optx_compat as optax\noptax.adam\n"),
         ("from optax import *\n", "from optx_compat import *\n"),
         ("import optax\n", "import optx_compat as optax\n"),
         ("import optax\n(optax).nnls, optax.sgd\n",

@@ -90,6 +90,8 @@ def gradients_part():
                     assert jax.typeof(g).sharding.spec == jax.typeof(params[k]).sharding.spec
         with jax.set_mesh(mesh):
             assert "all-reduce" in collectives(at_each, *placed(mesh))[0]  # what is left out
+            of_dict = micro_grad(lambda p, batch: loss(p, batch["x"]), 8, mesh_axes="data")
+            assert_equal(of_dict(PARAMS, {"a": None, "x": X}))  # "c" is a number
 
 
 def zero1_part():

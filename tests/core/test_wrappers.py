@@ -209,6 +209,15 @@ def test_gradients_flow_through_accumulation_in_both_modes():
     np.testing.assert_allclose(jax.jit(jax.grad(second_update))(g), [-4.0, -4.0])
 
 
+def test_the_gradient_of_a_batch_of_conditions_is_that_of_each():
+    tx = apply_if_finite(scale(-2.0), 3)
+
+    def total(g):
+        return jnp.sum(jax.vmap(lambda g: tx.update(g, tx.init(g))[0])(g))
+
+    np.testing.assert_array_equal(jax.grad(total)(jnp.array([1.0, jnp.nan])), [-2.0, 0.0])
+
+
 def test_apply_every_lets_the_sum_through():
     _, _, made = drive(chain(scale(-1.0), apply_every(3)), [grads_at(k) for k in range(6)])
     close(made[2], jax.tree.map(lambda *g: -sum(g), *[grads_at(k) for k in range(3)]))

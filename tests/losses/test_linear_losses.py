@@ -114,6 +114,27 @@ def test_a_class_that_student_and_teacher_exclude_is_as_if_cut_away(divergence):
     chex.assert_trees_all_close(whole, cut, rtol=1e-5, atol=1e-6)
 
 
+W_T_32 = W_T.astype(np.float32)
+LOSSES = {
+    "temperature": lambda f, w, t: L.linear_log_probs(f, w, Y, temperature=2.0),
+    "soft cap": lambda f, w, t: L.linear_softmax_cross_entropy(f, w, Y, soft_cap=2.0),
+    **{
+        d: lambda f, w, t, d=d: L.linear_distillation_loss(f, w, t, W_T_32, divergence=d)
+        for d in ("forward", "reverse", "jsd")
+    },
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_nan_is_not_taken_for_an_excluded_class(name):
+    loss, invalid = jax.jit(LOSSES[name]), np.arange(ROWS) == 2
+    rows_of_nan = lambda x: jnp.where(invalid[:, None], jnp.nan, x)
+    np.testing.assert_array_equal(np.isnan(loss(rows_of_nan(F), W, T)), invalid)
+    teacher = np.isnan(loss(F, W, rows_of_nan(T)))
+    np.testing.assert_array_equal(teacher, invalid & (name in ("forward", "reverse", "jsd")))
+    assert np.isnan(loss(F, np.where(np.arange(CLASSES) == 4, np.nan, W), T)).all()  # a class
+
+
 def test_the_teacher_is_given_once_and_fits():
     distil = functools.partial(L.linear_distillation_loss, F, W)
     for args, options, message in [

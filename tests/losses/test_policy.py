@@ -189,6 +189,9 @@ def test_arguments_that_lack_their_partner_are_refused():
         ({"dual_clip": 1.0}, "dual_clip must be greater than 1"),
         ({"as_weight": True, "dual_clip": 3.0}, ".*omit dual_clip"),
         ({"segment_ids": PACKED_IDS}, "advantages is|segment_ids is"),
+        ({"clip": np.array([0.2, 0.28])}, "clip's lower bound is .*must be a scalar"),
+        ({**KL, "kl_coefficient": np.ones((4, 1))}, "kl_coefficient is .*must be a scalar"),
+        ({"aggregate": "sequence-sum", "max_length": MASK.sum(1)}, "max_length is .*a scalar"),
     ]:
         with pytest.raises(ValueError, match=f"policy_loss: {message}"):
             loss(**options)
@@ -211,6 +214,8 @@ def test_advantages_of_groups_are_those_of_numpy(x64):
         if scale == "std":
             turned = jax.jit(functools.partial(advantages, axis=0))(rewards.T)
             np.testing.assert_allclose(turned, want.T, rtol=1e-12)
+    invalid = L.group_relative_advantages([1.0, np.nan, 0.0, 1.0], group_size=2, scale="batch-std")
+    assert np.isnan(invalid).all()  # the deviation is that of all rewards
     with pytest.raises(ValueError, match="group_size=5 does not divide the 12 rewards"):
         L.group_relative_advantages(rewards.ravel(), group_size=5)
 

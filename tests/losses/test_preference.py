@@ -65,6 +65,8 @@ def test_preference_losses_are_those_of_trl_with_and_without_a_reference(name, x
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(masked))
     with pytest.raises(ValueError, match=f"{name}: reference_chosen and reference_rejected"):
         loss(C, R, REF_C)
+    with pytest.raises(ValueError, match=f"{name}: beta is .*must be a scalar"):
+        getattr(L, name)(C, R, beta=np.full((7, 1), BETA))
 
 
 def test_simpo_with_flipped_labels_is_that_of_trl(x64):
@@ -99,6 +101,9 @@ def test_packed_answers_have_the_log_probabilities_of_answers_in_rows(reduction,
     np.testing.assert_allclose(beyond[1], want[1][:2])
     with pytest.raises(ValueError, match="segment_ids and num_segments go together"):
         L.answer_log_probs(log_p, segment_ids=ids)
+    for wrong in (-1, 2.0, True):
+        with pytest.raises(ValueError, match="num_segments must be a positive number"):
+            L.answer_log_probs(log_p, segment_ids=ids, num_segments=wrong)
 
 
 def test_no_token_predicts_across_the_end_of_its_sequence():
@@ -121,3 +126,5 @@ def test_no_token_predicts_across_the_end_of_its_sequence():
     np.testing.assert_array_equal(whole[:, [1, 4]], 0)
     with pytest.raises(ValueError, match="segment_ids is"):
         L.next_token_labels(tokens, segment_ids=ids[0])
+    with pytest.raises(ValueError, match="ignore_index=1099511627776 is out of range"):
+        L.next_token_labels(np.int32(tokens), ignore_index=2**40)

@@ -128,6 +128,18 @@ def test_large_arguments_give_finite_values_gradients_and_products(name):
 
 
 @every
+def test_an_example_of_nan_has_no_finite_value(name):
+    args, (_, kwargs, wrt, shape) = cast(ROWS[name][0], jnp.float32), ROWS[name]
+    example = min(2, len(args[0]) - 1)
+    for i in wrt:
+        if name in LAST_LAYER and i in (1, 3):
+            continue
+        invalid = [x.at[example].set(jnp.nan) if i == j else x for j, x in enumerate(args)]
+        value = getattr(L, name)(*invalid, **kwargs)
+        assert not np.isfinite(value[example] if shape else value).any(), i
+
+
+@every
 def test_an_empty_batch_gives_no_values(name):
     if name in BATCH_LEVEL:
         with pytest.raises(ValueError, match=name):

@@ -147,6 +147,8 @@ def _bindings(node: ast.AST) -> Iterator[str]:
             yield name
         case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)):
             yield name
+        case ast.Global(names=names) | ast.Nonlocal(names=names):
+            yield from names
         case ast.Import(names=names) | ast.ImportFrom(names=names):
             for item in names:
                 yield item.asname or item.name.split(".")[0]

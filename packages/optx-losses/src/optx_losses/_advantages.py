@@ -16,8 +16,16 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from optx_core import Scalar
-from optx_core.build import check_number
-from optx_losses._inputs import as_floats, as_mask, axes_of, has_shape, keep, matching, same_shape
+from optx_losses._inputs import (
+    as_floats,
+    as_mask,
+    axes_of,
+    check_number,
+    has_shape,
+    keep,
+    matching,
+    same_shape,
+)
 
 
 def group_relative_advantages(
@@ -103,7 +111,7 @@ def _std(x: jax.Array, included: jax.Array, axes: tuple[int, ...]) -> jax.Array:
     """The standard deviation with n − 1 degrees of freedom; 1, without a gradient, if it is 0."""
     count = jnp.maximum(_count(included, axes, x.dtype) - 1, 1)
     square = jnp.sum(_less_mean(x, included, axes) ** 2, axis=axes, keepdims=True) / count
-    return jnp.sqrt(jnp.where(square > 0, square, 1))
+    return jnp.sqrt(jnp.where(square == 0, 1, square))
 
 
 def generalized_advantage_estimate(

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from optx_losses._inputs import Axis, as_integers, has_shape, matching
@@ -47,8 +48,8 @@ def answer_log_probs(
 
     Raises:
       TypeError: if an argument is not an array of real numbers, or the mask not boolean.
-      ValueError: if the shapes differ, the axis is out of range, the reduction unknown, or one of
-        `segment_ids` and `num_segments` missing.
+      ValueError: if the shapes differ, the axis is out of range, the reduction unknown, one of
+        `segment_ids` and `num_segments` missing, or `num_segments` not positive.
 
     Example:
       >>> import jax.numpy as jnp
@@ -84,6 +85,11 @@ def _sums(
     """A function that sums over the tokens of each segment of a row."""
     if segment_ids is None or num_segments is None:
         raise ValueError(f"{name}: segment_ids and num_segments go together; give both or neither")
+    is_integer = isinstance(num_segments, int | np.integer) and not isinstance(num_segments, bool)
+    if not is_integer or num_segments < 1:
+        raise ValueError(
+            f"{name}: num_segments must be a positive number of answers, not {num_segments!r}"
+        )
     if len(axes) != 1:
         raise ValueError(f"{name}: segment_ids need a single axis, not {axes}")
     ids = as_integers(name, "segment_ids", segment_ids)

@@ -17,9 +17,16 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from optx_core import Scalar
-from optx_core.build import check_number
 from optx_losses._cosine import unit
-from optx_losses._inputs import as_floats, as_integers, as_mask, has_shape, keep, same_shape
+from optx_losses._inputs import (
+    as_floats,
+    as_integers,
+    as_mask,
+    check_number,
+    has_shape,
+    keep,
+    same_shape,
+)
 from optx_losses._layout import is_label, whole
 from optx_losses._log_softmax import log_softmax, log_sum_exp
 from optx_losses._rounding import not_negative

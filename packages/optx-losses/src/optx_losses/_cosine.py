@@ -13,8 +13,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from optx_core import Scalar
-from optx_core.build import check_number
-from optx_losses._inputs import Axis, matching
+from optx_losses._inputs import Axis, check_number, matching
 
 
 def cosine_similarity(

@@ -23,8 +23,15 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from optx_core import Scalar
-from optx_core.build import check_number
-from optx_losses._inputs import as_array, as_floats, as_integers, as_mask, has_shape, keep
+from optx_losses._inputs import (
+    as_array,
+    as_floats,
+    as_integers,
+    as_mask,
+    check_number,
+    has_shape,
+    keep,
+)
 from optx_losses._layout import whole
 from optx_losses._log_softmax import log_softmax, log_sum_exp
 from optx_losses._rounding import not_negative

@@ -20,7 +20,6 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from optx_core import Scalar
-from optx_core.build import check_number
 from optx_losses._inputs import (
     Axis,
     as_array,
@@ -29,6 +28,7 @@ from optx_losses._inputs import (
     as_integers,
     as_mask,
     axes_of,
+    check_number,
     class_weights_of,
     has_shape,
     keep,

@@ -13,8 +13,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from optx_core import Scalar
-from optx_core.build import check_number
-from optx_losses._inputs import Axis, class_weights_of, keep, matching
+from optx_losses._inputs import Axis, check_number, class_weights_of, keep, matching
 from optx_losses._integer_labels import integer_inputs
 from optx_losses._layout import of_label
 from optx_losses._log_softmax import centred, times_infinite

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from optx_core import build
 from optx_core.build import common_real_dtype
 
 Axis: TypeAlias = int | Sequence[int] | None
@@ -92,6 +93,21 @@ def as_index(name: str, ignore_index: Any) -> int | None:
         raise TypeError(
             f"{name}: ignore_index must be an integer or None, not {ignore_index!r}"
         ) from error
+
+
+def check_number(name: str, **given: Any) -> None:
+    """`optx_core.build.check_number` for losses: refuses schedules and arrays with axes as well.
+
+    Raises:
+      TypeError: if a value is not a number.
+      ValueError: if it is out of range, or not a scalar.
+    """
+    build.check_number(name, **given)
+    for label, value in given.items():
+        if callable(value):
+            raise TypeError(f"{name}: {label} must be a number, not {value!r}")
+        if getattr(value, "ndim", 0):
+            raise ValueError(f"{name}: {label} is {value.shape}; it must be a scalar")
 
 
 def same_shape(name: str, **arrays: jax.Array) -> None:

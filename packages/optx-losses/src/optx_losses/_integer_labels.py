@@ -17,7 +17,6 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from optx_core import Scalar
-from optx_core.build import check_number
 from optx_losses._inputs import (
     Axis,
     as_floats,
@@ -25,6 +24,7 @@ from optx_losses._inputs import (
     as_integers,
     as_mask,
     axes_of,
+    check_number,
     class_last,
     class_weights_of,
     has_shape,

@@ -86,7 +86,7 @@ def kl_divergence_with_log_targets(
     (log_q, log_t), mask, axes = matching(
         name, where, axis, log_predictions=log_predictions, log_targets=log_targets
     )
-    present = log_t > -jnp.inf
+    present = log_t != -jnp.inf
     if mask is not None:
         present = present & mask
     log_t = jnp.where(present, log_t, 0)

@@ -13,8 +13,15 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from optx_core import Scalar
-from optx_core.build import check_number
-from optx_losses._inputs import as_array, as_floats, as_mask, keep, matching, same_shape
+from optx_losses._inputs import (
+    as_array,
+    as_floats,
+    as_mask,
+    check_number,
+    keep,
+    matching,
+    same_shape,
+)
 from optx_losses._rounding import divide
 
 

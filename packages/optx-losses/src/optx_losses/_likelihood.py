@@ -17,8 +17,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from optx_core import Scalar
-from optx_core.build import check_number
-from optx_losses._inputs import keep, matching
+from optx_losses._inputs import check_number, keep, matching
 from optx_losses._log_softmax import times_log
 
 

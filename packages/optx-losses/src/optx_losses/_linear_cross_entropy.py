@@ -17,8 +17,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from optx_core import Scalar
-from optx_core.build import check_number
 from optx_losses._chunks import recomputed, with_unit_gradients
+from optx_losses._inputs import check_number
 from optx_losses._integer_labels import is_zero
 from optx_losses._linear_layer import (
     bounds_of,

@@ -19,9 +19,8 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from optx_core import Scalar
-from optx_core.build import check_number
 from optx_losses._chunks import recomputed, with_unit_gradients
-from optx_losses._inputs import as_floats, as_mask, has_shape, keep
+from optx_losses._inputs import as_floats, as_mask, check_number, has_shape, keep
 from optx_losses._linear_layer import (
     bounds_of,
     chunk_size_of,
@@ -217,16 +216,16 @@ def _probabilities(x: jax.Array, log_z: jax.Array) -> tuple[jax.Array, jax.Array
 
 def _difference(p: jax.Array, log_p: jax.Array, log_q: jax.Array) -> jax.Array:
     """log p − log q, and 0 where p is 0, whatever q is."""
-    return jnp.where(p > 0, log_p - log_q, 0)
+    return jnp.where(p == 0, 0, log_p - log_q)
 
 
 def _mean(p: jax.Array, log_p: jax.Array, log_q: jax.Array) -> jax.Array:
     """Σ_c p_c·(log p_c − log q_c)."""
     # Not a plain sum of products: XLA takes it for a matrix product and writes out both factors.
-    return jnp.sum(jnp.where(p > 0, p * _difference(p, log_p, log_q), 0), axis=1)
+    return jnp.sum(jnp.where(p == 0, 0, p * _difference(p, log_p, log_q)), axis=1)
 
 
 def _log_mixture(beta: jax.Array, s: jax.Array, t: jax.Array) -> jax.Array:
     """log m, 0 where m is 0."""
     m = beta * t + (1 - beta) * s
-    return jnp.log(jnp.where(m > 0, m, 1))
+    return jnp.log(jnp.where(m == 0, 1, m))

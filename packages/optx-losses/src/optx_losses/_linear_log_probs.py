@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from optx_core import Scalar
-from optx_core.build import check_number
 from optx_losses._chunks import recomputed
+from optx_losses._inputs import check_number
 from optx_losses._layout import at_label
 from optx_losses._linear_layer import (
     bounds_of,

@@ -16,8 +16,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from optx_core import Scalar
-from optx_core.build import check_number
-from optx_losses._inputs import Axis, keep
+from optx_losses._inputs import Axis, check_number, keep
 from optx_losses._integer_labels import integer_inputs
 from optx_losses._layout import is_label
 from optx_losses._log_softmax import centred

@@ -35,7 +35,7 @@ def next_token_labels(
     Raises:
       TypeError: if the tokens, the segment ids or `ignore_index` are not integers, or the mask not
         boolean.
-      ValueError: if the shapes differ.
+      ValueError: if the shapes differ, or `ignore_index` is out of range for the labels' dtype.
 
     Example:
       >>> import jax.numpy as jnp
@@ -50,6 +50,9 @@ def next_token_labels(
     index = as_index(name, ignore_index)
     if index is None:
         raise TypeError(f"{name}: ignore_index must be an integer, not None")
+    limits = jnp.iinfo(y.dtype)
+    if not limits.min <= index <= limits.max:
+        raise ValueError(f"{name}: ignore_index={index} is out of range for labels of {y.dtype}")
     mask = as_mask(name, where, y, "the tokens")
     fill = jnp.full_like(y[..., :1], index)
     following = y[..., 1:] if mask is None else jnp.where(mask[..., 1:], y[..., 1:], index)

@@ -26,8 +26,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from optx_core import Scalar
-from optx_core.build import check_number
-from optx_losses._inputs import as_floats, as_mask, has_shape, keep, same_shape
+from optx_losses._inputs import as_floats, as_mask, check_number, has_shape, keep, same_shape
 from optx_losses._log_softmax import times_log
 from optx_losses._rounding import bounded_exp, not_negative
 from optx_losses._sequences import Sequences, sequences

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from optx_core import Scalar
-from optx_core.build import check_number
+from optx_losses._inputs import check_number
 from optx_losses._policy import Clip, clipped, policy_objective
 
 

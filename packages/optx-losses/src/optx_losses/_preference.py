@@ -22,8 +22,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from optx_core import Scalar
-from optx_core.build import check_number
-from optx_losses._inputs import keep, matching
+from optx_losses._inputs import check_number, keep, matching
 
 
 def dpo_loss(

@@ -21,8 +21,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from optx_core import Scalar
-from optx_core.build import check_number
-from optx_losses._inputs import keep
+from optx_losses._inputs import check_number, keep
 from optx_losses._preference import log_ratios
 from optx_losses._rounding import not_negative
 

@@ -19,8 +19,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from optx_core import Scalar
-from optx_core.build import check_number
-from optx_losses._inputs import Axis, class_last, keep, matching
+from optx_losses._inputs import Axis, check_number, class_last, keep, matching
 from optx_losses._log_softmax import log_softmax, times_log
 
 
@@ -99,7 +98,7 @@ def list_mle_loss(
       Array([0.6931472], dtype=float32)
     """
     s, y, mask = _lists("list_mle_loss", logits, labels, axis, where)
-    present = s > -jnp.inf
+    present = s != -jnp.inf
     if mask is not None:
         present = present & mask
     order = jnp.argsort(jnp.where(present, -y, jnp.inf), axis=-1, stable=True)
@@ -196,7 +195,7 @@ def _lists(
 def _pairwise(
     s: jax.Array, y: jax.Array, mask: jax.Array | None, sigma: Scalar, weights: jax.Array | None
 ) -> jax.Array:
-    present = s > -jnp.inf
+    present = s != -jnp.inf
     if mask is not None:
         present = present & mask
     s = jnp.where(present, s, 0)

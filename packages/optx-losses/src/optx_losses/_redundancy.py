@@ -17,8 +17,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from optx_core import Scalar
-from optx_core.build import check_number
-from optx_losses._inputs import as_floats, as_mask, keep, same_shape
+from optx_losses._inputs import as_floats, as_mask, check_number, keep, same_shape
 
 
 def barlow_twins_loss(

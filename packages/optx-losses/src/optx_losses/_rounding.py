@@ -22,7 +22,7 @@ def power(x: jax.Array, exponent: Any) -> jax.Array:
     The derivatives are 0 where x is so small that 1 / x² would overflow, unless the exponent is 1.
     """
     exponent = jnp.asarray(exponent, x.dtype)
-    large = x > 10 * float(jnp.finfo(x.dtype).tiny) ** 0.5
+    large = ~(x <= 10 * float(jnp.finfo(x.dtype).tiny) ** 0.5)  # NaN stays
     held = lax.stop_gradient(x)
     small = jnp.where(held > 0, held, 1) ** lax.stop_gradient(exponent)
     small = jnp.where(held > 0, small, jnp.where(exponent == 0, 1, 0))

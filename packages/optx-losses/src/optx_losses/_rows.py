@@ -78,7 +78,7 @@ def bounded(x: jax.Array, bounds: Bounds) -> jax.Array:
     cap, temperature = bounds
     if cap is None and temperature is None:
         return x
-    present = x > -jnp.inf
+    present = x != -jnp.inf  # NaN is not excluded
     inner = jnp.where(present, x, 0)
     if cap is not None:
         inner = cap * jnp.tanh(inner / cap)
@@ -94,7 +94,7 @@ def through_bounds(slope: jax.Array, x: jax.Array, bounds: Bounds) -> jax.Array:
         slope = slope / temperature
     if cap is not None:
         x = x if temperature is None else x * temperature
-        present = x > -jnp.inf
+        present = x != -jnp.inf
         slope = slope * jnp.where(present, 1 - (jnp.where(present, x, 0) / cap) ** 2, 0)
     return slope
 

@@ -16,8 +16,7 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
-from optx_core.build import check_number
-from optx_losses._inputs import as_floats, keep, matching
+from optx_losses._inputs import as_floats, check_number, keep, matching
 
 
 def sigmoid_binary_cross_entropy(

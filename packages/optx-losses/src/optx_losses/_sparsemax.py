@@ -104,7 +104,7 @@ def _sparsemax(s: jax.Array) -> tuple[jax.Array, jax.Array]:
     last = jnp.maximum(size - 1, 0)
     total = jnp.take_along_axis(jnp.cumsum(ranked, axis=-1), last, axis=-1, mode="clip")
     count = jnp.maximum(size, 1).astype(s.dtype)
-    support = held > (total - 1) / count
+    support = ~(held <= (total - 1) / count)  # NaN is not excluded
     members = jnp.maximum(jnp.sum(support, axis=-1, keepdims=True), 1).astype(s.dtype)
     inner = jnp.where(support, s, 0)
     threshold = (jnp.sum(inner, axis=-1, keepdims=True) - 1) / members

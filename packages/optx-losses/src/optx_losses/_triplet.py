@@ -10,8 +10,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from optx_core import Scalar
-from optx_core.build import check_number
-from optx_losses._inputs import Axis, matching
+from optx_losses._inputs import Axis, check_number, matching
 from optx_losses._rounding import power
 
 

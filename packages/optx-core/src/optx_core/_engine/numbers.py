@@ -69,7 +69,12 @@ def check_number(
     for name, value in values.items():
         if value is None or callable(value) or isinstance(value, jax.Array | np.ndarray):
             continue
-        if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        is_number = (
+            jnp.issubdtype(value.dtype, np.number)
+            if isinstance(value, np.generic)
+            else (isinstance(value, int | float) and not isinstance(value, bool))
+        )
+        if not is_number:
             raise TypeError(f"{where}: {name} must be a number, not {value!r}")
         bounds = [
             (low is not None and not value >= low, f"at least {low}"),

@@ -105,12 +105,20 @@ def _loop(body: _Body, condition: Any, consts: list[Any], leaves: list[Any]) -> 
     times = jnp.asarray(condition, jnp.int32)
 
     def trip(state: tuple[Any, list[Any]]) -> tuple[Any, list[Any]]:
-        # XLA would hoist what reads constants alone out of the loop, and run it always: let all depend on
-        # the count.
-        (count, leaves), inside = lax.optimization_barrier((state, consts))
+        # XLA would hoist what reads constants alone out of the loop, and run it always: let them depend on
+        # the count. What goes through one barrier must vary over the same axes (jax 0.10).
+        count, leaves = state
+        inside = list(consts)
+        for axes in dict.fromkeys(map(varying_axes, consts)):
+            at = [k for k, x in enumerate(consts) if varying_axes(x) == axes]
+            behind = lax.optimization_barrier([count, *(consts[k] for k in at)])[1:]
+            for k, x in zip(at, behind, strict=True):
+                inside[k] = x
         return count + 1, body(inside, leaves)
 
-    return lax.while_loop(lambda state: state[0] < times, trip, (jnp.zeros_like(times), leaves))[1]
+    return lax.while_loop(lambda state: state[0] < times, trip, (jnp.zeros((), jnp.int32), leaves))[
+        1
+    ]
 
 
 @_loop.defjvp
@@ -119,10 +127,10 @@ def _loop_jvp(body: _Body, primals: tuple[Any, ...], tangents: tuple[Any, ...]) 
 
     def run(consts: list[Any], leaves: list[Any]) -> list[Any]:
         # Under `jax.vmap` the condition may hold for some elements only.
-        own = jax.tree.map(lambda x: lax.select(condition, x, lax.stop_gradient(x)), (consts, leaves))
-        return [
-            lax.select(condition, new, x) for new, x in zip(body(*own), leaves, strict=True)
-        ]
+        own = jax.tree.map(
+            lambda x: lax.select(condition, x, lax.stop_gradient(x)), (consts, leaves)
+        )
+        return [lax.select(condition, new, x) for new, x in zip(body(*own), leaves, strict=True)]
 
     def choose(consts: list[Any], leaves: list[Any]) -> list[Any]:
         return lax.cond(_any(condition), run, lambda _, kept: kept, consts, leaves)

@@ -201,7 +201,7 @@ class _Reader:
 
 
 def _applied(name: str, operands: tuple[Any, ...]) -> Any:
-    if not any(isinstance(x, build.Recorded) for x in operands):
+    if not any(callable(x) and isinstance(x, build.Recorded) for x in operands):
         raise TypeError(f"from_config: {name} needs a schedule, not {operands!r}")
     return getattr(operator, name)(*operands)
 

@@ -40,6 +40,7 @@ def to_config(tx: Any, names: Names | None = None, *, defaults: bool = True) -> 
     Returns:
       A dict of dicts, lists, strings, numbers, booleans and None. `from_config(config, names)` is
       equal to `tx`, also after `json.loads(json.dumps(config))`.
+      Dicts keep their order, which counts in comparisons: do not sort keys.
 
     Raises:
       TypeError: if `tx` is not recorded, or an argument has no form in JSON: a function without a name, a

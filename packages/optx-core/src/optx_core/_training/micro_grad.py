@@ -140,6 +140,9 @@ def micro_grad(
         return (grads, value[1]) if has_aux else grads
 
     def gradient(*args: Any, **kwargs: Any) -> Any:
+        if mesh_axes is not None:  # which makes arrays the device's own, and not numbers
+            at = (argnums,) if isinstance(argnums, int) else argnums
+            args = tuple(jax.tree.map(jnp.asarray, x) if k in at else x for k, x in enumerate(args))
         carry, result = run(*args, **kwargs) if carries else (None, run(*args, **kwargs))
         if isinstance(result, RunningStatistics):
             result = RunningStatistics(pick(result.mean), pick(result.variance), result.count)

@@ -65,7 +65,7 @@ def on_each_device(
     """
 
     def run(*args: Any) -> PyTree:
-        leaves, structure = build.tree_flatten(args)
+        leaves, structure = build.tree_flatten(args, is_leaf=_is_none)
         axes = jax.tree.leaves(
             jax.tree.broadcast(batch_axes, args, is_leaf=_is_none), is_leaf=_is_none
         )
