@@ -29,7 +29,7 @@ def _compat(module: str) -> str:
 
 
 def _stays(program: Program, use: Use) -> bool:
-    """Whether the text of a use has to stay as it is."""
+    """Returns whether the text of a use must stay unchanged."""
     return (
         home(use.module, use.name) is None
         or use.alias in program.unclear

@@ -1,4 +1,4 @@
-"""Where each public name of optax is in optx.
+"""The place in optx of each public name of optax.
 
 `TABLE` has a line for each package of optx and module of optax: the names that it holds, `theirs=ours`
 where it is another one. `MISSING` says what to use for the names that have no counterpart, `DIFFERS` what
@@ -306,7 +306,7 @@ def submodules(module: str) -> list[str]:
 
 
 def why_missing(module: str, name: str) -> str:
-    """What to use instead of a name of optax that has no counterpart."""
+    """Returns the replacement for a name of optax that has no counterpart."""
     full = f"{module}.{name}"
     if reason := MISSING.get(full):
         return f"optx has no {full}: {reason}"

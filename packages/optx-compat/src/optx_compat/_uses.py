@@ -68,7 +68,7 @@ class Program:
         return first, self._starts[node.end_lineno - 1] + node.end_col_offset
 
     def has_place(self, node: ast.expr) -> bool:
-        """Whether the text at a node's place is the node: in f-strings, before Python 3.12, it may not be."""
+        """Returns whether the source at a node's position is the node; in f-strings of 3.11 it may not be."""
         first, last = self.span(node)
         text = "".join(self.source[first:last].decode(errors="replace").split())
         return text == ast.unparse(node) and self._claims[first, last] == 1

@@ -1,4 +1,4 @@
-"""What a report of a fault should say: `python -m optx_core` prints it."""
+"""Versions, devices and settings for a bug report, printed by `python -m optx_core`."""
 
 import importlib.metadata
 import platform

@@ -68,23 +68,29 @@ def group_relative_advantages(
     if scale not in ("std", "batch-std", None):
         raise ValueError(f"{name}: scale must be 'std', 'batch-std' or None, not {scale!r}")
     (r,), mask, axes = matching(name, where, axis, rewards=rewards)
-    if len(axes) != 1:
-        raise ValueError(f"{name}: axis={axis} must be a single axis")
-    size = r.shape[axes[0]] if group_size is None else group_size
-    if group_size is not None and (size < 1 or r.shape[axes[0]] % size):
+    at = _single(name, axis, axes)
+    size = r.shape[at] if group_size is None else group_size
+    if group_size is not None and (size < 1 or r.shape[at] % size):
         raise ValueError(
-            f"{name}: group_size={size} does not divide the {r.shape[axes[0]]} rewards of axis {axis}"
+            f"{name}: group_size={size} does not divide the {r.shape[at]} rewards of axis {axis}"
         )
     included = jnp.ones_like(r, bool) if mask is None else mask
-    x, there = (_grouped(array, axes[0], size) for array in (r, included))
+    x, there = (_grouped(array, at, size) for array in (r, included))
     difference = _less_mean(x, there, (-1,))
     if scale == "std":
         difference = difference / (_std(x, there, (-1,)) + jnp.asarray(epsilon, r.dtype))
     if scale == "batch-std":
         everywhere = tuple(range(x.ndim))
         difference = difference / (_std(x, there, everywhere) + jnp.asarray(epsilon, r.dtype))
-    moved = jnp.moveaxis(r, axes[0], -1).shape
-    return jnp.moveaxis(difference.reshape(moved), -1, axes[0])
+    moved = jnp.moveaxis(r, at, -1).shape
+    return jnp.moveaxis(difference.reshape(moved), -1, at)
+
+
+def _single(name: str, axis: int, axes: tuple[int, ...]) -> int:
+    """The only one of the axes."""
+    if len(axes) != 1:
+        raise ValueError(f"{name}: axis={axis} must be a single axis")
+    return axes[0]
 
 
 def _grouped(x: jax.Array, axis: int, size: int) -> jax.Array:
@@ -167,16 +173,14 @@ def generalized_advantage_estimate(
     if not gamma.ndim:
         gamma = jnp.broadcast_to(gamma, r.shape)
     same_shape(name, rewards=r, values=v, discount=gamma)
-    axes = axes_of(name, axis, r.ndim)
-    if len(axes) != 1:
-        raise ValueError(f"{name}: axis={axis} must be a single axis")
+    at = _single(name, axis, axes_of(name, axis, r.ndim))
     mask = as_mask(name, where, r, "the rewards")
     included = jnp.ones_like(r, bool) if mask is None else mask
     r, v, gamma = keep(mask, r, v, gamma)
-    steps = [jnp.moveaxis(x, axes[0], 0) for x in (r, v, gamma, included)]
+    steps = [jnp.moveaxis(x, at, 0) for x in (r, v, gamma, included)]
     rest = steps[0].shape[1:]
     if bootstrap is None:
-        after = jnp.zeros_like(jnp.sum(r, axis=axes[0]))
+        after = jnp.zeros_like(jnp.sum(r, axis=at))
     has_shape(name, "bootstrap", after, rest, "the value after the last step of each trajectory")
     decay = jnp.asarray(trace_decay, r.dtype)
 
@@ -189,4 +193,4 @@ def generalized_advantage_estimate(
         return following, jnp.where(included, new, 0)
 
     _, advantages = lax.scan(step, (jnp.zeros_like(after), after), tuple(steps), reverse=True)
-    return jnp.moveaxis(advantages, 0, axes[0])
+    return jnp.moveaxis(advantages, 0, at)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from optx_losses._inputs import Axis, as_integers, has_shape, matching
+from optx_losses._inputs import Axis, as_integers, check_together, has_shape, matching
 from optx_losses._sequences import by_rows
 
 
@@ -80,11 +80,10 @@ def _sums(
     included: jax.Array,
     axes: tuple[int, ...],
     segment_ids: Any,
-    num_segments: int | None,
+    num_segments: Any,
 ) -> Callable[[jax.Array], jax.Array]:
     """A function that sums over the tokens of each segment of a row."""
-    if segment_ids is None or num_segments is None:
-        raise ValueError(f"{name}: segment_ids and num_segments go together; give both or neither")
+    check_together(name, segment_ids=segment_ids, num_segments=num_segments)
     is_integer = isinstance(num_segments, int | np.integer) and not isinstance(num_segments, bool)
     if not is_integer or num_segments < 1:
         raise ValueError(

@@ -110,6 +110,16 @@ def check_number(name: str, **given: Any) -> None:
             raise ValueError(f"{name}: {label} is {value.shape}; it must be a scalar")
 
 
+def check_together(name: str, **given: Any) -> None:
+    """Refuses one of two optional arguments without the other.
+
+    Raises:
+      ValueError: if only one is given.
+    """
+    if len({value is None for value in given.values()}) > 1:
+        raise ValueError(f"{name}: {' and '.join(given)} go together; give both or neither")
+
+
 def same_shape(name: str, **arrays: jax.Array) -> None:
     """Refuses arrays of different shapes.
 

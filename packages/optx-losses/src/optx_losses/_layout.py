@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec
 
 
 def is_split(x: jax.Array, axis: int | None = None) -> bool:
-    """Whether an array's type says that it, or one axis of it, is split over devices."""
+    """True if an array, or one axis of it, is split over devices according to its type."""
     spec = jax.typeof(x).sharding.spec
     return any(part is not None for part in (spec if axis is None else spec[axis : axis + 1]))
 

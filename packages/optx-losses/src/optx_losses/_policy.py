@@ -26,7 +26,15 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from optx_core import Scalar
-from optx_losses._inputs import as_floats, as_mask, check_number, has_shape, keep, same_shape
+from optx_losses._inputs import (
+    as_floats,
+    as_mask,
+    check_number,
+    check_together,
+    has_shape,
+    keep,
+    same_shape,
+)
 from optx_losses._log_softmax import times_log
 from optx_losses._rounding import bounded_exp, not_negative
 from optx_losses._sequences import Sequences, sequences
@@ -171,8 +179,8 @@ def policy_objective(
     check_number(name, above=0, max_length=max_length)
     check_number(name, low=0, kl_coefficient=kl_coefficient)
     check_number(name, entropy_coefficient=entropy_coefficient)
-    _check_pair(name, "reference_log_probs", reference_log_probs, "kl_coefficient", kl_coefficient)
-    _check_pair(name, "entropy", entropy, "entropy_coefficient", entropy_coefficient)
+    check_together(name, reference_log_probs=reference_log_probs, kl_coefficient=kl_coefficient)
+    check_together(name, entropy=entropy, entropy_coefficient=entropy_coefficient)
 
     log_p, old, a, ref, h = as_floats(
         name,
@@ -238,8 +246,3 @@ def _aggregated(
 def _check_choice(name: str, label: str, given: Any, choices: tuple[str, ...]) -> None:
     if given not in choices:
         raise ValueError(f"{name}: {label} must be one of {', '.join(choices)}, not {given!r}")
-
-
-def _check_pair(name: str, label: str, given: Any, other: str, other_given: Any) -> None:
-    if (given is None) != (other_given is None):
-        raise ValueError(f"{name}: {label} and {other} go together; give both or neither")

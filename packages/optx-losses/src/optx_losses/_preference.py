@@ -22,7 +22,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from optx_core import Scalar
-from optx_losses._inputs import check_number, keep, matching
+from optx_losses._inputs import check_number, check_together, keep, matching
 
 
 def dpo_loss(
@@ -63,10 +63,11 @@ def dpo_loss(
       Array([0.3132617], dtype=float32)
     """
     name = "dpo_loss"
-    check_number(name, above=0, beta=beta)
     check_number(name, low=0, below=0.5, label_smoothing=label_smoothing)
-    h, mask = _margin(name, chosen, rejected, reference_chosen, reference_rejected, where)
-    return keep(mask, logistic(h * jnp.asarray(beta, h.dtype), label_smoothing))
+    a, b, beta, mask = log_ratios(
+        name, chosen, rejected, reference_chosen, reference_rejected, beta, where
+    )
+    return keep(mask, logistic((a - b) * beta, label_smoothing))
 
 
 def ipo_loss(
@@ -103,9 +104,10 @@ def ipo_loss(
       >>> ipo_loss(jnp.array([5.0]), zero, zero, zero)
       Array([0.], dtype=float32)
     """
-    check_number("ipo_loss", above=0, beta=beta)
-    h, mask = _margin("ipo_loss", chosen, rejected, reference_chosen, reference_rejected, where)
-    return keep(mask, (h - 0.5 / jnp.asarray(beta, h.dtype)) ** 2)
+    a, b, beta, mask = log_ratios(
+        "ipo_loss", chosen, rejected, reference_chosen, reference_rejected, beta, where
+    )
+    return keep(mask, (a - b - 0.5 / beta) ** 2)
 
 
 def slic_loss(
@@ -142,9 +144,10 @@ def slic_loss(
       >>> slic_loss(jnp.array([5.0]), zero, zero, zero)
       Array([0.5], dtype=float32)
     """
-    check_number("slic_loss", above=0, beta=beta)
-    h, mask = _margin("slic_loss", chosen, rejected, reference_chosen, reference_rejected, where)
-    return keep(mask, jnp.maximum(0, 1 - jnp.asarray(beta, h.dtype) * h))
+    a, b, beta, mask = log_ratios(
+        "slic_loss", chosen, rejected, reference_chosen, reference_rejected, beta, where
+    )
+    return keep(mask, jnp.maximum(0, 1 - beta * (a - b)))
 
 
 def simpo_loss(
@@ -259,33 +262,21 @@ def _pair(
     return c, r, mask
 
 
-def _margin(
-    name: str,
-    chosen: ArrayLike,
-    rejected: ArrayLike,
-    reference_chosen: ArrayLike | None,
-    reference_rejected: ArrayLike | None,
-    where: ArrayLike | None,
-) -> tuple[jax.Array, jax.Array | None]:
-    c, r, mask = log_ratios(name, chosen, rejected, reference_chosen, reference_rejected, where)
-    return c - r, mask
-
-
 def log_ratios(
     name: str,
     chosen: ArrayLike,
     rejected: ArrayLike,
     reference_chosen: ArrayLike | None,
     reference_rejected: ArrayLike | None,
+    beta: Scalar,
     where: ArrayLike | None,
-) -> tuple[jax.Array, jax.Array, jax.Array | None]:
-    """log π − log ref of both answers, log π without a reference; and the mask."""
-    if (reference_chosen is None) != (reference_rejected is None):
-        raise ValueError(
-            f"{name}: reference_chosen and reference_rejected go together; give both or neither"
-        )
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]:
+    """log π − log ref of both answers, log π without a reference; beta in their dtype; and the mask."""
+    check_number(name, above=0, beta=beta)
+    check_together(name, reference_chosen=reference_chosen, reference_rejected=reference_rejected)
     if reference_chosen is None or reference_rejected is None:
-        return _pair(name, chosen, rejected, where)
+        c, r, mask = _pair(name, chosen, rejected, where)
+        return c, r, jnp.asarray(beta, c.dtype), mask
     (c, r, ref_c, ref_r), mask, _ = matching(
         name,
         where,
@@ -294,4 +285,4 @@ def log_ratios(
         reference_chosen=reference_chosen,
         reference_rejected=reference_rejected,
     )
-    return c - ref_c, r - ref_r, mask
+    return c - ref_c, r - ref_r, jnp.asarray(beta, c.dtype), mask

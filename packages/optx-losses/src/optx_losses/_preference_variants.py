@@ -60,10 +60,10 @@ def robust_dpo_loss(
       Array([0.6931472], dtype=float32)
     """
     name = "robust_dpo_loss"
-    check_number(name, above=0, beta=beta)
     check_number(name, low=0, below=0.5, label_smoothing=label_smoothing)
-    a, b, mask = log_ratios(name, chosen, rejected, reference_chosen, reference_rejected, where)
-    beta = jnp.asarray(beta, a.dtype)
+    a, b, beta, mask = log_ratios(
+        name, chosen, rejected, reference_chosen, reference_rejected, beta, where
+    )
     h, share = beta * (a - b), jnp.asarray(label_smoothing, a.dtype)
     return keep(mask, ((1 - share) * softplus(-h) - share * softplus(h)) / (1 - 2 * share))
 
@@ -100,10 +100,10 @@ def exo_loss(
       Array([0.14384103], dtype=float32)
     """
     name = "exo_loss"
-    check_number(name, above=0, beta=beta)
     check_number(name, above=0, below=0.5, label_smoothing=label_smoothing)
-    a, b, mask = log_ratios(name, chosen, rejected, reference_chosen, reference_rejected, where)
-    beta = jnp.asarray(beta, a.dtype)
+    a, b, beta, mask = log_ratios(
+        name, chosen, rejected, reference_chosen, reference_rejected, beta, where
+    )
     h, share = beta * (a - b), jnp.asarray(label_smoothing, a.dtype)
     for_chosen = sigmoid(h) * (-softplus(-h) - jnp.log1p(-share))
     for_rejected = sigmoid(-h) * (-softplus(h) - jnp.log(share))
@@ -139,10 +139,9 @@ def nca_loss(
       >>> nca_loss(zero, zero)
       Array([1.3862944], dtype=float32)
     """
-    name = "nca_loss"
-    check_number(name, above=0, beta=beta)
-    a, b, mask = log_ratios(name, chosen, rejected, reference_chosen, reference_rejected, where)
-    beta = jnp.asarray(beta, a.dtype)
+    a, b, beta, mask = log_ratios(
+        "nca_loss", chosen, rejected, reference_chosen, reference_rejected, beta, where
+    )
     a, b = beta * a, beta * b
     return keep(mask, softplus(-a) + 0.5 * (softplus(a) + softplus(b)))
 
@@ -176,10 +175,9 @@ def sppo_loss(
       >>> sppo_loss(zero + 5, zero - 5)
       Array([0.], dtype=float32)
     """
-    name = "sppo_loss"
-    check_number(name, above=0, beta=beta)
-    a, b, mask = log_ratios(name, chosen, rejected, reference_chosen, reference_rejected, where)
-    beta = jnp.asarray(beta, a.dtype)
+    a, b, beta, mask = log_ratios(
+        "sppo_loss", chosen, rejected, reference_chosen, reference_rejected, beta, where
+    )
     target = 0.5 / beta
     return keep(mask, (a - target) ** 2 + (b + target) ** 2)
 
@@ -213,10 +211,9 @@ def apo_zero_loss(
       >>> apo_zero_loss(zero, zero)
       Array([1.], dtype=float32)
     """
-    name = "apo_zero_loss"
-    check_number(name, above=0, beta=beta)
-    a, b, mask = log_ratios(name, chosen, rejected, reference_chosen, reference_rejected, where)
-    beta = jnp.asarray(beta, a.dtype)
+    a, b, beta, mask = log_ratios(
+        "apo_zero_loss", chosen, rejected, reference_chosen, reference_rejected, beta, where
+    )
     return keep(mask, sigmoid(-beta * a) + sigmoid(beta * b))
 
 
@@ -249,8 +246,7 @@ def apo_down_loss(
       >>> apo_down_loss(zero, zero)
       Array([1.], dtype=float32)
     """
-    name = "apo_down_loss"
-    check_number(name, above=0, beta=beta)
-    a, b, mask = log_ratios(name, chosen, rejected, reference_chosen, reference_rejected, where)
-    beta = jnp.asarray(beta, a.dtype)
+    a, b, beta, mask = log_ratios(
+        "apo_down_loss", chosen, rejected, reference_chosen, reference_rejected, beta, where
+    )
     return keep(mask, sigmoid(beta * a) + sigmoid(-beta * (a - b)))

@@ -11,7 +11,7 @@ from optx_losses._layout import is_split
 
 
 class Held(NamedTuple):
-    """What the slopes of rows are computed from.
+    """Intermediate arrays from which the slopes of rows are computed.
 
     Attributes:
       wide: arrays of shape [rows, classes], of which a block of classes is taken at a time.

@@ -1,4 +1,4 @@
-"""Which leaves are hidden matrices: two axes or more, and neither an embedding nor a head by their names."""
+"""Hidden matrices: leaves of two or more axes whose names are not those of embeddings and heads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How matrices lie on the devices of a mesh, their parts, and the parts put together.
+"""Layouts of matrices on a mesh: cutting them into parts, and assembling the parts.
 
 A matrix is split over mesh axes along its rows and columns, its stack along the batch. `Layout` cuts the part
 of an array that a device holds into what it sends to the owner of each matrix, puts whole matrices together
@@ -34,14 +34,14 @@ class Fresh(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """How the matrices of an array lie on the devices.
+    """The layout of the matrices of an array on the devices.
 
     Attributes:
       axes: the array's axes; None for an array that all matrices share.
       block: the shape of the part of each matrix on a device.
       split: the mesh axes of each of its dimensions.
       moved: the mesh axes over which matrices are shared out.
-      at_owner: whether the whole matrices are with their owners.
+      at_owner: whether whole matrices are with their owners.
       is_fresh: whether the array is a result only.
       sizes: the sizes of the mesh axes in `split` and `moved`.
     """
@@ -64,7 +64,7 @@ class Layout(NamedTuple):
 
     @property
     def is_sent(self) -> bool:
-        """Whether the owner lacks parts that other owners hold."""
+        """True if an owner needs parts that other owners hold."""
         return not self.is_fresh and any(name in self.moved for name in self.used)
 
     def blocks(self, x: Array) -> Array:

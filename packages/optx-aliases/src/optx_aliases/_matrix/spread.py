@@ -14,7 +14,7 @@ MATRICES = "matrices of this device"
 
 
 class Spread(NamedTuple):
-    """Where the matrices of a stack are, for equations that see one of them.
+    """The places of the matrices of a stack, for equations that see one of them.
 
     Attributes:
       home: the mesh axes that the stack is split over where it lies.

@@ -7,7 +7,7 @@ works in place. The loop has no reverse mode, so its derivative is that of `lax.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -71,20 +71,22 @@ def loop_carry(body: Callable[[PyTree], PyTree], first: PyTree) -> PyTree:
         return first
     while True:
         results = jax.eval_shape(body, first)
-        missing = jax.tree.map(
-            lambda x, y: tuple(sorted(varying_axes(y) - varying_axes(x))), first, results
-        )
+        missing = jax.tree.map(lambda x, y: varying_axes(y) - varying_axes(x), first, results)
         if not any(jax.tree.leaves(missing)):
             return first
-        first = jax.tree.map(
-            lambda x, axes: lax.pcast(x, axes, to="varying") if axes else x, first, missing
-        )
+        first = jax.tree.map(as_varying, first, missing)
 
 
 def varying_axes(x: Any) -> frozenset[str]:
     """Returns the manual mesh axes over which an array, or its `ShapeDtypeStruct`, varies."""
     kind: Any = x if isinstance(x, jax.ShapeDtypeStruct) else jax.typeof(x)
     return getattr(kind.manual_axis_type, "varying", frozenset())  # None without check_vma
+
+
+def as_varying(x: Any, axes: Iterable[str]) -> Any:
+    """Returns an array whose type says that it varies over more mesh axes as well."""
+    names = tuple(sorted(axes))
+    return lax.pcast(x, names, to="varying") if names else x
 
 
 class _Body:
@@ -116,9 +118,8 @@ def _loop(body: _Body, condition: Any, consts: list[Any], leaves: list[Any]) -> 
                 inside[k] = x
         return count + 1, body(inside, leaves)
 
-    return lax.while_loop(lambda state: state[0] < times, trip, (jnp.zeros((), jnp.int32), leaves))[
-        1
-    ]
+    first = jnp.zeros((), jnp.int32), leaves
+    return lax.while_loop(lambda state: state[0] < times, trip, first)[1]
 
 
 @_loop.defjvp

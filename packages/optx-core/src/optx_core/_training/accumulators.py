@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from optx_core import PyTree, build, tree
-from optx_core._engine.run_if import varying_axes
+from optx_core._engine.run_if import as_varying, varying_axes
 from optx_core._training.per_device import check_varies, layout_of
 
 
@@ -142,8 +142,7 @@ def _zero_rows(shapes: PyTree) -> PyTree:
 
     def leaf(s: Any) -> jax.Array:
         zeros = jnp.zeros(s.shape, s.dtype, out_sharding=layout_of(s))
-        axes = tuple(sorted(varying_axes(s)))
-        return jax.lax.pcast(zeros, axes, to="varying") if axes else zeros
+        return as_varying(zeros, varying_axes(s))
 
     return jax.tree.map(leaf, shapes)
 

@@ -32,7 +32,7 @@ from optx_core import (
     tree,
     with_extra_args_support,
 )
-from optx_core._engine.run_if import varying_axes
+from optx_core._engine.run_if import as_varying, varying_axes
 from optx_core._training.per_device import check_own
 
 
@@ -192,8 +192,7 @@ def _mean(gradient: PyTree, axis_name: Any, dtype: Any) -> PyTree:
 
 def _as_varied(new: Any, old: Any) -> Any:
     """Gives a result the type of the carry where that differs between devices, as if it did, too."""
-    axes = tuple(sorted(varying_axes(old) - varying_axes(new)))
-    return jax.lax.pcast(new, axes, to="varying") if axes else new
+    return as_varying(new, varying_axes(old) - varying_axes(new))
 
 
 def _parts(fragments: Any, sync_every: int, params: Params) -> list[list[bool]]:
