@@ -23,7 +23,7 @@ from optx_core import (
     scale_by_schedule,
     trace,
 )
-from optx_core.build import call_of
+from optx_core.build import call_of, recorded
 
 
 def halving(count):
@@ -79,6 +79,58 @@ def test_a_transformation_survives_pickle_and_copies(make):
 )
 def test_different_calls_make_different_transformations(one, other):
     assert one != other
+
+
+class Gaussian:
+    @property
+    def dtype(self):
+        return jnp.float32
+
+
+class Uniform(Gaussian):
+    dtype = "float32"
+
+
+# No two of them are the same argument, whatever they have in common.
+ARGUMENTS = [
+    *(None, False, 0, 0.0, -0.0, 0j, "0", b"0", float("nan"), "nan", np.float32(0), np.float64(0)),
+    *(np.array(0.0), np.array([0.0]), np.array([[0.0]]), np.array([0]), np.array([-0.0])),
+    *((), [], {}, (0,), [0], ((0,),), {0: 0}, {0: 0.0}, {0.0: 0}, {"a": 0}, {"a": {"a": 0}}),
+    *(jnp.float32, jnp.bfloat16, np.dtype("int8"), float, int, object, "float32", "object"),
+    *(Gaussian, Uniform, np.ndarray, jax.Array, type, np.sin, np.cos, halving),
+    *(
+        functools.partial(halving),
+        functools.partial(halving, 0),
+        functools.partial(halving, count=0),
+    ),
+    *(jax.random.key(0), jax.random.key(1), jax.random.key(0, impl="rbg"), jax.random.key_data),
+    *(scale(0.0), scale(0), trace(0.0)),
+]
+
+
+@recorded
+def holding(value):
+    return scale_by_learning_rate(lambda count, held=value: 1.0)
+
+
+def test_no_two_different_arguments_are_taken_for_equal():
+    made = [holding(value) for value in ARGUMENTS]
+    for i, one in enumerate(made):
+        assert [k for k, other in enumerate(made) if one == other] == [i], ARGUMENTS[i]
+
+
+def test_arguments_of_equal_value_are_equal_whatever_their_order_or_spelling():
+    same = [
+        ({"a": 1, "b": scale(1.0)}, {"b": scale(1.0), "a": 1}),
+        (np.dtype("float32"), jnp.float32),
+        (np.float32, jnp.float32),
+        (np.array([1.0, 2.0]), np.array([1.0, 2.0])),
+        (jnp.ones(2), np.ones(2, np.float32)),
+        (float("nan"), float("nan")),
+    ]
+    for one, other in same:
+        assert holding(one) == holding(other)
+        assert hash(holding(one)) == hash(holding(other))
 
 
 def test_positional_and_keyword_calls_are_equal():

@@ -57,6 +57,16 @@ def at_least_float32(dtype: Any) -> Any:
     return dtype
 
 
+def is_dtype(value: object) -> bool:
+    """Whether a value is a dtype or a scalar type such as `jnp.float32`.
+
+    Other classes with an attribute `dtype` are not: a distribution's, say, is a property.
+    """
+    if isinstance(value, type):
+        return issubclass(value, np.generic) or isinstance(getattr(value, "dtype", None), np.dtype)
+    return isinstance(value, np.dtype)
+
+
 def real_dtype(dtype: Any) -> Any:
     """Returns the dtype of the real part.
 

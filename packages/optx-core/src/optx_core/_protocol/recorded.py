@@ -24,7 +24,7 @@ import jax
 import numpy as np
 
 from optx_core._protocol.diagnosis import Failures
-from optx_core._protocol.dtypes import check_dtype
+from optx_core._protocol.dtypes import check_dtype, is_dtype
 from optx_core._protocol.kinds import Kind, kinds_of
 
 P = ParamSpec("P")
@@ -308,14 +308,14 @@ def _key(value: Any) -> Hashable:
     if isinstance(value, Recorded) and value._call is not None:
         return value
     if isinstance(value, Mapping) and type(value).__module__ in ("builtins", "types"):
-        return "mapping", tuple((_key(name), _key(item)) for name, item in value.items())
+        return "mapping", frozenset((_key(name), _key(item)) for name, item in value.items())
     if isinstance(value, tuple | list):
         return type(value), tuple(_key(item) for item in value)
     if isinstance(value, functools.partial):
         return "partial", _key(value.func), _key(value.args), _key(value.keywords)
     if isinstance(value, np.ndarray | np.generic | jax.Array):
         return _array_key(value)
-    if isinstance(value, np.dtype) or (isinstance(value, type) and hasattr(value, "dtype")):
+    if is_dtype(value):
         return "dtype", jax.numpy.dtype(value).name  # equal ones have other hashes
     try:
         hash(value)

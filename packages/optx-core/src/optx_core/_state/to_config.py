@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from optx_core import build
+from optx_core._protocol.dtypes import is_dtype
 from optx_core._protocol.recorded import _key
 from optx_core._state.config_names import (
     PACKAGES,
@@ -123,7 +124,7 @@ class _Writer:
             return dict(pairs) if is_plain else {"$dict": pairs}
         if type(value) is complex:
             return {"$complex": self.items((value.real, value.imag), path)}
-        if isinstance(value, np.dtype) or (isinstance(value, type) and hasattr(value, "dtype")):
+        if is_dtype(value):
             return {"$dtype": jnp.dtype(value).name}
         if isinstance(value, np.generic):
             return {"$scalar": self.value(value.item(), path), "dtype": value.dtype.name}
