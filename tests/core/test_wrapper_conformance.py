@@ -32,6 +32,7 @@ from optx_core import (
     normalize_by_update_norm,
     offload,
     partition,
+    per_slice,
     scale,
     selective_transform,
     skip_if,
@@ -48,6 +49,11 @@ from optx_testing import check_transformation
 
 def matrices(params):
     return jax.tree.map(lambda p: p.ndim > 1, params)
+
+
+def layers(params):
+    """One axis of every matrix is a stack."""
+    return jax.tree.map(lambda p: int(p.ndim > 1), params)
 
 
 def by_rank(params):
@@ -84,11 +90,23 @@ WRAPPERS = {
     "offload": lambda tx: offload(tx, chunk_bytes=32),
     "named_chain": lambda tx: named_chain(("inner", tx)),
     "partition": lambda tx: partition({"matrix": tx, "rest": scale(0.1)}, by_rank),
+    "per_slice": lambda tx: per_slice(tx, layers),
     "selective_transform": lambda tx: selective_transform(tx, freeze_mask=matrices),
     "skip_if": lambda tx: skip_if(tx, "norm"),
     "stochastic_rounding": stochastic_rounding,
     "with_ema": lambda tx: with_ema(tx, 0.9),
 }
+# They measure several arrays, which a slice is not.
+NOT_SLICED = (
+    *(
+        "apply_if_finite",
+        "chain",
+        "diloco",
+        "dynamic_loss_scale",
+        "multi_steps, skipping",
+        "skip_if",
+    ),
+)
 # Outside another wrapper these choose by name, so that matrices and vectors are left on both sides.
 OUTER = {
     "masked": lambda tx: masked(tx, outer_names),
@@ -164,6 +182,8 @@ def test_a_wrapper_keeps_the_promises_around_every_other(outer):
     for inner, make in WRAPPERS.items():
         if outer == "flatten" and inner == "partition":
             continue  # it sees one vector: there are no groups to part
+        if outer == "per_slice" and inner in NOT_SLICED:
+            continue
         tx = OUTER.get(outer, WRAPPERS[outer])(make(scale(-0.1)))
         try:
             check_transformation(tx, params, promises=(1, 2, 3, 4))

@@ -344,3 +344,28 @@ def on_eight_devices(kind):
 if __name__ == "__main__":
     for one in (AxisType.Auto, AxisType.Explicit):
         on_eight_devices(one)
+
+
+@pytest.mark.parametrize(
+    ("path", "shape", "is_kernel"),
+    [
+        ("Conv_0", (3, 5, 4, 8), True),
+        ("down", (3, 3, 4, 8), True),
+        ("patch", (16, 16, 3, 8), True),
+        ("mlp", (2, 4, 4, 8), False),
+        ("experts", (2, 2, 4, 8), False),
+        ("mlp", (32, 32, 4, 8), False),
+    ],
+)
+def test_four_axes_are_a_kernel_only_where_they_can_be_nothing_else(path, shape, is_kernel):
+    params = {path: {"kernel": jnp.ones(shape)}}
+    tx = muon(0.1)
+    if is_kernel:
+        jax.eval_shape(tx.update, params, tx.init(params), params)
+        return
+    with pytest.raises(
+        ValueError, match=rf"'{path}'\]\['kernel'\] of shape .* a stack of matrices"
+    ):
+        jax.eval_shape(tx.update, params, tx.init(params), params)
+    given = muon(0.1, muon_weight_dimension_numbers=MuonDimensionNumbers(-2, -1))
+    jax.eval_shape(given.update, params, given.init(params), params)

@@ -125,8 +125,10 @@ from optx_core._wrappers.multi_steps import multi_steps as multi_steps
 from optx_core._wrappers.multi_steps import skip_large_updates as skip_large_updates
 from optx_core._wrappers.multi_steps import skip_not_finite as skip_not_finite
 from optx_core._wrappers.offload import offload as offload
+from optx_core._wrappers.per_slice import per_slice as per_slice
 from optx_core._wrappers.skip_if import SkipIfState as SkipIfState
 from optx_core._wrappers.skip_if import skip_if as skip_if
+from optx_core._wrappers.slices import Slices as Slices
 from optx_core._wrappers.stochastic_rounding import StochasticRoundingState as StochasticRoundingState
 from optx_core._wrappers.stochastic_rounding import stochastic_rounding as stochastic_rounding
 from optx_core._wrappers.with_ema import WithEmaState as WithEmaState

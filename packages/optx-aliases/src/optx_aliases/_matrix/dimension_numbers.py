@@ -36,6 +36,8 @@ class GaLoreDimensionNumbers(NamedTuple):
     output_axis: int | Sequence[int] = 1
 
 
+_LARGEST_WINDOW = 16  # of a vision transformer's patches
+
 DimensionNumbers: TypeAlias = MuonDimensionNumbers | PyTree | Callable[[Params], PyTree]
 
 
@@ -109,9 +111,25 @@ def axes_of_leaves(where: str, dims: Any, updates: PyTree) -> list[Axes | None]:
             raise ValueError(
                 f"{name} has no dimension numbers. Leave it out with optx_core.masked, or use muon"
             )
+        elif dim is None:
+            if len(shape) > 3 and not _is_kernel(name, shape):
+                raise ValueError(
+                    f"{name} of shape {shape} may be a convolution's kernel, or a stack of matrices "
+                    "such as (layers, experts, rows, columns). Say which axes are its rows and columns: "
+                    "MuonDimensionNumbers(-2, -1) for a stack, MuonDimensionNumbers((0, 1, 2), 3) "
+                    "for a kernel"
+                )
+            axes.append(default_axes(len(shape)))
         else:
-            axes.append(default_axes(len(shape)) if dim is None else axes_of(name, shape, dim))
+            axes.append(axes_of(name, shape, dim))
     return axes
+
+
+def _is_kernel(name: str, shape: tuple[int, ...]) -> bool:
+    """Whether an array of four or more axes is a convolution's kernel, by its name or its small window."""
+    window, path = shape[:-2], name.lower()
+    small = len(set(window)) == 1 and window[0] <= _LARGEST_WINDOW
+    return "conv" in path or (small and "expert" not in path)
 
 
 def axes_of(name: str, shape: tuple[int, ...], dims: Any) -> Axes:

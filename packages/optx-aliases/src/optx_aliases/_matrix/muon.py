@@ -90,7 +90,8 @@ def muon(
       needs the parameters.
 
     Raises:
-      ValueError: if a number is out of its range, or dimension numbers do not fit.
+      ValueError: if a number is out of its range, or dimension numbers do not fit; from `update`, if it is
+        unclear whether a leaf of four axes and more is a convolution's kernel or a stack of matrices.
 
     Example:
       >>> import jax.numpy as jnp

@@ -30,6 +30,7 @@ from optx_aliases._matrix.explicit_mesh import explicit_sharding
 from optx_aliases._matrix.matrices import Axes
 from optx_aliases._matrix.mesh_layouts import Fresh, Spec, job_of, partition_spec, spec_in, spec_of
 from optx_aliases._matrix.visits import visited
+from optx_core import build
 
 OwnerAxes: TypeAlias = str | tuple[str, ...] | None
 """The mesh axes whose devices may own matrices; None for all."""
@@ -40,13 +41,23 @@ VERSION = 1  # of the program that the compiler is given for the same equations:
 def mesh_of(arrays: Iterable[Any]) -> Any:
     """Returns the mesh of the first array that is on one of several devices, or of Explicit axes; or None.
 
-    Inside `jax.shard_map`, where each device works for itself, there is none.
+    Inside `jax.shard_map`, where each device works for itself, there is none; inside `per_slice` XLA
+    divides the work.
+
+    Raises:
+      TypeError: inside `per_slice`, on a mesh with Explicit axes.
     """
     for x in arrays:
         mesh: Any = getattr(jax.typeof(x).sharding, "mesh", None)
         kinds = getattr(mesh, "axis_types", None) or ()
+        if build.sees_slices() and AxisType.Explicit in kinds:
+            raise TypeError(
+                "per_slice: on a mesh with Explicit axes the matrices of each array have owners, which "
+                "cannot be chosen slice by slice. Leave this optimizer out of per_slice: it takes an array "
+                "of three axes for a stack of matrices, and muon has dimension numbers for others"
+            )
         if kinds and (mesh.size > 1 or AxisType.Explicit in kinds):
-            return None if AxisType.Manual in kinds else mesh
+            return None if AxisType.Manual in kinds or build.sees_slices() else mesh
     return None
 
 

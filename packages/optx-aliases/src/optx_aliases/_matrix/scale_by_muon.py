@@ -131,7 +131,8 @@ def scale_by_muon(
       A transformation with a `MuonState`. A zero gradient from the first step on gives zero updates.
 
     Raises:
-      ValueError: if a number is out of its range; from `update`, if a leaf has fewer than two axes.
+      ValueError: if a number is out of its range; from `update`, if a leaf has fewer than two axes, or four
+        and more of which it is unclear whether they are a convolution's kernel or a stack of matrices.
 
     Example:
       >>> import jax.numpy as jnp

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -44,6 +47,33 @@ _RANGES = {
 }
 
 
+_only_slices = contextvars.ContextVar("_only_slices", default=False)
+
+
+@contextlib.contextmanager
+def slices_only() -> Iterator[None]:
+    """Refuses norms of the whole tree in the `with` block, which sees slices of some arrays."""
+    token = _only_slices.set(True)
+    try:
+        yield
+    finally:
+        _only_slices.reset(token)
+
+
+def sees_slices() -> bool:
+    """Whether `per_slice` calls, so that updates and parameters are slices of some of the arrays.
+
+    Returns:
+      A bool.
+
+    Example:
+      >>> from optx_core.build import sees_slices
+      >>> sees_slices()
+      False
+    """
+    return _only_slices.get()
+
+
 def global_norm(updates: PyTree) -> jax.Array:
     """Returns the Euclidean norm √(Σ|x|²) of all numbers of a tree taken together.
 
@@ -64,6 +94,11 @@ def global_norm(updates: PyTree) -> jax.Array:
       >>> global_norm({"a": jnp.array([3e30]), "b": jnp.array([4e30])})
       Array(5.e+30, dtype=float32)
     """
+    if sees_slices() and not jax.tree_util.all_leaves([updates]):
+        raise TypeError(
+            "per_slice: the transformation inside takes the norm of all parameters, and is given a slice of "
+            "some. Put it outside: chain(clip_by_global_norm(1.0), per_slice(...))"
+        )
     leaves = [
         jnp.asarray(x)
         for x in jax.tree_util.tree_leaves(updates, is_leaf=is_placeholder)

@@ -13,6 +13,7 @@ __getattr__, __dir__, __all__ = table_of_contents(
     _engine.factory: factory
     _engine.flow: Flow
     _engine.leafwise: LeafStep
+    _engine.norms: sees_slices
     _engine.numbers: check_number need_params zero_count
     _engine.rates: DecayRate rate_of
     _engine.rule: rule
