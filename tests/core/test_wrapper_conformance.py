@@ -79,6 +79,7 @@ WRAPPERS = {
     "flatten": flatten,
     "masked": lambda tx: masked(tx, matrices),
     "master_weights": master_weights,
+    "master_weights, 24 bits": lambda tx: master_weights(tx, bits=24),
     "multi_steps": lambda tx: multi_steps(tx, 2),
     "multi_steps, skipping": lambda tx: multi_steps(tx, 2, should_skip_update_fn=skip_not_finite),
     "offload": lambda tx: offload(tx, chunk_bytes=32),
@@ -113,7 +114,7 @@ TRANSFORMS = {
     "zero_nans": (zero_nans, {}),
 }
 # Their updates are float32 on purpose; complex parameters have no low precision to widen.
-WIDENING = ("master_weights", "stochastic_rounding")
+WIDENING = ("master_weights", "master_weights, 24 bits", "stochastic_rounding")
 NUMERIC = {"dynamic_loss_scale", "skip_if"}  # their numbers are checked when built: no tracers
 
 

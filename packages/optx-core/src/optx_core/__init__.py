@@ -60,7 +60,7 @@ __getattr__, __dir__, __all__ = table_of_contents(
         inject_hyperparams inject_stateful_hyperparams
     _wrappers.lookahead: LookaheadParams LookaheadState lookahead
     _wrappers.loss_scale: LossScaleState dynamic_loss_scale loss_scale
-    _wrappers.master_weights: MasterWeightsState master_weights
+    _wrappers.master_weights: MasterWeightsState RoundingErrorState master_weights
     _wrappers.multi_steps: MultiSteps MultiStepsState multi_steps skip_large_updates
         skip_not_finite
     _wrappers.offload: offload

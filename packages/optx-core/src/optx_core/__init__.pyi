@@ -118,6 +118,7 @@ from optx_core._wrappers.loss_scale import LossScaleState as LossScaleState
 from optx_core._wrappers.loss_scale import dynamic_loss_scale as dynamic_loss_scale
 from optx_core._wrappers.loss_scale import loss_scale as loss_scale
 from optx_core._wrappers.master_weights import MasterWeightsState as MasterWeightsState
+from optx_core._wrappers.master_weights import RoundingErrorState as RoundingErrorState
 from optx_core._wrappers.master_weights import master_weights as master_weights
 from optx_core._wrappers.multi_steps import MultiSteps as MultiSteps
 from optx_core._wrappers.multi_steps import MultiStepsState as MultiStepsState
