@@ -149,6 +149,58 @@ def test_the_window_may_be_a_schedule_of_the_updates():
     assert state.gradient_step == 3
 
 
+@pytest.mark.parametrize("mean", [True, False])
+@pytest.mark.parametrize("jit", [True, False])
+def test_an_incomplete_window_ends_where_emit_is_true(mean, jit):
+    # Five micro-batches of windows of three, twice: 3 + 2 and 3 + 2, as at the ends of two epochs.
+    micro = [grads_at(step) for step in range(10)]
+    windows = [micro[a:b] for a, b in ((0, 3), (3, 5), (5, 8), (8, 10))]
+    whole = [
+        jax.tree.map(lambda *g: sum(g) / (len(g) if mean else 1), *window) for window in windows
+    ]
+    tx = multi_steps(optimizer(), 3, use_grad_mean=mean)
+    update = jax.jit(tx.update) if jit else tx.update
+    params, state = PARAMS, tx.init(PARAMS)
+    for step, g in enumerate(micro):
+        updates, state = update(g, state, params, emit=jnp.asarray(step % 5 == 4))
+        params = apply_updates(params, updates)
+    expected, inner_state, _ = drive(optimizer(), whole)
+    close(params, expected)
+    close(state.inner_opt_state, inner_state)
+    assert (state.mini_step, state.gradient_step) == (0, 4)
+    assert global_norm(state.acc_grads) == 0.0
+
+
+def test_emit_at_a_skipped_micro_batch_ends_a_window_that_has_others_only():
+    bad = jax.tree.map(lambda g: g * jnp.nan, grads_at(0))
+    tx = multi_steps(scale(-1.0), 3, should_skip_update_fn=skip_not_finite)
+    state = tx.init(PARAMS)
+    updates, state = tx.update(bad, state, PARAMS, emit=True)
+    assert (global_norm(updates), state.gradient_step) == (0.0, 0)
+    _, state = tx.update(grads_at(0), state, PARAMS)
+    updates, state = tx.update(bad, state, PARAMS, emit=True)
+    close(updates, jax.tree.map(lambda g: -g, grads_at(0)))
+    assert (state.mini_step, state.gradient_step) == (0, 1)
+
+
+def test_emit_ends_the_windows_inside_of_a_window_too():
+    tx = multi_steps(multi_steps(scale(-1.0), 2), 2)
+    state = tx.init(PARAMS)
+    updates, state = tx.update(grads_at(0), state, PARAMS, emit=True)
+    close(updates, jax.tree.map(lambda g: -g, grads_at(0)))
+    class_updates, _ = MultiSteps(scale(-1.0), 2).update(
+        grads_at(0), multi_steps(scale(-1.0), 2).init(PARAMS), PARAMS, emit=True
+    )
+    close(class_updates, updates)
+
+
+@pytest.mark.parametrize("emit", [1, "yes", None, jnp.array([True])])
+def test_emit_must_be_a_boolean_scalar(emit):
+    tx = multi_steps(scale(-1.0), 2)
+    with pytest.raises(TypeError, match="multi_steps: emit must be a boolean scalar, not "):
+        tx.update(PARAMS, tx.init(PARAMS), PARAMS, emit=emit)
+
+
 def test_the_class_has_the_methods_of_optax():
     tx = MultiSteps(optimizer(), every_k_schedule=2)
     state = tx.init(PARAMS)
