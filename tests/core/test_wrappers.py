@@ -376,8 +376,34 @@ def test_lookahead_is_the_papers_loop():
         updates, state = tx.update(jnp.cos(params.fast), state, params)
         params = apply_updates(params, updates)
         close(params, LookaheadParams(fast, slow))
-    with pytest.raises(TypeError, match=r"LookaheadParams\.init_synced"):
-        tx.init(jnp.ones(1))
+    with pytest.raises(
+        TreeMismatchError, match="lookahead: state is LookaheadState, not SlowWeightsState"
+    ):
+        tx.update(params.fast, state, params.fast)
+
+
+def test_lookahead_keeps_the_slow_weights_in_its_state_wherever_it_stands():
+    params = {**PARAMS, "k": jnp.arange(2), "h": jnp.ones(2, jnp.bfloat16)}
+
+    def grads(step):
+        return {**grads_at(step), "k": None, "h": jnp.full(2, 0.5, jnp.bfloat16)}
+
+    pair = LookaheadParams.init_synced(params)
+    tx = lookahead(optimizer(), 3, 0.5)
+    pair_state = tx.init(pair)
+    chained = chain(clip_by_global_norm(1e6), tx)
+    alone, state = params, chained.init(params)
+    for step in range(7):
+        updates, pair_state = tx.update(grads(step), pair_state, pair)
+        pair = apply_updates(pair, updates)
+        updates, state = jax.jit(chained.update)(grads(step), state, alone)
+        alone = apply_updates(alone, updates)
+        wide = lambda tree: jax.tree.map(lambda x: x.astype(jnp.float32), tree)
+        close(wide(alone), wide(pair.fast), rtol=2e-2, atol=1e-6)
+        close(wide(eval_params(state, params)), wide(pair.slow), rtol=2e-2, atol=1e-6)
+    assert state[1].slow["k"] is None
+    assert eval_params(state)["h"].dtype == jnp.float32
+    assert global_norm(jax.tree.map(jnp.subtract, alone["w"], state[1].slow["w"])) > 0.0
 
 
 def test_lookahead_can_start_its_optimizer_afresh():

@@ -58,7 +58,7 @@ __getattr__, __dir__, __all__ = table_of_contents(
     _wrappers.freeze: freeze selective_transform
     _wrappers.inject_hyperparams: InjectStatefulHyperparamsState WrappedScheduleState
         inject_hyperparams inject_stateful_hyperparams
-    _wrappers.lookahead: LookaheadParams LookaheadState lookahead
+    _wrappers.lookahead: LookaheadParams LookaheadState SlowWeightsState lookahead
     _wrappers.loss_scale: LossScaleState dynamic_loss_scale loss_scale
     _wrappers.master_weights: MasterWeightsState RoundingErrorState master_weights
     _wrappers.multi_steps: MultiSteps MultiStepsState multi_steps skip_large_updates

@@ -113,6 +113,7 @@ from optx_core._wrappers.inject_hyperparams import inject_hyperparams as inject_
 from optx_core._wrappers.inject_hyperparams import inject_stateful_hyperparams as inject_stateful_hyperparams
 from optx_core._wrappers.lookahead import LookaheadParams as LookaheadParams
 from optx_core._wrappers.lookahead import LookaheadState as LookaheadState
+from optx_core._wrappers.lookahead import SlowWeightsState as SlowWeightsState
 from optx_core._wrappers.lookahead import lookahead as lookahead
 from optx_core._wrappers.loss_scale import LossScaleState as LossScaleState
 from optx_core._wrappers.loss_scale import dynamic_loss_scale as dynamic_loss_scale
