@@ -89,6 +89,7 @@ WRAPPERS = {
     "partition": lambda tx: partition({"matrix": tx, "rest": scale(0.1)}, by_rank),
     "selective_transform": lambda tx: selective_transform(tx, freeze_mask=matrices),
     "skip_if": lambda tx: skip_if(tx, "norm"),
+    "skip_if, window": lambda tx: skip_if(tx, window=4),
     "stochastic_rounding": stochastic_rounding,
     "with_ema": lambda tx: with_ema(tx, 0.9),
 }
@@ -117,7 +118,11 @@ TRANSFORMS = {
 }
 # Their updates are float32 on purpose; complex parameters have no low precision to widen.
 WIDENING = ("master_weights", "master_weights, 24 bits", "stochastic_rounding")
-NUMERIC = {"dynamic_loss_scale", "skip_if"}  # their numbers are checked when built: no tracers
+NUMERIC = {
+    "dynamic_loss_scale",
+    "skip_if",
+    "skip_if, window",
+}  # their numbers are checked when built: no tracers
 
 
 def optimizer():
@@ -152,6 +157,7 @@ def test_a_wrapper_keeps_every_promise_around_an_optimizer(name):
         "max_scale",
         "factor",
         "decay",
+        "sigmas",
     )
     check_transformation(
         WRAPPERS[name](optimizer()),

@@ -329,6 +329,69 @@ def test_a_spike_in_the_norm_or_in_the_loss_is_skipped():
     assert custom.update(jnp.full(1, 4.0), custom.init(jnp.zeros(1)))[0] == 0.0
 
 
+def skipped_by_window(rows, window, sigmas):
+    """OLMo's rule on rows of measures: those that are skipped; those that are not finite stay out."""
+    known, skipped = [], []
+    for row in rows:
+        past = np.asarray(known[-window:], np.float64).reshape(-1, len(row))
+        bad = not np.isfinite(row).all()
+        if not bad:
+            if len(past) + 1 >= window // 2 and len(past) > 1:
+                bad = (row - past.mean(0) > sigmas * past.std(0, ddof=1)).any()
+            known.append(row)
+        skipped.append(bool(bad))
+    return skipped
+
+
+@pytest.mark.parametrize("size", [1e-20, 1.0, 1e30])
+@pytest.mark.parametrize("window", [4, 16])
+def test_steps_are_skipped_by_the_mean_and_deviation_of_a_window_as_in_olmo(size, window):
+    rng = np.random.default_rng(window)
+    losses = 3 + 0.1 * rng.normal(size=80)
+    norms = np.abs(1 + 0.2 * rng.normal(size=80))
+    losses[[20, 41]] = 9.0, np.nan
+    losses[60:] += 2.0  # a lasting rise
+    norms[[1, 30, 50]] = 40.0, 40.0, np.inf
+    rows = np.stack([losses, norms], axis=1).astype(np.float32) * np.float32([1.0, size])
+    tx = skip_if(trace(0.9), ("value", "norm"), window=window, sigmas=3.0)
+
+    def step(state, row):
+        updates, state = tx.update(jnp.stack([row[1], 0.0 * row[0]]), state, value=row[0])
+        return state, (state.last_skipped, updates[0] == 0.0)
+
+    state, (skipped, still) = jax.lax.scan(step, tx.init(jnp.zeros(2)), jnp.asarray(rows))
+    expected = skipped_by_window(rows, window, 3.0)
+    assert skipped.tolist() == still.tolist() == expected
+    assert int(state.total_skipped) == sum(expected)
+    assert expected[30]
+    assert sum(expected) < 15
+
+
+def test_equal_measures_are_not_skipped_for_their_rounding():
+    tx = skip_if(scale(-1.0), "value", window=8)
+    state = tx.init(jnp.zeros(1))
+    for value in [0.1] * 20 + [0.2]:
+        _, state = tx.update(jnp.ones(1), state, value=jnp.float32(value))
+    assert (bool(state.last_skipped), int(state.total_skipped)) == (True, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"window": 3}, "skip_if: window must be an int of at least 4, not 3"),
+        ({"window": 8.0}, "window must be an int of at least 4, not 8.0"),
+        ({"window": 8, "sigmas": 0.0}, "skip_if: sigmas must be greater than 0"),
+        ({"window": 8, "measure": lambda u, p: True}, "not a function that decides"),
+        ({"measure": ("value", "norm")}, "several measures need a window"),
+        ({"measure": ("value", "loss"), "window": 8}, "measure must be 'norm', 'value' or"),
+        ({"measure": (), "window": 8}, "measure must be 'norm', 'value' or"),
+    ],
+)
+def test_a_window_that_makes_no_sense_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        skip_if(scale(-1.0), **arguments)
+
+
 @pytest.mark.parametrize(
     ("wrapper", "elsewhere"), [(conditionally_transform, 1.0), (conditionally_mask, 0.0)]
 )

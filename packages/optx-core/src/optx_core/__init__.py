@@ -64,7 +64,7 @@ __getattr__, __dir__, __all__ = table_of_contents(
     _wrappers.multi_steps: MultiSteps MultiStepsState multi_steps skip_large_updates
         skip_not_finite
     _wrappers.offload: offload
-    _wrappers.skip_if: SkipIfState skip_if
+    _wrappers.skip_if: SkipIfState SkipIfWindowState skip_if
     _wrappers.stochastic_rounding: StochasticRoundingState stochastic_rounding
     _wrappers.with_ema: WithEmaState eval_params with_ema
     """,

@@ -128,6 +128,7 @@ from optx_core._wrappers.multi_steps import skip_large_updates as skip_large_upd
 from optx_core._wrappers.multi_steps import skip_not_finite as skip_not_finite
 from optx_core._wrappers.offload import offload as offload
 from optx_core._wrappers.skip_if import SkipIfState as SkipIfState
+from optx_core._wrappers.skip_if import SkipIfWindowState as SkipIfWindowState
 from optx_core._wrappers.skip_if import skip_if as skip_if
 from optx_core._wrappers.stochastic_rounding import StochasticRoundingState as StochasticRoundingState
 from optx_core._wrappers.stochastic_rounding import stochastic_rounding as stochastic_rounding
