@@ -32,6 +32,7 @@ __getattr__, __dir__, __all__ = table_of_contents(
     _training.find_learning_rate: LearningRateSweep find_learning_rate
     _training.flat: Unravel ravel_params
     _training.accumulators: Accumulator RunningStatistics
+    _training.merge_params: merge_params
     _training.micro_grad: MicroGradAux micro_grad micro_vmap
     _training.microbatching: microbatch reshape_batch_axis
     _training.scale_gradient: scale_gradient

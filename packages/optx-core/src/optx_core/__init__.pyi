@@ -54,6 +54,7 @@ from optx_core._training.find_learning_rate import LearningRateSweep as Learning
 from optx_core._training.find_learning_rate import find_learning_rate as find_learning_rate
 from optx_core._training.flat import Unravel as Unravel
 from optx_core._training.flat import ravel_params as ravel_params
+from optx_core._training.merge_params import merge_params as merge_params
 from optx_core._training.micro_grad import MicroGradAux as MicroGradAux
 from optx_core._training.micro_grad import micro_grad as micro_grad
 from optx_core._training.micro_grad import micro_vmap as micro_vmap

@@ -24,6 +24,7 @@ from optx_core import (
     tree,
     with_extra_args_support,
 )
+from optx_core._training.merge_params import rounded_as
 
 
 class WithEmaState(NamedTuple):
@@ -46,7 +47,8 @@ def with_ema(inner: Any, decay: ScalarOrSchedule = 0.999) -> build.Transformatio
 
     Args:
       inner: the optimizer; its updates are passed on unchanged.
-      decay: the weight of the past, in [0, 1], or a schedule of the number of updates so far.
+      decay: the weight of the past, in [0, 1], or a schedule of the number of updates so far;
+        `optx_schedules.tail_average_schedule` makes the average that of a run's tail.
 
     Returns:
       A transformation with a `WithEmaState`; `update` needs the parameters. Place it last in a chain:
@@ -124,9 +126,4 @@ def eval_params(state: OptState, params: Params = None) -> PyTree:
     (ema,) = found
     if params is None:
         return ema
-    return jax.tree.map(
-        lambda p, e: p if tree.is_placeholder(e) else e.astype(p.dtype),
-        params,
-        ema,
-        is_leaf=tree.is_placeholder,
-    )
+    return rounded_as(params, ema)
