@@ -6,21 +6,25 @@ import pytest
 
 from optx_core import (
     adaptive_grad_clip,
+    add_decayed_weights,
     add_noise,
     apply_every,
     apply_if_finite,
+    cautious_decay,
     centralize,
     chain,
     clip_by_block_rms,
     clip_by_global_norm,
     conditionally_mask,
     conditionally_transform,
+    corrected_decay,
     diloco,
     dynamic_loss_scale,
     ema,
     flatten,
     freeze,
     global_norm,
+    independent_decay,
     inject_hyperparams,
     keep_params_nonnegative,
     lookahead,
@@ -70,6 +74,10 @@ def early(step):
     return step < 3
 
 
+def halving(step):
+    return 0.5 ** jnp.asarray(step, jnp.float32)
+
+
 WRAPPERS = {
     "apply_if_finite": lambda tx: apply_if_finite(tx, 3),
     "chain": lambda tx: chain(clip_by_global_norm(1.0), tx),
@@ -101,6 +109,9 @@ OUTER = {
 }
 TRANSFORMS = {
     "adaptive_grad_clip": (lambda: adaptive_grad_clip(0.1), {}),
+    "cautious decay": (lambda: add_decayed_weights(cautious_decay(0.1)), {}),
+    "corrected decay": (lambda: add_decayed_weights(corrected_decay(0.1, halving, 1.0)), {}),
+    "independent decay": (lambda: add_decayed_weights(independent_decay(0.1, halving)), {}),
     "add_noise": (lambda: add_noise(0.1, 0.5, key=0), {}),
     "apply_every": (lambda: apply_every(2), {}),
     "centralize": (centralize, {}),

@@ -49,6 +49,7 @@ __getattr__, __dir__, __all__ = table_of_contents(
     _transforms.scale: ScaleByScheduleState scale scale_by_learning_rate scale_by_schedule
     _transforms.stateless: identity set_to_zero stateless stateless_with_tree_map
     _transforms.trace: TraceState trace
+    _transforms.weight_decays: CautiousDecay cautious_decay corrected_decay independent_decay
     _transforms.zero_nans: ZeroNansState zero_nans
     _wrappers.apply_every: ApplyEvery apply_every
     _wrappers.apply_if_finite: ApplyIfFiniteState apply_if_finite

@@ -93,6 +93,10 @@ from optx_core._transforms.stateless import stateless as stateless
 from optx_core._transforms.stateless import stateless_with_tree_map as stateless_with_tree_map
 from optx_core._transforms.trace import TraceState as TraceState
 from optx_core._transforms.trace import trace as trace
+from optx_core._transforms.weight_decays import CautiousDecay as CautiousDecay
+from optx_core._transforms.weight_decays import cautious_decay as cautious_decay
+from optx_core._transforms.weight_decays import corrected_decay as corrected_decay
+from optx_core._transforms.weight_decays import independent_decay as independent_decay
 from optx_core._transforms.zero_nans import ZeroNansState as ZeroNansState
 from optx_core._transforms.zero_nans import zero_nans as zero_nans
 from optx_core._wrappers.apply_every import ApplyEvery as ApplyEvery

@@ -148,7 +148,7 @@ def skip_if(
         if callable(measure):
             skip = jnp.asarray(measure(updates, params, **extra_args), jnp.bool_)
         else:
-            size = _measured(names[0], updates, extra_args)
+            size = _measured(str(measure), updates, extra_args)
             rate = build.rate_of(decay)
             weight = jnp.where(state.count > 0, 1 - rate**state.count, 1)
             spiked = size > factor * (average / weight.astype(jnp.float32))
