@@ -26,6 +26,7 @@ WRAPPERS = {
     "conditionally_mask": lambda: c.conditionally_mask(a.adam(0.1), lambda step: step > 0),
     "dynamic_loss_scale": lambda: c.dynamic_loss_scale(a.adam(0.1)),
     "master_weights": lambda: c.master_weights(a.adam(0.1)),
+    "master_weights, 24 bits": lambda: c.master_weights(a.adam(0.1), bits=24),
     "stochastic_rounding": lambda: c.stochastic_rounding(a.adam(0.1)),
     "with_ema": lambda: c.with_ema(a.adam(0.1)),
     "inject_hyperparams": lambda: c.inject_hyperparams(a.adam)(0.1),

@@ -136,6 +136,15 @@ def state_sharding_part():
         assert padded(column["w"].spec, 2) == ("data", None)
         assert padded(memory["w"].spec, 3) == (None, "data", "model")
         assert padded(memory["v"].spec, 3) == (None, None, "model")
+        narrow = params_on(mesh, dtype=jnp.bfloat16)
+        masters = master_weights(optimizer(), bits=24)
+        made = state_sharding(masters, narrow)
+        error = made.error
+        assert {k: padded(s.spec, len(expected[k])) for k, s in error.items()} == expected
+        moved, state, compilations = steps(masters, narrow, mesh, shardings=made)
+        assert compilations == 0, compilations
+        assert moved["w"].sharding == narrow["w"].sharding
+        assert state.error["w"].sharding.is_equivalent_to(error["w"], 2)
     with pytest.raises(ValueError, match="no parameter is on a mesh"):
         state_sharding(optimizer(), {"w": jnp.ones(3)})
 

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from optx_core import (
+    TreeMismatchError,
     all_finite,
+    apply_updates,
+    merge_params,
     micro_grad,
     micro_vmap,
     microbatch,
@@ -106,3 +109,69 @@ def test_small_helpers():
     f = lambda x: scale_gradient({"x": x}, -2.0)["x"] ** 2
     assert (float(f(3.0)), float(jax.grad(f)(3.0))) == (9.0, -12.0)
     assert jax.jvp(f, (3.0,), (1.0,))[1] == -12.0
+
+
+def checkpoints(dtype=jnp.float32, count=5):
+    """The iterates of a run with a constant learning rate, and the updates between them."""
+    rng = np.random.default_rng(0)
+    start = {"w": jnp.asarray(rng.normal(size=(2, 3)), dtype), "n": None, "k": jnp.arange(2)}
+    moves = [
+        {"w": jnp.asarray(rng.normal(size=(2, 3)), dtype), "n": None, "k": None}
+        for _ in range(1, count)
+    ]
+    made = [start]
+    for move in moves:
+        made.append({**apply_updates(made[-1], move), "k": made[-1]["k"] + 1})
+    return made, moves
+
+
+def square_root(j):
+    return 1 - np.sqrt(j / 5)
+
+
+@pytest.mark.parametrize("decay", [None, square_root, lambda j: float(j < 2), lambda j: 1.0])
+def test_merging_is_the_decay_of_the_updates_between_the_checkpoints(decay):
+    made, moves = checkpoints()
+    weights = [1 - j / 5 if decay is None else decay(j) for j in range(5)]
+    expected = sum(
+        (w * np.asarray(move["w"], np.float64) for w, move in zip(weights[1:], moves, strict=True)),
+        np.asarray(made[0]["w"], np.float64),
+    )
+    merged = merge_params(made, decay)
+    np.testing.assert_allclose(merged["w"], expected, rtol=1e-5, atol=1e-6)
+    assert merged["n"] is None
+    assert merged["k"].tolist() == [4, 5]
+
+
+def test_merged_checkpoints_are_averaged_in_float32_and_are_not_changed():
+    made, _ = checkpoints(jnp.bfloat16, 3)
+    before = [np.asarray(params["w"], np.float32) for params in made]
+    merged = merge_params(made)["w"]
+    assert merged.dtype == jnp.bfloat16
+    expected = jnp.asarray(np.mean(before, axis=0)).astype(jnp.bfloat16)
+    np.testing.assert_array_equal(np.asarray(merged, np.float32), np.asarray(expected, np.float32))
+    for params, old in zip(made, before, strict=True):
+        np.testing.assert_array_equal(np.asarray(params["w"], np.float32), old)
+    alone = merge_params(made[:1])
+    np.testing.assert_array_equal(np.asarray(alone["w"], np.float32), before[0])
+
+
+@pytest.mark.parametrize(
+    ("decay", "message"),
+    [
+        (lambda j: 0.5, "decay must fall from 1 to no less than 0, but is 0.5, 0.5"),
+        (lambda j: 1.0 + j, "but is 1, 2"),
+        (lambda j: 1.0 - 2 * j, "but is 1, -1"),
+        (lambda j: np.nan, "but is nan, nan"),
+    ],
+)
+def test_a_decay_that_is_none_is_refused(decay, message):
+    with pytest.raises(ValueError, match=message):
+        merge_params([{"w": jnp.ones(1)}] * 2, decay)
+
+
+def test_checkpoints_that_do_not_fit_are_named():
+    with pytest.raises(ValueError, match="merge_params: there are no checkpoints"):
+        merge_params([])
+    with pytest.raises(TreeMismatchError, match=r"\['w'\] is \(2,\), the old one is \(1,\)"):
+        merge_params([{"w": jnp.ones(1)}, {"w": jnp.ones(2)}])

@@ -6,23 +6,28 @@ import pytest
 
 from optx_core import (
     adaptive_grad_clip,
+    add_decayed_weights,
     add_noise,
     apply_every,
     apply_if_finite,
+    cautious_decay,
     centralize,
     chain,
     clip_by_block_rms,
     clip_by_global_norm,
     conditionally_mask,
     conditionally_transform,
+    corrected_decay,
     diloco,
     dynamic_loss_scale,
     ema,
     flatten,
     freeze,
     global_norm,
+    independent_decay,
     inject_hyperparams,
     keep_params_nonnegative,
+    lookahead,
     masked,
     master_weights,
     measure_with_ema,
@@ -75,6 +80,10 @@ def early(step):
     return step < 3
 
 
+def halving(step):
+    return 0.5 ** jnp.asarray(step, jnp.float32)
+
+
 WRAPPERS = {
     "apply_if_finite": lambda tx: apply_if_finite(tx, 3),
     "chain": lambda tx: chain(clip_by_global_norm(1.0), tx),
@@ -83,8 +92,10 @@ WRAPPERS = {
     "diloco": lambda tx: diloco(tx, trace(0.9), 2, fragments=2),
     "dynamic_loss_scale": lambda tx: dynamic_loss_scale(tx, 4.0),
     "flatten": flatten,
+    "lookahead": lambda tx: lookahead(tx, 2, 0.5),
     "masked": lambda tx: masked(tx, matrices),
     "master_weights": master_weights,
+    "master_weights, 24 bits": lambda tx: master_weights(tx, bits=24),
     "multi_steps": lambda tx: multi_steps(tx, 2),
     "multi_steps, skipping": lambda tx: multi_steps(tx, 2, should_skip_update_fn=skip_not_finite),
     "offload": lambda tx: offload(tx, chunk_bytes=32),
@@ -93,6 +104,7 @@ WRAPPERS = {
     "per_slice": lambda tx: per_slice(tx, layers),
     "selective_transform": lambda tx: selective_transform(tx, freeze_mask=matrices),
     "skip_if": lambda tx: skip_if(tx, "norm"),
+    "skip_if, window": lambda tx: skip_if(tx, window=4),
     "stochastic_rounding": stochastic_rounding,
     "with_ema": lambda tx: with_ema(tx, 0.9),
 }
@@ -115,6 +127,9 @@ OUTER = {
 }
 TRANSFORMS = {
     "adaptive_grad_clip": (lambda: adaptive_grad_clip(0.1), {}),
+    "cautious decay": (lambda: add_decayed_weights(cautious_decay(0.1)), {}),
+    "corrected decay": (lambda: add_decayed_weights(corrected_decay(0.1, halving, 1.0)), {}),
+    "independent decay": (lambda: add_decayed_weights(independent_decay(0.1, halving)), {}),
     "add_noise": (lambda: add_noise(0.1, 0.5, key=0), {}),
     "apply_every": (lambda: apply_every(2), {}),
     "centralize": (centralize, {}),
@@ -131,8 +146,12 @@ TRANSFORMS = {
     "zero_nans": (zero_nans, {}),
 }
 # Their updates are float32 on purpose; complex parameters have no low precision to widen.
-WIDENING = ("master_weights", "stochastic_rounding")
-NUMERIC = {"dynamic_loss_scale", "skip_if"}  # their numbers are checked when built: no tracers
+WIDENING = ("master_weights", "master_weights, 24 bits", "stochastic_rounding")
+NUMERIC = {
+    "dynamic_loss_scale",
+    "skip_if",
+    "skip_if, window",
+}  # their numbers are checked when built: no tracers
 
 
 def optimizer():
@@ -167,6 +186,7 @@ def test_a_wrapper_keeps_every_promise_around_an_optimizer(name):
         "max_scale",
         "factor",
         "decay",
+        "sigmas",
     )
     check_transformation(
         WRAPPERS[name](optimizer()),

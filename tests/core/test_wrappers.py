@@ -149,6 +149,58 @@ def test_the_window_may_be_a_schedule_of_the_updates():
     assert state.gradient_step == 3
 
 
+@pytest.mark.parametrize("mean", [True, False])
+@pytest.mark.parametrize("jit", [True, False])
+def test_an_incomplete_window_ends_where_emit_is_true(mean, jit):
+    # Five micro-batches of windows of three, twice: 3 + 2 and 3 + 2, as at the ends of two epochs.
+    micro = [grads_at(step) for step in range(10)]
+    windows = [micro[a:b] for a, b in ((0, 3), (3, 5), (5, 8), (8, 10))]
+    whole = [
+        jax.tree.map(lambda *g: sum(g) / (len(g) if mean else 1), *window) for window in windows
+    ]
+    tx = multi_steps(optimizer(), 3, use_grad_mean=mean)
+    update = jax.jit(tx.update) if jit else tx.update
+    params, state = PARAMS, tx.init(PARAMS)
+    for step, g in enumerate(micro):
+        updates, state = update(g, state, params, emit=jnp.asarray(step % 5 == 4))
+        params = apply_updates(params, updates)
+    expected, inner_state, _ = drive(optimizer(), whole)
+    close(params, expected)
+    close(state.inner_opt_state, inner_state)
+    assert (state.mini_step, state.gradient_step) == (0, 4)
+    assert global_norm(state.acc_grads) == 0.0
+
+
+def test_emit_at_a_skipped_micro_batch_ends_a_window_that_has_others_only():
+    bad = jax.tree.map(lambda g: g * jnp.nan, grads_at(0))
+    tx = multi_steps(scale(-1.0), 3, should_skip_update_fn=skip_not_finite)
+    state = tx.init(PARAMS)
+    updates, state = tx.update(bad, state, PARAMS, emit=True)
+    assert (global_norm(updates), state.gradient_step) == (0.0, 0)
+    _, state = tx.update(grads_at(0), state, PARAMS)
+    updates, state = tx.update(bad, state, PARAMS, emit=True)
+    close(updates, jax.tree.map(lambda g: -g, grads_at(0)))
+    assert (state.mini_step, state.gradient_step) == (0, 1)
+
+
+def test_emit_ends_the_windows_inside_of_a_window_too():
+    tx = multi_steps(multi_steps(scale(-1.0), 2), 2)
+    state = tx.init(PARAMS)
+    updates, state = tx.update(grads_at(0), state, PARAMS, emit=True)
+    close(updates, jax.tree.map(lambda g: -g, grads_at(0)))
+    class_updates, _ = MultiSteps(scale(-1.0), 2).update(
+        grads_at(0), multi_steps(scale(-1.0), 2).init(PARAMS), PARAMS, emit=True
+    )
+    close(class_updates, updates)
+
+
+@pytest.mark.parametrize("emit", [1, "yes", None, jnp.array([True])])
+def test_emit_must_be_a_boolean_scalar(emit):
+    tx = multi_steps(scale(-1.0), 2)
+    with pytest.raises(TypeError, match="multi_steps: emit must be a boolean scalar, not "):
+        tx.update(PARAMS, tx.init(PARAMS), PARAMS, emit=emit)
+
+
 def test_the_class_has_the_methods_of_optax():
     tx = MultiSteps(optimizer(), every_k_schedule=2)
     state = tx.init(PARAMS)
@@ -277,6 +329,69 @@ def test_a_spike_in_the_norm_or_in_the_loss_is_skipped():
     assert custom.update(jnp.full(1, 4.0), custom.init(jnp.zeros(1)))[0] == 0.0
 
 
+def skipped_by_window(rows, window, sigmas):
+    """OLMo's rule on rows of measures: those that are skipped; those that are not finite stay out."""
+    known, skipped = [], []
+    for row in rows:
+        past = np.asarray(known[-window:], np.float64).reshape(-1, len(row))
+        bad = not np.isfinite(row).all()
+        if not bad:
+            if len(past) + 1 >= window // 2 and len(past) > 1:
+                bad = (row - past.mean(0) > sigmas * past.std(0, ddof=1)).any()
+            known.append(row)
+        skipped.append(bool(bad))
+    return skipped
+
+
+@pytest.mark.parametrize("size", [1e-20, 1.0, 1e30])
+@pytest.mark.parametrize("window", [4, 16])
+def test_steps_are_skipped_by_the_mean_and_deviation_of_a_window_as_in_olmo(size, window):
+    rng = np.random.default_rng(window)
+    losses = 3 + 0.1 * rng.normal(size=80)
+    norms = np.abs(1 + 0.2 * rng.normal(size=80))
+    losses[[20, 41]] = 9.0, np.nan
+    losses[60:] += 2.0  # a lasting rise
+    norms[[1, 30, 50]] = 40.0, 40.0, np.inf
+    rows = np.stack([losses, norms], axis=1).astype(np.float32) * np.float32([1.0, size])
+    tx = skip_if(trace(0.9), ("value", "norm"), window=window, sigmas=3.0)
+
+    def step(state, row):
+        updates, state = tx.update(jnp.stack([row[1], 0.0 * row[0]]), state, value=row[0])
+        return state, (state.last_skipped, updates[0] == 0.0)
+
+    state, (skipped, still) = jax.lax.scan(step, tx.init(jnp.zeros(2)), jnp.asarray(rows))
+    expected = skipped_by_window(rows, window, 3.0)
+    assert skipped.tolist() == still.tolist() == expected
+    assert int(state.total_skipped) == sum(expected)
+    assert expected[30]
+    assert sum(expected) < 15
+
+
+def test_equal_measures_are_not_skipped_for_their_rounding():
+    tx = skip_if(scale(-1.0), "value", window=8)
+    state = tx.init(jnp.zeros(1))
+    for value in [0.1] * 20 + [0.2]:
+        _, state = tx.update(jnp.ones(1), state, value=jnp.float32(value))
+    assert (bool(state.last_skipped), int(state.total_skipped)) == (True, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"window": 3}, "skip_if: window must be an int of at least 4, not 3"),
+        ({"window": 8.0}, "window must be an int of at least 4, not 8.0"),
+        ({"window": 8, "sigmas": 0.0}, "skip_if: sigmas must be greater than 0"),
+        ({"window": 8, "measure": lambda u, p: True}, "not a function that decides"),
+        ({"measure": ("value", "norm")}, "several measures need a window"),
+        ({"measure": ("value", "loss"), "window": 8}, "measure must be 'norm', 'value' or"),
+        ({"measure": (), "window": 8}, "measure must be 'norm', 'value' or"),
+    ],
+)
+def test_a_window_that_makes_no_sense_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        skip_if(scale(-1.0), **arguments)
+
+
 @pytest.mark.parametrize(
     ("wrapper", "elsewhere"), [(conditionally_transform, 1.0), (conditionally_mask, 0.0)]
 )
@@ -324,8 +439,34 @@ def test_lookahead_is_the_papers_loop():
         updates, state = tx.update(jnp.cos(params.fast), state, params)
         params = apply_updates(params, updates)
         close(params, LookaheadParams(fast, slow))
-    with pytest.raises(TypeError, match=r"LookaheadParams\.init_synced"):
-        tx.init(jnp.ones(1))
+    with pytest.raises(
+        TreeMismatchError, match="lookahead: state is LookaheadState, not SlowWeightsState"
+    ):
+        tx.update(params.fast, state, params.fast)
+
+
+def test_lookahead_keeps_the_slow_weights_in_its_state_wherever_it_stands():
+    params = {**PARAMS, "k": jnp.arange(2), "h": jnp.ones(2, jnp.bfloat16)}
+
+    def grads(step):
+        return {**grads_at(step), "k": None, "h": jnp.full(2, 0.5, jnp.bfloat16)}
+
+    pair = LookaheadParams.init_synced(params)
+    tx = lookahead(optimizer(), 3, 0.5)
+    pair_state = tx.init(pair)
+    chained = chain(clip_by_global_norm(1e6), tx)
+    alone, state = params, chained.init(params)
+    for step in range(7):
+        updates, pair_state = tx.update(grads(step), pair_state, pair)
+        pair = apply_updates(pair, updates)
+        updates, state = jax.jit(chained.update)(grads(step), state, alone)
+        alone = apply_updates(alone, updates)
+        wide = lambda tree: jax.tree.map(lambda x: x.astype(jnp.float32), tree)
+        close(wide(alone), wide(pair.fast), rtol=2e-2, atol=1e-6)
+        close(wide(eval_params(state, params)), wide(pair.slow), rtol=2e-2, atol=1e-6)
+    assert state[1].slow["k"] is None
+    assert eval_params(state)["h"].dtype == jnp.float32
+    assert global_norm(jax.tree.map(jnp.subtract, alone["w"], state[1].slow["w"])) > 0.0
 
 
 def test_lookahead_can_start_its_optimizer_afresh():

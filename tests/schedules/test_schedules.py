@@ -34,6 +34,8 @@ TABLE = {
     "wsd_cosine": lambda: S.warmup_stable_decay_schedule(0.0, 1.0, 0, 20, 20, 0.1, "cosine"),
     "wsd_sqrt": lambda: S.warmup_stable_decay_schedule(0.0, 1.0, 10, 0, 20, 0.1, "1-sqrt"),
     "inverse_sqrt": lambda: S.warmup_inverse_sqrt_schedule(0.0, 1.0, 10),
+    "tail_average": lambda: S.tail_average_schedule(20),
+    "tail_average_decay": lambda: S.tail_average_schedule(20, S.linear_schedule(1.0, 0.0, 30)),
     "restarts": lambda: S.cosine_restarts_schedule(1.0, 9, 2, 0.8, 0.1),
     "restarts_even": lambda: S.cosine_restarts_schedule(1.0, 9),
     "restarts_fractional": lambda: S.cosine_restarts_schedule(1.0, 9, 1.5),
@@ -172,6 +174,7 @@ LATE = {
     "wsd": lambda: S.warmup_stable_decay_schedule(0.0, 1.0, 10, 10**6, N, 0.1),
     "wsd_sqrt": lambda: S.warmup_stable_decay_schedule(0.0, 1.0, 10, 0, N, 0.1, "1-sqrt"),
     "inverse_sqrt": lambda: S.warmup_inverse_sqrt_schedule(0.0, 1.0, 10),
+    "tail_average": lambda: S.tail_average_schedule(10),
     "restarts": lambda: S.cosine_restarts_schedule(1.0, 9, 2, 0.8, 0.1),
     "restarts_even": lambda: S.cosine_restarts_schedule(1.0, 9, 1.0, 0.9999999),
     "restarts_fractional": lambda: S.cosine_restarts_schedule(1.0, 9, 1.001, 0.9999),
@@ -353,6 +356,7 @@ EDGES = {  # arguments at the edges of their ranges: (schedule, arguments, value
         {**RAMP, "stable_steps": 0, "decay_steps": 1, "end_value": 0.0, "decay_type": "1-sqrt"},
         {0: 2, 1: 0, 2: 0},
     ),
+    "tail-average-0": ("tail_average_schedule", {"start": 0}, {0: 0.5, 1: 2 / 3}),
     "inverse-sqrt-0": ("warmup_inverse_sqrt_schedule", RAMP, {0: 2, 3: 1}),
     "restarts-1-1-0": (
         "cosine_restarts_schedule",
@@ -541,6 +545,10 @@ ERRORS = {
     ),
     "warmup_inverse_sqrt_schedule: timescale": lambda: S.warmup_inverse_sqrt_schedule(
         0.0, 1.0, 1, 0.0
+    ),
+    "tail_average_schedule: start must be at least 0": lambda: S.tail_average_schedule(-1),
+    "tail_average_schedule: decay must be 1 at 0, not 0.001": lambda: S.tail_average_schedule(
+        0, S.linear_schedule(1e-3, 0.0, 9)
     ),
     "clamp: low=2 must not exceed high=1": lambda: S.clamp(S.constant_schedule(1.0), 2, 1),
     "clamp: give low, high or both": lambda: S.clamp(S.constant_schedule(1.0)),

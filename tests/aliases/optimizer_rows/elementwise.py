@@ -1,12 +1,26 @@
 """Optimizers that treat each entry by itself."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import optx_aliases
 from optimizer_rows._norms import norm
 from optimizer_rows._row import Row
-from optx_core import GradientTransformationExtraArgs, chain, scale_by_learning_rate, tree
+from optx_core import (
+    GradientTransformationExtraArgs,
+    cautious_decay,
+    chain,
+    corrected_decay,
+    independent_decay,
+    scale_by_learning_rate,
+    tree,
+)
+
+
+def halving(count):
+    """A learning rate that halves at each step, for numbers of NumPy and JAX."""
+    return 0.1 * 0.5 ** jnp.asarray(count, jnp.result_type(float))
 
 
 def sgd(p, grads, lr=0.1, momentum=0.0, nesterov=False):
@@ -27,7 +41,9 @@ def adam(p, grads, lr=0.01, b1=0.9, b2=0.999, eps=1e-8, wd=0.0, nesterov=False):
         m_hat = m / (1 - b1**t)
         if nesterov:
             m_hat = b1 * m / (1 - b1 ** (t + 1)) + (1 - b1) * g / (1 - b1**t)
-        p = p - lr * (m_hat / (np.sqrt(v / (1 - b2**t)) + eps) + wd * p)
+        u = m_hat / (np.sqrt(v / (1 - b2**t)) + eps)
+        decay = wd(t - 1, u, p) if callable(wd) else wd
+        p = p - (lr(t - 1) if callable(lr) else lr) * (u + decay * p)
     return p
 
 
@@ -353,6 +369,23 @@ ROWS = {
         lambda: optx_aliases.adamw(0.01, weight_decay=0.1),
         paper=lambda p, g: adam(p, g, wd=0.1),
         optax=lambda o: o.adamw(0.01, weight_decay=0.1),
+        floor=28,
+    ),
+    "adamw, cautious decay": Row(
+        lambda: optx_aliases.adamw(0.01, weight_decay=cautious_decay(0.1)),
+        paper=lambda p, g: adam(p, g, wd=lambda t, u, p: 0.1 * (u * p >= 0)),
+        floor=28,
+        over_floor=1.7,  # the step without the decay is used twice: XLA:CPU writes it out
+        copies=1.01,
+    ),
+    "adamw, corrected decay": Row(
+        lambda: optx_aliases.adamw(halving, weight_decay=corrected_decay(0.1, halving, 0.1)),
+        paper=lambda p, g: adam(p, g, lr=halving, wd=lambda t, u, p: halving(t)),
+        floor=28,
+    ),
+    "adamw, independent decay": Row(
+        lambda: optx_aliases.adamw(halving, weight_decay=independent_decay(0.03, halving)),
+        paper=lambda p, g: adam(p, g, lr=halving, wd=lambda t, u, p: 0.03 / halving(t)),
         floor=28,
     ),
     "rmsprop": Row(

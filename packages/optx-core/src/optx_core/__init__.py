@@ -32,6 +32,7 @@ __getattr__, __dir__, __all__ = table_of_contents(
     _training.find_learning_rate: LearningRateSweep find_learning_rate
     _training.flat: Unravel ravel_params
     _training.accumulators: Accumulator RunningStatistics
+    _training.merge_params: merge_params
     _training.micro_grad: MicroGradAux micro_grad micro_vmap
     _training.microbatching: microbatch reshape_batch_axis
     _training.scale_gradient: scale_gradient
@@ -48,6 +49,7 @@ __getattr__, __dir__, __all__ = table_of_contents(
     _transforms.scale: ScaleByScheduleState scale scale_by_learning_rate scale_by_schedule
     _transforms.stateless: identity set_to_zero stateless stateless_with_tree_map
     _transforms.trace: TraceState trace
+    _transforms.weight_decays: CautiousDecay cautious_decay corrected_decay independent_decay
     _transforms.zero_nans: ZeroNansState zero_nans
     _wrappers.apply_every: ApplyEvery apply_every
     _wrappers.apply_if_finite: ApplyIfFiniteState apply_if_finite
@@ -58,14 +60,14 @@ __getattr__, __dir__, __all__ = table_of_contents(
     _wrappers.freeze: freeze selective_transform
     _wrappers.inject_hyperparams: InjectStatefulHyperparamsState WrappedScheduleState
         inject_hyperparams inject_stateful_hyperparams
-    _wrappers.lookahead: LookaheadParams LookaheadState lookahead
+    _wrappers.lookahead: LookaheadParams LookaheadState SlowWeightsState lookahead
     _wrappers.loss_scale: LossScaleState dynamic_loss_scale loss_scale
-    _wrappers.master_weights: MasterWeightsState master_weights
+    _wrappers.master_weights: MasterWeightsState RoundingErrorState master_weights
     _wrappers.multi_steps: MultiSteps MultiStepsState multi_steps skip_large_updates
         skip_not_finite
     _wrappers.offload: offload
     _wrappers.per_slice: per_slice
-    _wrappers.skip_if: SkipIfState skip_if
+    _wrappers.skip_if: SkipIfState SkipIfWindowState skip_if
     _wrappers.slices: Slices
     _wrappers.stochastic_rounding: StochasticRoundingState stochastic_rounding
     _wrappers.with_ema: WithEmaState eval_params with_ema

@@ -54,6 +54,7 @@ from optx_core._training.find_learning_rate import LearningRateSweep as Learning
 from optx_core._training.find_learning_rate import find_learning_rate as find_learning_rate
 from optx_core._training.flat import Unravel as Unravel
 from optx_core._training.flat import ravel_params as ravel_params
+from optx_core._training.merge_params import merge_params as merge_params
 from optx_core._training.micro_grad import MicroGradAux as MicroGradAux
 from optx_core._training.micro_grad import micro_grad as micro_grad
 from optx_core._training.micro_grad import micro_vmap as micro_vmap
@@ -92,6 +93,10 @@ from optx_core._transforms.stateless import stateless as stateless
 from optx_core._transforms.stateless import stateless_with_tree_map as stateless_with_tree_map
 from optx_core._transforms.trace import TraceState as TraceState
 from optx_core._transforms.trace import trace as trace
+from optx_core._transforms.weight_decays import CautiousDecay as CautiousDecay
+from optx_core._transforms.weight_decays import cautious_decay as cautious_decay
+from optx_core._transforms.weight_decays import corrected_decay as corrected_decay
+from optx_core._transforms.weight_decays import independent_decay as independent_decay
 from optx_core._transforms.zero_nans import ZeroNansState as ZeroNansState
 from optx_core._transforms.zero_nans import zero_nans as zero_nans
 from optx_core._wrappers.apply_every import ApplyEvery as ApplyEvery
@@ -113,11 +118,13 @@ from optx_core._wrappers.inject_hyperparams import inject_hyperparams as inject_
 from optx_core._wrappers.inject_hyperparams import inject_stateful_hyperparams as inject_stateful_hyperparams
 from optx_core._wrappers.lookahead import LookaheadParams as LookaheadParams
 from optx_core._wrappers.lookahead import LookaheadState as LookaheadState
+from optx_core._wrappers.lookahead import SlowWeightsState as SlowWeightsState
 from optx_core._wrappers.lookahead import lookahead as lookahead
 from optx_core._wrappers.loss_scale import LossScaleState as LossScaleState
 from optx_core._wrappers.loss_scale import dynamic_loss_scale as dynamic_loss_scale
 from optx_core._wrappers.loss_scale import loss_scale as loss_scale
 from optx_core._wrappers.master_weights import MasterWeightsState as MasterWeightsState
+from optx_core._wrappers.master_weights import RoundingErrorState as RoundingErrorState
 from optx_core._wrappers.master_weights import master_weights as master_weights
 from optx_core._wrappers.multi_steps import MultiSteps as MultiSteps
 from optx_core._wrappers.multi_steps import MultiStepsState as MultiStepsState
@@ -127,6 +134,7 @@ from optx_core._wrappers.multi_steps import skip_not_finite as skip_not_finite
 from optx_core._wrappers.offload import offload as offload
 from optx_core._wrappers.per_slice import per_slice as per_slice
 from optx_core._wrappers.skip_if import SkipIfState as SkipIfState
+from optx_core._wrappers.skip_if import SkipIfWindowState as SkipIfWindowState
 from optx_core._wrappers.skip_if import skip_if as skip_if
 from optx_core._wrappers.slices import Slices as Slices
 from optx_core._wrappers.stochastic_rounding import StochasticRoundingState as StochasticRoundingState

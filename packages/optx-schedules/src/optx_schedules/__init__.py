@@ -22,6 +22,7 @@ __getattr__, __dir__, __all__ = table_of_contents(
     _sketch: sketch
     _stateful: StatefulSchedule WrappedSchedule WrappedScheduleState
     _table: table
+    _tail_average: tail_average_schedule
     _warmup: warmup_constant_schedule warmup_cosine_decay_schedule
         warmup_exponential_decay_schedule warmup_polynomial_decay_schedule
     _warmup_stable_decay: warmup_stable_decay_schedule

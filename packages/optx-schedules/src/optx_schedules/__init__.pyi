@@ -28,6 +28,7 @@ from optx_schedules._stateful import StatefulSchedule as StatefulSchedule
 from optx_schedules._stateful import WrappedSchedule as WrappedSchedule
 from optx_schedules._stateful import WrappedScheduleState as WrappedScheduleState
 from optx_schedules._table import table as table
+from optx_schedules._tail_average import tail_average_schedule as tail_average_schedule
 from optx_schedules._warmup import warmup_constant_schedule as warmup_constant_schedule
 from optx_schedules._warmup import warmup_cosine_decay_schedule as warmup_cosine_decay_schedule
 from optx_schedules._warmup import warmup_exponential_decay_schedule as warmup_exponential_decay_schedule

@@ -78,7 +78,7 @@ def adamw(
 
     Args:
       learning_rate, b1, b2, eps, eps_root, mu_dtype, nu_dtype, nesterov: as for `adam`.
-      weight_decay: λ, a scalar at least 0, or a schedule.
+      weight_decay: λ, a scalar at least 0, or a schedule; or `optx_core.cautious_decay(λ)` and other kinds.
       mask: which leaves decay, as for `optx_core.masked`; all by default.
 
     Returns:

@@ -10,6 +10,7 @@ import numpy as np
 
 from optx_core import OptState, PyTree, build
 from optx_core._state.composition import Place, members, recorded_of, schedule_count, shortest
+from optx_core._transforms.weight_decays import CautiousDecay
 from optx_core._wrappers.inject_hyperparams import (
     InjectStatefulHyperparamsState,
     current_values,
@@ -96,11 +97,14 @@ def numbers_of(tx: Any, state: Any, place: Place) -> Iterator[tuple[Place, str, 
         if isinstance(value, tuple) and isinstance(kind, tuple):
             items = {f"{name}[{k}]": item for k, item in enumerate(value)}
         for label, item in items.items():
-            if callable(item):
+            if isinstance(item, CautiousDecay) and not callable(item.weight_decay):
+                yield (*place, label), call.name, item.weight_decay
+            elif callable(item):
+                schedule = item.weight_decay if isinstance(item, CautiousDecay) else item
                 number = build.is_number(kind) if kind else _admits_schedule(hints.get(name))
                 count = schedule_count(item, tx, state) if number else None
                 if count is not None:
-                    yield (*place, label), call.name, build.evaluate(item, count)
+                    yield (*place, label), call.name, build.evaluate(schedule, count)
             elif _is_readable(item) or (isinstance(item, int) and build.is_number(kind)):
                 yield (*place, label), call.name, item
 

@@ -1,7 +1,7 @@
 """Accumulation of gradients over k micro-steps; the last one runs the inner optimizer.
 
 acc ← acc + (g − acc) / (i + 1)     the mean of the window so far, i = 0, 1, ..., k − 1
-u = inner(acc) at i = k − 1, else 0
+u = inner(acc) at i = k − 1, or where the window is ended early, else 0
 
 The inner optimizer runs only once every k steps. A skipped micro-batch (such as one with non-finite
 gradients) is never added. The accumulator is reset, not multiplied by zero.
@@ -145,8 +145,12 @@ def multi_steps(
 
     Returns:
       A transformation with a `MultiStepsState`; its updates are nonzero only at every k-th step.
+      `update(..., emit=True)`, a boolean scalar, ends the window at this micro-step: the inner transformation
+      runs on the mean (or sum) of the micro-batches so far, this one included. A window without any (all of
+      them skipped) is not ended. Use it at the last micro-batch of an epoch.
 
     Raises:
+      TypeError: from `update`, if `emit` is not a boolean scalar.
       ValueError: if k is an int below 1, or `axis_name` is combined with `should_skip_update_fn`: devices
         that skip different micro-batches would disagree on the k-th; from `update`, if `axis_name` is given
         and gradients are summed over it already (by `jax.grad` at parameters that do not vary).
@@ -161,6 +165,9 @@ def multi_steps(
       ...     print(float(updates[0]))
       0.0
       -2.0
+      >>> updates, state = tx.update(jnp.array([5.0]), state, emit=True)
+      >>> float(updates[0]), int(state.mini_step)
+      (-5.0, 0)
     """
     build.check_transformation_like("multi_steps", inner)
     if not callable(every_k) and (not isinstance(every_k, int) or every_k < 1):
@@ -192,6 +199,7 @@ def multi_steps(
     def update(
         updates: Updates, state: MultiStepsState, params: Params = None, **extra_args: Any
     ) -> tuple[Updates, MultiStepsState]:
+        flush = _boolean(extra_args.get("emit", False))
         if axis_name is not None:
             check_own("multi_steps", updates, axis_name)
         if single:
@@ -205,7 +213,8 @@ def multi_steps(
         skip, skip_state = jnp.asarray(False), state.skip_state
         if should_skip_update_fn is not None:
             skip, skip_state = should_skip_update_fn(updates, state.gradient_step, params)
-        emit = ~skip & (state.mini_step >= k - 1)
+        counted = jnp.where(skip, state.mini_step, safe_increment(state.mini_step))
+        emit = (~skip & (counted >= k)) | (flush & (counted > 0))
         zeros, acc = tree.map_leaves(
             _leaf,
             updates,
@@ -229,7 +238,6 @@ def multi_steps(
             return new, inner_state, reset
 
         new, inner_state, acc = build.run_if(emit, run, (zeros, state.inner_opt_state, acc))
-        counted = jnp.where(skip, state.mini_step, safe_increment(state.mini_step))
         return new, MultiStepsState(
             mini_step=jnp.where(emit, build.zero_count(), counted),
             gradient_step=jnp.where(emit, safe_increment(state.gradient_step), state.gradient_step),
@@ -239,6 +247,13 @@ def multi_steps(
         )
 
     return build.wrapping(init, update)
+
+
+def _boolean(emit: Any) -> jax.Array:
+    is_array = getattr(emit, "dtype", None) == jnp.bool_ and getattr(emit, "shape", None) == ()
+    if not isinstance(emit, bool) and not is_array:
+        raise TypeError(f"multi_steps: emit must be a boolean scalar, not {build.short_repr(emit)}")
+    return jnp.asarray(emit)
 
 
 def _zeros_of_all_devices(zeros: Updates, params: Params) -> Updates:

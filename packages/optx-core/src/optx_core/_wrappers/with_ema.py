@@ -24,6 +24,7 @@ from optx_core import (
     tree,
     with_extra_args_support,
 )
+from optx_core._training.merge_params import rounded_as
 
 
 class WithEmaState(NamedTuple):
@@ -46,7 +47,8 @@ def with_ema(inner: Any, decay: ScalarOrSchedule = 0.999) -> build.Transformatio
 
     Args:
       inner: the optimizer; its updates are passed on unchanged.
-      decay: the weight of the past, in [0, 1], or a schedule of the number of updates so far.
+      decay: the weight of the past, in [0, 1], or a schedule of the number of updates so far;
+        `optx_schedules.tail_average_schedule` makes the average that of a run's tail.
 
     Returns:
       A transformation with a `WithEmaState`; `update` needs the parameters. Place it last in a chain:
@@ -90,10 +92,10 @@ def with_ema(inner: Any, decay: ScalarOrSchedule = 0.999) -> build.Transformatio
 
 
 def eval_params(state: OptState, params: Params = None) -> PyTree:
-    """Returns the averaged parameters in an optimizer's state.
+    """Returns the averages in an optimizer's state: those of `with_ema`, or the slow weights of `lookahead`.
 
     Args:
-      state: a state that contains one of `with_ema`, at any depth.
+      state: a state that contains one of either, at any depth.
       params: the parameters, which provide the dtypes and the integer leaves; None for the average as
         stored.
 
@@ -112,17 +114,16 @@ def eval_params(state: OptState, params: Params = None) -> PyTree:
     """
     from optx_core.tree import get_all_with_path
 
-    matches = get_all_with_path(state, "WithEmaState")
-    if len(matches) != 1:
+    found = [
+        getattr(part, field)
+        for name, field in (("WithEmaState", "ema"), ("SlowWeightsState", "slow"))
+        for _, part in get_all_with_path(state, name)
+    ]
+    if len(found) != 1:
         raise KeyError(
-            f"eval_params: the state contains {len(matches)} averages of with_ema, not one"
+            f"eval_params: the state contains {len(found)} averages of with_ema or lookahead, not one"
         )
-    ema = matches[0][1].ema
+    (ema,) = found
     if params is None:
         return ema
-    return jax.tree.map(
-        lambda p, e: p if tree.is_placeholder(e) else e.astype(p.dtype),
-        params,
-        ema,
-        is_leaf=tree.is_placeholder,
-    )
+    return rounded_as(params, ema)
