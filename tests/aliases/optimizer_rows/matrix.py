@@ -1,5 +1,7 @@
 """Optimizers of whole matrices."""
 
+import functools
+
 import jax
 import numpy as np
 
@@ -20,8 +22,8 @@ def newton_schulz(x, a, b, c, steps=5, eps=1e-8):
     return x
 
 
-def muon(p, grads, lr=0.02, beta=0.95, wd=0.0, rms=None, nesterov=True):
-    m = np.zeros_like(p)
+def muon(p, grads, lr=0.02, beta=0.95, wd=0.0, rms=None, nesterov=True, second=None, b2=0.95):
+    m, v = np.zeros_like(p), 0.0
     rows, columns = p.shape
     factor = rms * max(rows, columns) ** 0.5 if rms else max(1, columns / rows) ** 0.5
     for t, g in enumerate(grads, start=1):
@@ -30,7 +32,16 @@ def muon(p, grads, lr=0.02, beta=0.95, wd=0.0, rms=None, nesterov=True):
         u = m / (1 - beta**t)
         if nesterov:
             u = beta * m / (1 - beta ** (t + 1)) + (1 - beta) * g / (1 - beta**t)
-        p = p - lr * (factor * newton_schulz(u, 3.4445, -4.7750, 2.0315) + wd * p)
+        o = newton_schulz(np.sign(u) if second == "entry" else u, 3.4445, -4.7750, 2.0315)
+        if second == "scalar":
+            v = b2 * v + (1 - b2) * np.sum(g * g)
+            o = o * np.linalg.norm(u) / (np.sqrt(v / (1 - b2**t)) + 1e-8)
+        elif second:
+            v = b2 * v + (1 - b2) * (o * o if second == "entry" else np.mean(o * o, 0))
+            wanted = min(rows, columns) ** 0.5 if second == "entry" else np.linalg.norm(o)
+            o = o / (np.sqrt(v) + 1e-8)
+            o = o * wanted / np.linalg.norm(o)
+        p = p - lr * (factor * o + wd * p)
     return p
 
 
@@ -148,6 +159,14 @@ ROWS = {
         optax=lambda o: o.contrib.muon(0.02, weight_decay=0.1, consistent_rms=0.2, nesterov=False),
         promises=SINGULAR,
     ),
+    **{
+        f"muon, second moment per {second}": Row(
+            functools.partial(optx_aliases.muon, 0.005, second_moment=second, consistent_rms=0.2),
+            paper=functools.partial(muon, lr=0.005, rms=0.2, second=second),
+            promises=SINGULAR,
+        )
+        for second in ("row", "entry", "scalar")
+    },
     "soap": Row(
         lambda: optx_aliases.soap(0.01, eps=1e-5, precondition_frequency=3),
         ("scale_by_soap",),

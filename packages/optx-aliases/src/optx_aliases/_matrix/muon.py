@@ -22,6 +22,7 @@ from optx_aliases._matrix.hidden_matrices import EMBEDDINGS_AND_HEADS, hidden_ma
 from optx_aliases._matrix.owners import OwnerAxes
 from optx_aliases._matrix.scale_by_muon import Orthogonalize, scale_by_muon
 from optx_aliases._matrix.scale_by_shape import scale_by_shape
+from optx_aliases._matrix.second_moment import SecondMoment
 from optx_aliases._transforms.adam import scale_by_adam
 from optx_core import (
     Params,
@@ -59,6 +60,8 @@ def muon(
     orthogonalize: Orthogonalize | None = None,
     ns_dtype: build.DType = None,
     owner_axes: OwnerAxes = None,
+    second_moment: SecondMoment = None,
+    second_moment_beta: ScalarOrSchedule = 0.95,
 ) -> build.Transformation:
     """Muon for hidden matrices (Jordan et al., 2024), AdamW for all other leaves.
 
@@ -69,7 +72,7 @@ def muon(
     Args:
       learning_rate: a scalar, or a schedule.
       ns_coeffs, ns_steps, beta, mu_dtype, adaptive, preconditioning: as for `scale_by_muon`.
-      orthogonalize, ns_dtype, owner_axes: as for `scale_by_muon`.
+      orthogonalize, ns_dtype, owner_axes, second_moment, second_moment_beta: as for `scale_by_muon`.
       eps: added to denominators, Muon's and Adam's, or a schedule.
       weight_decay: λ of Muon's leaves, multiplied by the learning rate; a scalar, or a schedule.
       weight_decay_mask: which of them decay, as for `optx_core.masked`; all by default.
@@ -118,6 +121,8 @@ def muon(
             orthogonalize=orthogonalize,
             ns_dtype=ns_dtype,
             owner_axes=owner_axes,
+            second_moment=second_moment,
+            second_moment_beta=second_moment_beta,
         ),
         scale_by_shape(dims, consistent_rms),
         add_decayed_weights(weight_decay, weight_decay_mask),
