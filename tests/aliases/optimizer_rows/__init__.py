@@ -38,6 +38,7 @@ NO_OPTIMIZERS: set[str] = {
     "dpsgd",
     "minimize",
     "newton_schulz",
+    "polar_express_coefficients",
     "power_iteration",
     "per_example_layer_norm_clip",
     "per_example_global_norm_clip",

@@ -25,7 +25,12 @@ from jax import Array
 
 from optx_aliases._matrix.dimension_numbers import DimensionNumbers, axes_of_leaves
 from optx_aliases._matrix.matrices import Axes
-from optx_aliases._matrix.newton_schulz import check_coefficients, newton_schulz
+from optx_aliases._matrix.newton_schulz import (
+    Schedule,
+    check_coefficients,
+    orthogonalized,
+    schedule_of,
+)
 from optx_aliases._matrix.owners import OwnerAxes
 from optx_aliases._matrix.second_moment import (
     SecondMoment,
@@ -87,17 +92,18 @@ def _orthogonal(
     *,
     axes: tuple[Axes, ...],
     orthogonalize: Orthogonalize | None,
-    options: tuple[int, str, Any],
+    options: tuple[Schedule, str, Any],
     adaptive: bool,
     owner_axes: OwnerAxes,
 ) -> list[Array]:
     """Orthogonalizes arrays, all matrices of one shape in a single iteration."""
-    steps, preconditioning, dtype = options
+    schedule, preconditioning, dtype = options
 
     def function(stack: Array, ns_coeffs: Array, eps: Array) -> Array:
         narrow = stack if dtype is None else stack.astype(dtype)
         if orthogonalize is None:
-            return newton_schulz(narrow, ns_coeffs, steps, preconditioning, eps).astype(stack.dtype)
+            result = orthogonalized(narrow, ns_coeffs, schedule, preconditioning, eps)
+            return result.astype(stack.dtype)
         result = orthogonalize(narrow)
         if result.shape != stack.shape:
             raise ValueError(
@@ -135,7 +141,8 @@ def scale_by_muon(
     """Orthogonalizes the momentum of matrices, those of one shape in a single iteration.
 
     Args:
-      ns_coeffs: the coefficients of the iteration, as for `newton_schulz`.
+      ns_coeffs: the coefficients of the iteration, as for `newton_schulz`. Where they are given as numbers
+        whose c is 0 in all steps, c stays 0, whatever the state holds.
       ns_steps: the number of its steps.
       beta: decay of the momentum, in [0, 1), or a schedule.
       eps: added to the norm that the matrices are divided by, or a schedule.
@@ -149,8 +156,8 @@ def scale_by_muon(
         convolution's kernel with its outputs last.
       orthogonalize: your own function in place of the iteration, from a stack of matrices (n, rows,
         columns) to one of the same shape; on a mesh, zero matrices may pad the stack.
-      ns_dtype: dtype of the iteration (bfloat16, say, as in Jordan's code); by default that of the
-        momentum.
+      ns_dtype: dtype of the iteration (bfloat16, say, as in Jordan's code; float16 takes fewer operations
+        for long matrices); by default that of the momentum.
       owner_axes: on a mesh, the name or names of the axes whose devices may own matrices; all by default.
       second_moment: what orthogonal updates are divided by. "row" (NorMuon): the root of their mean square
         over time and inputs, one number for each output (a row of a torch weight, a column here), the norm
@@ -178,7 +185,8 @@ def scale_by_muon(
     """
     where, dims = "scale_by_muon", weight_dimension_numbers
     coefficients = check_coefficients(where, ns_coeffs, ns_steps, preconditioning)
-    options = (ns_steps, preconditioning, None if ns_dtype is None else jnp.dtype(ns_dtype))
+    schedule = schedule_of(coefficients, ns_steps)
+    options = (schedule, preconditioning, None if ns_dtype is None else jnp.dtype(ns_dtype))
     if adaptive and second_moment is not None:
         raise ValueError(
             f"{where}: adaptive=True and second_moment={second_moment!r} both set the length of the step; "
