@@ -58,6 +58,7 @@ __getattr__, __dir__, __all__ = table_of_contents(
     _matrix.muon: muon
     _matrix.newton_schulz: newton_schulz
     _matrix.polynomials: polar_express_coefficients
+    _matrix.qk_clip: qk_clip
     _matrix.scale_by_muon: MuonSecondMomentState MuonState scale_by_muon
     _matrix.scale_by_shape: scale_by_shape
     _matrix.shampoo: ScaleByShampooState scale_by_shampoo shampoo

@@ -112,6 +112,7 @@ from optx_aliases._matrix.linear_algebra import power_iteration as power_iterati
 from optx_aliases._matrix.muon import muon as muon
 from optx_aliases._matrix.newton_schulz import newton_schulz as newton_schulz
 from optx_aliases._matrix.polynomials import polar_express_coefficients as polar_express_coefficients
+from optx_aliases._matrix.qk_clip import qk_clip as qk_clip
 from optx_aliases._matrix.scale_by_muon import MuonSecondMomentState as MuonSecondMomentState
 from optx_aliases._matrix.scale_by_muon import MuonState as MuonState
 from optx_aliases._matrix.scale_by_muon import scale_by_muon as scale_by_muon

@@ -31,12 +31,18 @@ def hidden_matrices(params: Params, other_paths: tuple[str, ...] = EMBEDDINGS_AN
 
 
 def _is_hidden_matrix(path: tuple[Any, ...], x: Any, patterns: tuple[str, ...]) -> bool:
-    names = [getattr(key, "key", getattr(key, "name", "")) for key in path]
     is_matrix = not tree.is_placeholder(x) and build.is_inexact(x) and jnp.ndim(x) >= 2
-    return is_matrix and not any(_fits(str(name), patterns) for name in names)
+    return is_matrix and not any(fits(name, patterns) for name in names_of(path))
+
+
+def names_of(path: tuple[Any, ...]) -> tuple[str, ...]:
+    """Returns the names, keys and indices on a leaf's path."""
+    keys = (getattr(key, "key", getattr(key, "name", getattr(key, "idx", ""))) for key in path)
+    return tuple(map(str, keys))
 
 
 @functools.cache
-def _fits(name: str, patterns: tuple[str, ...]) -> bool:
+def fits(name: str, patterns: tuple[str, ...]) -> bool:
+    """Returns whether a name, in lower case and without a number at its end, fits one of the patterns."""
     plain = re.sub(r"_?\d+$", "", name).lower()
     return any(fnmatch.fnmatchcase(plain, pattern) for pattern in patterns)
