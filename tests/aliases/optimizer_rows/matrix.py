@@ -45,6 +45,15 @@ def muon(p, grads, lr=0.02, beta=0.95, wd=0.0, rms=None, nesterov=True, second=N
     return p
 
 
+def scion(p, grads, lr=0.02, beta=0.9, radius=2.0, constrained=True):
+    d, (rows, columns) = np.zeros_like(p), p.shape
+    for g in grads:
+        d = beta * d + (1 - beta) * g(p)
+        lmo = (columns / rows) ** 0.5 * newton_schulz(d, 3.4445, -4.7750, 2.0315, eps=0.0)
+        p = (1 - lr * constrained) * p - lr * radius * lmo
+    return p
+
+
 def soap(p, grads, lr=0.01, b1=0.95, b2=0.95, eps=1e-5, every=3):
     m, v = np.zeros_like(p), np.zeros_like(p)
     L, R = (np.zeros((n, n)) for n in p.shape)
@@ -167,6 +176,16 @@ ROWS = {
         )
         for second in ("row", "entry", "scalar")
     },
+    "scion": Row(
+        lambda: optx_aliases.scion(0.02, radius=2.0, eps=1e-30),
+        paper=scion,
+        promises=SINGULAR,
+    ),
+    "scion, unconstrained": Row(
+        lambda: optx_aliases.scion(0.02, radius=2.0, eps=1e-30, constrained=False),
+        paper=lambda p, g: scion(p, g, constrained=False),
+        promises=SINGULAR,
+    ),
     "soap": Row(
         lambda: optx_aliases.soap(0.01, eps=1e-5, precondition_frequency=3),
         ("scale_by_soap",),

@@ -61,6 +61,7 @@ __getattr__, __dir__, __all__ = table_of_contents(
     _matrix.qk_clip: qk_clip
     _matrix.scale_by_muon: MuonSecondMomentState MuonState scale_by_muon
     _matrix.scale_by_shape: scale_by_shape
+    _matrix.scion: scion
     _matrix.shampoo: ScaleByShampooState scale_by_shampoo shampoo
     _matrix.soap: ScaleBySoapState scale_by_soap soap
     _minimize.minimize: minimize

@@ -117,6 +117,7 @@ from optx_aliases._matrix.scale_by_muon import MuonSecondMomentState as MuonSeco
 from optx_aliases._matrix.scale_by_muon import MuonState as MuonState
 from optx_aliases._matrix.scale_by_muon import scale_by_muon as scale_by_muon
 from optx_aliases._matrix.scale_by_shape import scale_by_shape as scale_by_shape
+from optx_aliases._matrix.scion import scion as scion
 from optx_aliases._matrix.shampoo import ScaleByShampooState as ScaleByShampooState
 from optx_aliases._matrix.shampoo import scale_by_shampoo as scale_by_shampoo
 from optx_aliases._matrix.shampoo import shampoo as shampoo

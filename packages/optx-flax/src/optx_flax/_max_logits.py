@@ -123,8 +123,8 @@ def take_max_logits(model: nnx.Module) -> Any:
 
     Returns:
       Nested dicts with an array for each attention at its path, for `optimizer.update(model, grads,
-      max_logits=take_max_logits(model))` with `optx_aliases.qk_clip`. Without a forward pass since then, −inf,
-      which clips nothing.
+      max_logits=take_max_logits(model))` with `optx_aliases.qk_clip`. Without a forward pass since the last
+      call, −inf, which clips nothing.
 
     Raises:
       TypeError: if `model` is not a module.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import functools
 import re
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -26,13 +27,25 @@ def hidden_matrices(params: Params, other_paths: tuple[str, ...] = EMBEDDINGS_AN
     Returns:
       A tree of bools.
     """
+    return _matrices(params, lambda names: not any(fits(name, other_paths) for name in names))
+
+
+def named_matrices(params: Params, paths: tuple[str, ...]) -> PyTree:
+    """Marks the leaves of two and more axes with a name on their path that fits one of the patterns."""
+    return _matrices(params, lambda names: any(fits(name, paths) for name in names))
+
+
+def _matrices(params: Params, is_one: Callable[[tuple[str, ...]], bool]) -> PyTree:
     pairs, structure = flatten_with_path(params)
-    return structure.unflatten([_is_hidden_matrix(path, x, other_paths) for path, x in pairs])
-
-
-def _is_hidden_matrix(path: tuple[Any, ...], x: Any, patterns: tuple[str, ...]) -> bool:
-    is_matrix = not tree.is_placeholder(x) and build.is_inexact(x) and jnp.ndim(x) >= 2
-    return is_matrix and not any(fits(name, patterns) for name in names_of(path))
+    return structure.unflatten(
+        [
+            not tree.is_placeholder(x)
+            and build.is_inexact(x)
+            and jnp.ndim(x) >= 2
+            and is_one(names_of(path))
+            for path, x in pairs
+        ]
+    )
 
 
 def names_of(path: tuple[Any, ...]) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from optx_aliases._matrix.matrices import Axes, matrix_shape
+from optx_aliases._matrix.norms import nonzero, root
 from optx_aliases._transforms.overflow import squarable
 from optx_core import Params, PyTree, build, tree
 
@@ -108,29 +109,19 @@ def _leaf(
     if kind == "scalar":
         g, m = (squarable(x, x.size) for x in reads)
         v = b2 * v + (1 - b2) * _squares(g, matrix)
-        size = _root(_squares(m, matrix))
-        return o * (size / _nonzero(_root(v / (1 - b2**t)) + eps)), v
+        size = root(_squares(m, matrix))
+        return o * (size / nonzero(root(v / (1 - b2**t)) + eps)), v
     squares = build.abs_squared(o)
     rows, columns = matrix_shape(o.shape, axes)
     if kind == "row":
         squares = jnp.sum(squares, axes.rows, keepdims=True) / rows
     v = b2 * v + (1 - b2) * squares
-    root = _nonzero(_root(v) + eps)
+    divisor = nonzero(root(v) + eps)
     # ‖Ô‖² (for "row", divided by the rows) from the squares, so that matrices are read only once.
-    size = jnp.sum(squares / root / root, matrix, keepdims=True)
+    size = jnp.sum(squares / divisor / divisor, matrix, keepdims=True)
     wanted = jnp.sum(squares, matrix, keepdims=True) if kind == "row" else min(rows, columns)
-    return o / root * _root(wanted / _nonzero(size)), v
+    return o / divisor * root(wanted / nonzero(size)), v
 
 
 def _squares(x: Array, axes: tuple[int, ...]) -> Array:
     return jnp.sum(build.abs_squared(x), axes, keepdims=True)
-
-
-def _nonzero(x: Array) -> Array:
-    return jnp.where(x == 0, 1, x)
-
-
-def _root(x: Array) -> Array:
-    """√x, with slope 0 at 0; NaN stays."""
-    zero = x == 0
-    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, x)))
