@@ -21,6 +21,7 @@ from optx_core import state_sharding
 OPTIONS = {
     "muon": {},
     **{f"muon {kind}": {"second_moment": kind} for kind in ("row", "entry", "scalar")},
+    "dion2": {"fraction": 0.5},
     "soap": {"precondition_frequency": 2},
     "shampoo": {"precondition_frequency": 1, "matrix_eps": 1e-3},
     "kron": {},

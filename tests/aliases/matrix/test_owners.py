@@ -22,7 +22,17 @@ def test_a_device_does_its_share_and_exchanges_twice(on_devices):
     on_devices(SCRIPT, *SAMPLE, *SITUATIONS)
 
 
-NAMES = ("muon", "muon row", "muon entry", "muon scalar", "soap", "shampoo", "kron", "galore")
+NAMES = (
+    "muon",
+    "muon row",
+    "muon entry",
+    "muon scalar",
+    "dion2",
+    "soap",
+    "shampoo",
+    "kron",
+    "galore",
+)
 CASES = [pair for pair in itertools.product(NAMES, LAYOUTS) if pair != ("galore", "stacked")]
 
 

@@ -45,6 +45,19 @@ def muon(p, grads, lr=0.02, beta=0.95, wd=0.0, rms=None, nesterov=True, second=N
     return p
 
 
+def dion2(p, grads, lr=0.02, fraction=0.25, rho=0.95, wd=0.0, side=0):
+    m = np.zeros_like(p)
+    for g in grads:
+        m = m + g(p)
+        sums = np.sum(np.abs(m), axis=1 - side)
+        chosen = np.argsort(-sums)[: int(np.ceil(fraction * len(sums)))]
+        lines, step = (m[chosen] if side == 0 else m[:, chosen]), np.zeros_like(p)
+        step[(slice(None),) * side + (chosen,)] = newton_schulz(lines, 3.4445, -4.7750, 2.0315)
+        m[(slice(None),) * side + (chosen,)] *= rho
+        p = p - lr * (max(1, p.shape[1] / p.shape[0]) ** 0.5 * step + wd * p)
+    return p
+
+
 def scion(p, grads, lr=0.02, beta=0.9, radius=2.0, constrained=True):
     d, (rows, columns) = np.zeros_like(p), p.shape
     for g in grads:
@@ -176,6 +189,17 @@ ROWS = {
         )
         for second in ("row", "entry", "scalar")
     },
+    "dion2": Row(
+        lambda: optx_aliases.dion2(0.02),
+        ("scale_by_dion2",),
+        paper=dion2,
+        promises=SINGULAR,
+    ),
+    "dion2, columns": Row(
+        lambda: optx_aliases.dion2(0.02, fraction=0.6, side="columns", weight_decay=0.1),
+        paper=lambda p, g: dion2(p, g, fraction=0.6, side=1, wd=0.1),
+        promises=SINGULAR,
+    ),
     "scion": Row(
         lambda: optx_aliases.scion(0.02, radius=2.0, eps=1e-30),
         paper=scion,

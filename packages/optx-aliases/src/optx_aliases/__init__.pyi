@@ -101,6 +101,9 @@ from optx_aliases._matrix.apollo import apollo_mini as apollo_mini
 from optx_aliases._matrix.apollo import scale_by_apollo as scale_by_apollo
 from optx_aliases._matrix.dimension_numbers import GaLoreDimensionNumbers as GaLoreDimensionNumbers
 from optx_aliases._matrix.dimension_numbers import MuonDimensionNumbers as MuonDimensionNumbers
+from optx_aliases._matrix.dion2 import Dion2State as Dion2State
+from optx_aliases._matrix.dion2 import dion2 as dion2
+from optx_aliases._matrix.dion2 import scale_by_dion2 as scale_by_dion2
 from optx_aliases._matrix.galore import GaLoreState as GaLoreState
 from optx_aliases._matrix.galore import galore as galore
 from optx_aliases._matrix.galore import scale_by_galore as scale_by_galore

@@ -15,15 +15,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import jax
-
+from optx_aliases._matrix.adam_for_others import adam_for_others
 from optx_aliases._matrix.dimension_numbers import DimensionNumbers, numbered
 from optx_aliases._matrix.hidden_matrices import EMBEDDINGS_AND_HEADS, hidden_matrices
 from optx_aliases._matrix.owners import OwnerAxes
 from optx_aliases._matrix.scale_by_muon import Orthogonalize, scale_by_muon
 from optx_aliases._matrix.scale_by_shape import scale_by_shape
 from optx_aliases._matrix.second_moment import SecondMoment
-from optx_aliases._transforms.adam import scale_by_adam
 from optx_core import (
     Params,
     PyTree,
@@ -128,16 +126,20 @@ def muon(
         add_decayed_weights(weight_decay, weight_decay_mask),
         scale_by_learning_rate(learning_rate),
     )
-    others = chain(
-        scale_by_adam(adam_b1, adam_b2, eps, adam_eps_root, mu_dtype, nesterov=nesterov),
-        add_decayed_weights(adam_weight_decay),
-        scale_by_learning_rate(learning_rate if adam_lr is None else adam_lr),
+
+    def is_own(params: Params) -> PyTree:
+        return hidden_matrices(params, patterns) if dims is None else numbered("muon", dims, params)
+
+    return adam_for_others(
+        "muon",
+        matrices,
+        is_own,
+        learning_rate=learning_rate if adam_lr is None else adam_lr,
+        b1=adam_b1,
+        b2=adam_b2,
+        eps=eps,
+        eps_root=adam_eps_root,
+        weight_decay=adam_weight_decay,
+        mu_dtype=mu_dtype,
+        nesterov=nesterov,
     )
-
-    def labels(params: Params) -> PyTree:
-        is_own = (
-            hidden_matrices(params, patterns) if dims is None else numbered("muon", dims, params)
-        )
-        return jax.tree.map(lambda is_muon: "muon" if is_muon else "adam", is_own)
-
-    return build.parted("muon", {"muon": matrices, "adam": others}, labels, all_used=False)

@@ -27,6 +27,7 @@ from typing import Any, Literal, TypeAlias
 import jax.numpy as jnp
 from jax import Array
 
+from optx_aliases._matrix.by_axes import map_by_axes
 from optx_aliases._matrix.matrices import Axes, matrix_shape
 from optx_aliases._matrix.norms import nonzero, root
 from optx_aliases._transforms.overflow import squarable
@@ -81,23 +82,16 @@ def rescaled(
     Returns:
       The updates and the renewed second moments, two lists.
     """
-    updates, renewed = list(orthogonal), list(moments)
-    for own in dict.fromkeys(axes):
-        members = [k for k, x in enumerate(axes) if x == own]
-        rows = [[x[k] for k in members] for x in (orthogonal, moments, grads, momenta)]
-        o, v, *reads = rows
-        results = tree.map_leaves(
-            _leaf,
-            o,
-            reduced=(v,),
-            reads=tuple(reads) if kind == "scalar" else (),
-            name=where,
-            kind=kind,
-            axes=own,
-            **operands,
-        )
-        for k, u, v in zip(members, *results, strict=True):
-            updates[k], renewed[k] = u, v
+    updates, renewed = map_by_axes(
+        _leaf,
+        axes,
+        orthogonal,
+        reduced=(moments,),
+        reads=(grads, momenta) if kind == "scalar" else (),
+        name=where,
+        kind=kind,
+        **operands,
+    )
     return updates, renewed
 
 
