@@ -110,14 +110,13 @@ WRAPPERS = {
 }
 # They measure several arrays, which a slice is not.
 NOT_SLICED = (
-    *(
-        "apply_if_finite",
-        "chain",
-        "diloco",
-        "dynamic_loss_scale",
-        "multi_steps, skipping",
-        "skip_if",
-    ),
+    "apply_if_finite",
+    "chain",
+    "diloco",
+    "dynamic_loss_scale",
+    "multi_steps, skipping",
+    "skip_if",
+    "skip_if, window",
 )
 # Outside another wrapper these choose by name, so that matrices and vectors are left on both sides.
 OUTER = {

@@ -20,6 +20,8 @@ from optx_core import state_sharding
 
 OPTIONS = {
     "muon": {},
+    **{f"muon {kind}": {"second_moment": kind} for kind in ("row", "entry", "scalar")},
+    "dion2": {"fraction": 0.5},
     "soap": {"precondition_frequency": 2},
     "shampoo": {"precondition_frequency": 1, "matrix_eps": 1e-3},
     "kron": {},
@@ -83,7 +85,7 @@ def programs(tx, kind, spec, shapes):
 
 
 def check_cell(name, kind, layout, matrices):
-    tx = getattr(optx_aliases, f"scale_by_{name}")(**OPTIONS[name])
+    tx = getattr(optx_aliases, f"scale_by_{name.split()[0]}")(**OPTIONS[name])
     shapes = shapes_of(layout, matrices)
     (one, s1, here, _), (eight, s8, there, place) = programs(
         tx, getattr(AxisType, kind), LAYOUTS[layout], shapes

@@ -291,7 +291,7 @@ def test_what_is_no_matrix_is_refused_by_name():
         muon(0.1, preconditioning="none")
     with pytest.raises(ValueError, match=r"shape \(3,\) or \(n, 3\), not \(2,\)"):
         muon(0.1, ns_coeffs=(1.0, 2.0))
-    with pytest.raises(ValueError, match="ns_coeffs must be 'standard' or 'dion'"):
+    with pytest.raises(ValueError, match="ns_coeffs must be one of 'standard', 'dion'"):
         muon(0.1, ns_coeffs="best")
 
 

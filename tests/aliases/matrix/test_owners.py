@@ -8,6 +8,7 @@ import pytest
 SCRIPT = pathlib.Path(__file__).with_name("owners_on_eight_devices.py")
 SAMPLE = (
     "muon/Auto/rows/unequal",
+    "muon row/Explicit/2-D/unequal",
     "soap/Explicit/2-D/equal",
     "shampoo/Auto/stacked/equal",
     "kron/Explicit/stacked/equal",
@@ -21,7 +22,17 @@ def test_a_device_does_its_share_and_exchanges_twice(on_devices):
     on_devices(SCRIPT, *SAMPLE, *SITUATIONS)
 
 
-NAMES = ("muon", "soap", "shampoo", "kron", "galore")
+NAMES = (
+    "muon",
+    "muon row",
+    "muon entry",
+    "muon scalar",
+    "dion2",
+    "soap",
+    "shampoo",
+    "kron",
+    "galore",
+)
 CASES = [pair for pair in itertools.product(NAMES, LAYOUTS) if pair != ("galore", "stacked")]
 
 

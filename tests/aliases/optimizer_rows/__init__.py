@@ -29,8 +29,8 @@ SAMPLED_OPTIONS = [
     pytest.param(name, marks=pytest.mark.sampled(3)) if "," in name else name for name in ROWS
 ]
 
-# Public functions that make no transformation, or one of gradients of single examples; each has tests
-# of its own.
+# Public functions that make no transformation, or one of gradients of single examples or of attention
+# weights; each has tests of its own.
 NO_OPTIMIZERS: set[str] = {
     "ademamix_alpha_schedule",
     "ademamix_b3_schedule",
@@ -38,7 +38,9 @@ NO_OPTIMIZERS: set[str] = {
     "dpsgd",
     "minimize",
     "newton_schulz",
+    "polar_express_coefficients",
     "power_iteration",
+    "qk_clip",
     "per_example_layer_norm_clip",
     "per_example_global_norm_clip",
     "matrix_inverse_pth_root",

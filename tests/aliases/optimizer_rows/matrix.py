@@ -1,5 +1,7 @@
 """Optimizers of whole matrices."""
 
+import functools
+
 import jax
 import numpy as np
 
@@ -20,8 +22,8 @@ def newton_schulz(x, a, b, c, steps=5, eps=1e-8):
     return x
 
 
-def muon(p, grads, lr=0.02, beta=0.95, wd=0.0, rms=None, nesterov=True):
-    m = np.zeros_like(p)
+def muon(p, grads, lr=0.02, beta=0.95, wd=0.0, rms=None, nesterov=True, second=None, b2=0.95):
+    m, v = np.zeros_like(p), 0.0
     rows, columns = p.shape
     factor = rms * max(rows, columns) ** 0.5 if rms else max(1, columns / rows) ** 0.5
     for t, g in enumerate(grads, start=1):
@@ -30,7 +32,38 @@ def muon(p, grads, lr=0.02, beta=0.95, wd=0.0, rms=None, nesterov=True):
         u = m / (1 - beta**t)
         if nesterov:
             u = beta * m / (1 - beta ** (t + 1)) + (1 - beta) * g / (1 - beta**t)
-        p = p - lr * (factor * newton_schulz(u, 3.4445, -4.7750, 2.0315) + wd * p)
+        o = newton_schulz(np.sign(u) if second == "entry" else u, 3.4445, -4.7750, 2.0315)
+        if second == "scalar":
+            v = b2 * v + (1 - b2) * np.sum(g * g)
+            o = o * np.linalg.norm(u) / (np.sqrt(v / (1 - b2**t)) + 1e-8)
+        elif second:
+            v = b2 * v + (1 - b2) * (o * o if second == "entry" else np.mean(o * o, 0))
+            wanted = min(rows, columns) ** 0.5 if second == "entry" else np.linalg.norm(o)
+            o = o / (np.sqrt(v) + 1e-8)
+            o = o * wanted / np.linalg.norm(o)
+        p = p - lr * (factor * o + wd * p)
+    return p
+
+
+def dion2(p, grads, lr=0.02, fraction=0.25, rho=0.95, wd=0.0, side=0):
+    m = np.zeros_like(p)
+    for g in grads:
+        m = m + g(p)
+        sums = np.sum(np.abs(m), axis=1 - side)
+        chosen = np.argsort(-sums)[: int(np.ceil(fraction * len(sums)))]
+        lines, step = (m[chosen] if side == 0 else m[:, chosen]), np.zeros_like(p)
+        step[(slice(None),) * side + (chosen,)] = newton_schulz(lines, 3.4445, -4.7750, 2.0315)
+        m[(slice(None),) * side + (chosen,)] *= rho
+        p = p - lr * (max(1, p.shape[1] / p.shape[0]) ** 0.5 * step + wd * p)
+    return p
+
+
+def scion(p, grads, lr=0.02, beta=0.9, radius=2.0, constrained=True):
+    d, (rows, columns) = np.zeros_like(p), p.shape
+    for g in grads:
+        d = beta * d + (1 - beta) * g(p)
+        lmo = (columns / rows) ** 0.5 * newton_schulz(d, 3.4445, -4.7750, 2.0315, eps=0.0)
+        p = (1 - lr * constrained) * p - lr * radius * lmo
     return p
 
 
@@ -146,6 +179,35 @@ ROWS = {
         lambda: optx_aliases.muon(0.02, weight_decay=0.1, consistent_rms=0.2, nesterov=False),
         paper=lambda p, g: muon(p, g, wd=0.1, rms=0.2, nesterov=False),
         optax=lambda o: o.contrib.muon(0.02, weight_decay=0.1, consistent_rms=0.2, nesterov=False),
+        promises=SINGULAR,
+    ),
+    **{
+        f"muon, second moment per {second}": Row(
+            functools.partial(optx_aliases.muon, 0.005, second_moment=second, consistent_rms=0.2),
+            paper=functools.partial(muon, lr=0.005, rms=0.2, second=second),
+            promises=SINGULAR,
+        )
+        for second in ("row", "entry", "scalar")
+    },
+    "dion2": Row(
+        lambda: optx_aliases.dion2(0.02),
+        ("scale_by_dion2",),
+        paper=dion2,
+        promises=SINGULAR,
+    ),
+    "dion2, columns": Row(
+        lambda: optx_aliases.dion2(0.02, fraction=0.6, side="columns", weight_decay=0.1),
+        paper=lambda p, g: dion2(p, g, fraction=0.6, side=1, wd=0.1),
+        promises=SINGULAR,
+    ),
+    "scion": Row(
+        lambda: optx_aliases.scion(0.02, radius=2.0, eps=1e-30),
+        paper=scion,
+        promises=SINGULAR,
+    ),
+    "scion, unconstrained": Row(
+        lambda: optx_aliases.scion(0.02, radius=2.0, eps=1e-30, constrained=False),
+        paper=lambda p, g: scion(p, g, constrained=False),
         promises=SINGULAR,
     ),
     "soap": Row(

@@ -15,6 +15,7 @@ __getattr__, __dir__, __all__ = table_of_contents(
     _labels: label_params mask
     _late_start: LateStartState late_start
     _lookahead: SlowWeightsState lookahead
+    _max_logits: MaxLogits largest_logits record_max_logits take_max_logits
     _micro_batches: micro_value_and_grad
     _migrate: MigrationReport migrate_opt_state
     _param_groups: param_groups

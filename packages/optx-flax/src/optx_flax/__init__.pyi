@@ -21,6 +21,10 @@ from optx_flax._late_start import LateStartState as LateStartState
 from optx_flax._late_start import late_start as late_start
 from optx_flax._lookahead import SlowWeightsState as SlowWeightsState
 from optx_flax._lookahead import lookahead as lookahead
+from optx_flax._max_logits import MaxLogits as MaxLogits
+from optx_flax._max_logits import largest_logits as largest_logits
+from optx_flax._max_logits import record_max_logits as record_max_logits
+from optx_flax._max_logits import take_max_logits as take_max_logits
 from optx_flax._micro_batches import micro_value_and_grad as micro_value_and_grad
 from optx_flax._migrate import MigrationReport as MigrationReport
 from optx_flax._migrate import migrate_opt_state as migrate_opt_state

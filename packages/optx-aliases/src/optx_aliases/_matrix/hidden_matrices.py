@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import functools
 import re
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -26,17 +27,35 @@ def hidden_matrices(params: Params, other_paths: tuple[str, ...] = EMBEDDINGS_AN
     Returns:
       A tree of bools.
     """
+    return _matrices(params, lambda names: not any(fits(name, other_paths) for name in names))
+
+
+def named_matrices(params: Params, paths: tuple[str, ...]) -> PyTree:
+    """Marks the leaves of two and more axes with a name on their path that fits one of the patterns."""
+    return _matrices(params, lambda names: any(fits(name, paths) for name in names))
+
+
+def _matrices(params: Params, is_one: Callable[[tuple[str, ...]], bool]) -> PyTree:
     pairs, structure = flatten_with_path(params)
-    return structure.unflatten([_is_hidden_matrix(path, x, other_paths) for path, x in pairs])
+    return structure.unflatten(
+        [
+            not tree.is_placeholder(x)
+            and build.is_inexact(x)
+            and jnp.ndim(x) >= 2
+            and is_one(names_of(path))
+            for path, x in pairs
+        ]
+    )
 
 
-def _is_hidden_matrix(path: tuple[Any, ...], x: Any, patterns: tuple[str, ...]) -> bool:
-    names = [getattr(key, "key", getattr(key, "name", "")) for key in path]
-    is_matrix = not tree.is_placeholder(x) and build.is_inexact(x) and jnp.ndim(x) >= 2
-    return is_matrix and not any(_fits(str(name), patterns) for name in names)
+def names_of(path: tuple[Any, ...]) -> tuple[str, ...]:
+    """Returns the names, keys and indices on a leaf's path."""
+    keys = (getattr(key, "key", getattr(key, "name", getattr(key, "idx", ""))) for key in path)
+    return tuple(map(str, keys))
 
 
 @functools.cache
-def _fits(name: str, patterns: tuple[str, ...]) -> bool:
+def fits(name: str, patterns: tuple[str, ...]) -> bool:
+    """Returns whether a name, in lower case and without a number at its end, fits one of the patterns."""
     plain = re.sub(r"_?\d+$", "", name).lower()
     return any(fnmatch.fnmatchcase(plain, pattern) for pattern in patterns)

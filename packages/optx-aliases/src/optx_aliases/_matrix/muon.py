@@ -15,14 +15,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import jax
-
+from optx_aliases._matrix.adam_for_others import adam_for_others
 from optx_aliases._matrix.dimension_numbers import DimensionNumbers, numbered
 from optx_aliases._matrix.hidden_matrices import EMBEDDINGS_AND_HEADS, hidden_matrices
 from optx_aliases._matrix.owners import OwnerAxes
 from optx_aliases._matrix.scale_by_muon import Orthogonalize, scale_by_muon
 from optx_aliases._matrix.scale_by_shape import scale_by_shape
-from optx_aliases._transforms.adam import scale_by_adam
+from optx_aliases._matrix.second_moment import SecondMoment
 from optx_core import (
     Params,
     PyTree,
@@ -59,6 +58,8 @@ def muon(
     orthogonalize: Orthogonalize | None = None,
     ns_dtype: build.DType = None,
     owner_axes: OwnerAxes = None,
+    second_moment: SecondMoment = None,
+    second_moment_beta: ScalarOrSchedule = 0.95,
 ) -> build.Transformation:
     """Muon for hidden matrices (Jordan et al., 2024), AdamW for all other leaves.
 
@@ -69,7 +70,7 @@ def muon(
     Args:
       learning_rate: a scalar, or a schedule.
       ns_coeffs, ns_steps, beta, mu_dtype, adaptive, preconditioning: as for `scale_by_muon`.
-      orthogonalize, ns_dtype, owner_axes: as for `scale_by_muon`.
+      orthogonalize, ns_dtype, owner_axes, second_moment, second_moment_beta: as for `scale_by_muon`.
       eps: added to denominators, Muon's and Adam's, or a schedule.
       weight_decay: λ of Muon's leaves, multiplied by the learning rate; a scalar, or a schedule.
       weight_decay_mask: which of them decay, as for `optx_core.masked`; all by default.
@@ -119,21 +120,27 @@ def muon(
             orthogonalize=orthogonalize,
             ns_dtype=ns_dtype,
             owner_axes=owner_axes,
+            second_moment=second_moment,
+            second_moment_beta=second_moment_beta,
         ),
         scale_by_shape(dims, consistent_rms),
         add_decayed_weights(weight_decay, weight_decay_mask),
         scale_by_learning_rate(learning_rate),
     )
-    others = chain(
-        scale_by_adam(adam_b1, adam_b2, eps, adam_eps_root, mu_dtype, nesterov=nesterov),
-        add_decayed_weights(adam_weight_decay),
-        scale_by_learning_rate(learning_rate if adam_lr is None else adam_lr),
+
+    def is_own(params: Params) -> PyTree:
+        return hidden_matrices(params, patterns) if dims is None else numbered("muon", dims, params)
+
+    return adam_for_others(
+        "muon",
+        matrices,
+        is_own,
+        learning_rate=learning_rate if adam_lr is None else adam_lr,
+        b1=adam_b1,
+        b2=adam_b2,
+        eps=eps,
+        eps_root=adam_eps_root,
+        weight_decay=adam_weight_decay,
+        mu_dtype=mu_dtype,
+        nesterov=nesterov,
     )
-
-    def labels(params: Params) -> PyTree:
-        is_own = (
-            hidden_matrices(params, patterns) if dims is None else numbered("muon", dims, params)
-        )
-        return jax.tree.map(lambda is_muon: "muon" if is_muon else "adam", is_own)
-
-    return build.parted("muon", {"muon": matrices, "adam": others}, labels, all_used=False)

@@ -5,37 +5,88 @@ X ← X / ‖X‖,   then some times   A = X·Xᴴ,   X ← a·X + (b·A + c·A�
 The polynomial a·s + b·s³ + c·s⁵ drives every singular value s towards 1 and leaves the singular
 vectors alone. With Jordan's coefficients it is steepest at 0 and ends between 0.7 and 1.2.
 
+The same with products of the shorter side, X = Q·X₀, where that takes fewer operations (Gram iteration):
+A = X₀·X₀ᴴ,  Q = I,   then some times   Z = a·I + b·A + c·A²,  Q ← Z·Q,  A ← Z·A·Z;   at last X ← Q·X₀
+
+A step multiplies the rounding error of A by a². Where that would exceed a bound, X and A are computed anew.
+Of the half precisions only float16 is exact enough: in bfloat16 small eigenvalues become negative, and grow.
+
 References: Björck, Bowie, "An Iterative Algorithm for Computing the Best Estimate of an Orthogonal
 Matrix", 1971; Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024 (the
-coefficients); Ahn et al., "Dion: Distributed Orthonormalized Updates", 2025 (those of "dion");
-Boissin et al., "Turbo-Muon", 2025 (aol); Grishina, Smirnov, Rakhuba, "Accelerating Newton-Schulz
-Iteration for Orthogonalization via Chebyshev-type Polynomials", 2025 (schatten).
+coefficients); Ahn et al., "Dion: Distributed Orthonormalized Updates", 2025 (those of "dion"); Dao-AILab,
+"Gram Newton-Schulz", 2026 (in float16, with restarts); Boissin et al., "Turbo-Muon", 2025 (aol); Grishina,
+Smirnov, Rakhuba, "Accelerating Newton-Schulz Iteration for Orthogonalization via Chebyshev-type Polynomials",
+2025 (schatten).
 """
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from optx_aliases._matrix.polynomials import NAMED
 from optx_core import Scalar, build
 
-STEPS_OF_GRAM = 5
 PRECONDITIONINGS = ("frobenius", "spectral", "aol", "schatten")
-COEFFICIENTS: dict[str, Any] = {
-    "standard": (3.4445, -4.7750, 2.0315),
-    "dion": (
-        (4.0848, -6.8946, 2.9270),
-        (3.9505, -6.3029, 2.6377),
-        (3.7418, -5.5913, 2.3037),
-        (2.8769, -3.1427, 1.2046),
-        (2.8366, -3.0525, 1.2012),
-    ),
-}
+# How much the rounding error of a Gram matrix may grow before it is computed anew: to 2e-4 in float32, and to
+# 0.1 in float16, as in Dao-AILab's code.
+LARGEST_GROWTH = {"float16": 200.0, "float32": 2e3, "float64": 2e3}
+UNKNOWN_GROWTH = 70.0  # of one step, about a² of Polar Express's first
+
+
+class Schedule(NamedTuple):
+    """What is known of an iteration before its coefficients are (they may be traced).
+
+    Attributes:
+      growth: a² of each step.
+      cubic: whether c is 0 in all steps.
+    """
+
+    growth: tuple[float, ...]
+    cubic: bool
+
+
+def schedule_of(ns_coeffs: Any, ns_steps: int) -> Schedule:
+    """Returns the schedule for coefficients, (3,) or (n, 3), as `check_coefficients` returns them."""
+    steps = ns_steps if ns_coeffs.ndim == 1 else len(ns_coeffs)
+    if not isinstance(ns_coeffs, np.ndarray):
+        return Schedule((UNKNOWN_GROWTH,) * steps, cubic=False)
+    table = np.broadcast_to(ns_coeffs, (steps, 3))
+    return Schedule(tuple((table[:, 0] ** 2).tolist()), bool(np.all(table[:, 2] == 0)))
+
+
+@functools.cache
+def _parts(growth: tuple[float, ...], largest: float) -> tuple[int, ...]:
+    """Divides the steps of a Gram iteration into as few parts as keep the error of each small.
+
+    Args:
+      growth: of each step.
+      largest: the largest growth of a part: the product over its steps but the last.
+
+    Returns:
+      The numbers of steps of the parts. Of the divisions into as many parts, that of the least growth.
+    """
+
+    def divided(largest: float) -> list[int]:
+        parts, total = [0], 1.0
+        for one in growth:
+            if parts[-1] and total > largest:
+                parts, total = [*parts, 0], 1.0
+            parts[-1] += 1
+            total *= one
+        return parts
+
+    fewest, steps = divided(largest), range(len(growth))
+    products = sorted(math.prod(growth[i:j]) for j in steps for i in range(j))
+    even = (divided(x) for x in products if x <= largest)
+    return tuple(next((parts for parts in even if len(parts) == len(fewest)), fewest))
 
 
 def check_coefficients(where: str, ns_coeffs: Any, ns_steps: Any, preconditioning: Any) -> Any:
@@ -43,7 +94,7 @@ def check_coefficients(where: str, ns_coeffs: Any, ns_steps: Any, preconditionin
 
     Args:
       where: the name of the function, for errors.
-      ns_coeffs: a name in `COEFFICIENTS`, or the coefficients.
+      ns_coeffs: a name in `NAMED`, or the coefficients.
       ns_steps: the number of steps.
       preconditioning: one of `PRECONDITIONINGS`.
 
@@ -54,10 +105,12 @@ def check_coefficients(where: str, ns_coeffs: Any, ns_steps: Any, preconditionin
       ValueError: if an argument is none of these.
     """
     if isinstance(ns_coeffs, str):
-        if ns_coeffs not in COEFFICIENTS:
-            names = " or ".join(map(repr, COEFFICIENTS))
-            raise ValueError(f"{where}: ns_coeffs must be {names}, or numbers, not {ns_coeffs!r}")
-        ns_coeffs = COEFFICIENTS[ns_coeffs]
+        if ns_coeffs not in NAMED:
+            names = ", ".join(map(repr, NAMED))
+            raise ValueError(
+                f"{where}: ns_coeffs must be one of {names}, or numbers, not {ns_coeffs!r}"
+            )
+        ns_coeffs = NAMED[ns_coeffs]()
     numbers = all(isinstance(x, int | float) for x in jax.tree.leaves(ns_coeffs))
     ns_coeffs = np.asarray(ns_coeffs, np.float64) if numbers else jnp.asarray(ns_coeffs)
     if ns_coeffs.ndim not in (1, 2) or ns_coeffs.shape[-1] != 3:
@@ -84,8 +137,10 @@ def newton_schulz(
 
     Args:
       x: an array (..., rows, columns), real or complex.
-      ns_coeffs: the polynomial's a, b, c; or a row of them for each step, (n, 3); or "standard"
-        (Jordan's) or "dion".
+      ns_coeffs: the polynomial's a, b, c; or a row of them for each step, (n, 3), such as
+        `polar_express_coefficients` computes; or the name of a table in use: "standard" (Jordan's
+        polynomial), "dion", "polar_express" (the authors' eight steps), "polar_express_5" (dion's and
+        modded-nanogpt's), "polar_express_gram" (Gram Newton–Schulz's), "cans", "deepseek_v4", "cubic".
       ns_steps: the number of steps, a positive int; a table of coefficients has its own.
       preconditioning: what the matrices are divided by first: their "frobenius" norm; their
         "spectral" norm, which is tight but takes eigenvalues; the row sums of |A| ("aol"), each row by
@@ -108,12 +163,19 @@ def newton_schulz(
              [0., 1.]], dtype=float32)
     """
     ns_coeffs = check_coefficients("newton_schulz", ns_coeffs, ns_steps, preconditioning)
+    return orthogonalized(x, ns_coeffs, schedule_of(ns_coeffs, ns_steps), preconditioning, eps)
+
+
+def orthogonalized(
+    x: Array, ns_coeffs: Any, schedule: Schedule, preconditioning: str, eps: Scalar
+) -> Array:
+    """`newton_schulz` with coefficients that may be traced, and their schedule."""
     if not x.size:
         return x
     stack = x.reshape(-1, *x.shape[-2:])
     table = jnp.asarray(ns_coeffs).astype(build.real_dtype(x.dtype)).astype(x.dtype)
     if table.ndim == 1:
-        table = jnp.broadcast_to(table, (ns_steps, 3))
+        table = jnp.broadcast_to(table, (len(schedule.growth), 3))
     rows = [lax.index_in_dim(table, k, 1, keepdims=False) for k in range(3)]
     # The products are of the shorter side, and none takes a transposed copy. lax.mul is the operator's
     # own, at half of the time that the operator takes to trace.
@@ -127,6 +189,8 @@ def newton_schulz(
         return _product(x, b) if tall else _product(b, x)
 
     def quadratic(a: Array, row: Sequence[Array]) -> Array:
+        if schedule.cubic:
+            return lax.mul(row[1], a)
         return lax.add(lax.mul(row[1], a), lax.mul(row[2], _product(a, a)))
 
     def plain(x: Array, *rows: Array) -> Array:
@@ -137,7 +201,7 @@ def newton_schulz(
         return lax.scan(step, x, rows)[0]
 
     def small(x: Array, *rows: Array) -> Array:
-        """The same with X = Q·X₀: Q and A are of the shorter side, X₀ enters twice in all."""
+        """The Gram iteration: X₀ enters twice in all."""
         a = gram(x)
         one = jnp.eye(a.shape[1], dtype=a.dtype)[None]
 
@@ -156,19 +220,27 @@ def newton_schulz(
         return times(_product(polynomial(a, last), q), x)
 
     def restarted(x: Array, *rows: Array) -> Array:
-        for part in np.array_split(np.arange(len(table)), -(-len(table) // STEPS_OF_GRAM)):
-            x = small(x, *(lax.slice_in_dim(row, part[0], part[-1] + 1) for row in rows))
+        stop = 0
+        for steps in parts:
+            start, stop = stop, stop + steps
+            part = small if steps > 1 else plain
+            x = part(x, *(lax.slice_in_dim(row, start, stop) for row in rows))
         return x
 
     start = _divided(stack, gram, tall, preconditioning, eps)
-    # `small` needs exact products. A rounding error of A that makes a small eigenvalue negative grows by
-    # a² a step: from 1e-7 to 1e-3 in five steps, after which A is computed anew. Half precision, and the
-    # rounded products of accelerators, start at 1e-3.
-    is_long = max(stack.shape[1:]) >= 2 * min(stack.shape[1:])
-    if is_long and len(table) > 1 and build.at_least_float32(x.dtype) == x.dtype:
-        result = lax.platform_dependent(start, *rows, cpu=restarted, default=plain)
-    else:
+    largest = LARGEST_GROWTH.get(build.real_dtype(x.dtype).name, 0.0)
+    parts = _parts(schedule.growth, largest) if len(schedule.growth) == len(table) else (1,)
+    # n steps for r rows and s > r columns take n·(4·r²·s + 2·r³) operations, as a Gram iteration
+    # 4·r²·s + (4·n − 3)·2·r³.
+    saves = 2 * max(stack.shape[1:]) > 3 * min(stack.shape[1:]) and max(parts) > 1
+    if not saves:
         result = plain(start, *rows)
+    elif x.dtype == jnp.float16:
+        result = lax.platform_dependent(
+            start, *rows, cpu=restarted, cuda=restarted, rocm=restarted, default=plain
+        )
+    else:  # accelerators round the products of float32 to fewer bits than float16 has
+        result = lax.platform_dependent(start, *rows, cpu=restarted, default=plain)
     return result.reshape(x.shape)
 
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import functools
 from typing import Annotated, Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -26,6 +25,7 @@ from optx_aliases._matrix.dimension_numbers import (
     numbered,
 )
 from optx_aliases._matrix.hidden_matrices import hidden_matrices
+from optx_aliases._matrix.norms import norm_over, root
 from optx_core import Params, PyTree, ScalarOrSchedule, build, chain, masked, tree
 
 
@@ -40,31 +40,17 @@ class HyperballState(NamedTuple):
     radius: Annotated[PyTree, build.slot(constant=True, exact=True)]
 
 
-def _root(x: Array) -> Array:
-    """√x, with slope 0 at 0; NaN stays."""
-    zero = x == 0
-    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, x)))
-
-
-def _norm(x: Array, axes: tuple[int, ...]) -> Array:
-    """Returns the norms over some axes, which keep size 1, of entries of any size."""
-    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axes, keepdims=True, initial=0))
-    unit = jnp.where(largest == 0, 1, largest)
-    scaled = x / unit.astype(x.dtype)
-    return unit * _root(jnp.sum(build.abs_squared(scaled), axes, keepdims=True))
-
-
 def _leaf(u: Array, radius: Array, p: Array, *, learning_rate: Any, project: bool) -> Array:
     axes = tuple(axis for axis, size in enumerate(radius.shape) if size == 1)
-    u_norm = _norm(u, axes)
-    size = radius if project else _norm(p, axes)
+    u_norm = norm_over(u, axes)
+    size = radius if project else norm_over(p, axes)
     is_zero = size == 0  # then its updates are the inner optimizer's
     factor = jnp.where(is_zero, 1, learning_rate / jnp.where(u_norm == 0, 1, u_norm))
     size = jnp.where(is_zero, 1, size)
     if not project:
         return size * (factor * u)
     moved = p / size + factor * u
-    norm = _root(jnp.sum(build.abs_squared(moved), axes, keepdims=True))
+    norm = root(jnp.sum(build.abs_squared(moved), axes, keepdims=True))
     stays = (u_norm == 0) | (norm == 0)
     norm = jnp.where(is_zero | stays, 1, norm)
     return jnp.where(stays, 0, size * (moved / norm) - p)
@@ -83,7 +69,7 @@ def _fixed_norm(
         axes = axes_of_leaves("hyperball", weight_dimension_numbers, params)
         leaves, structure = tree.flatten(params)
         norms = [
-            x if own is None else _norm(_wide(x), own.rows + own.columns)
+            x if own is None else norm_over(_wide(x), own.rows + own.columns)
             for x, own in zip(leaves, axes, strict=True)
         ]
         return HyperballState(structure.unflatten(norms))
