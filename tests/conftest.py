@@ -120,6 +120,12 @@ def x64():
 
 
 @pytest.fixture
+def every_case(request):
+    """Whether a test runs its whole product of cases: with `--full`, or chosen by name."""
+    return request.config.getoption("--full") or _by_name(request.config)
+
+
+@pytest.fixture
 def on_devices():
     """Runs Python in a process of its own with fake devices: `on_devices(script, *arguments, count=8)`."""
 

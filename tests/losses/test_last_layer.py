@@ -66,6 +66,7 @@ def same(a, b):
     chex.assert_trees_all_close(a, b, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.sampled(2)
 @ways
 @pytest.mark.parametrize("size", [1, 4, ROWS])
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
@@ -107,6 +108,7 @@ def test_rows_of_unequal_weight_have_their_own_gradients(recompute, x64):
     same(got, want)
 
 
+@pytest.mark.sampled(2)
 @ways
 @pytest.mark.parametrize("of", ["f", "w", "b"])
 def test_one_argument_alone_can_be_differentiated(of, recompute, x64):

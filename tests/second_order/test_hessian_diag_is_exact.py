@@ -182,6 +182,7 @@ def test_the_diagonal_is_that_of_the_definition(name, x64):
     assert worst(found, by_definition(loss, params, batch)) < 1e-12
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("method", ["chain", "units"])
 @pytest.mark.parametrize("name", ["mlp-tanh-6", "convolution-relu", "residual-relu", "odd-views"])
 def test_the_other_methods_agree(name, method, x64):
@@ -200,6 +201,7 @@ def test_chunks_give_the_same_whatever_their_size(name, x64):
         assert worst(found, wanted) < 1e-12
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", ["mlp-tanh-6", "mlp-relu-4", "convolution-tanh", "residual-relu"])
 def test_float32_agrees_with_float64_to_its_precision(name, x64):
     loss, params, batch = MODELS[name](np.random.default_rng(0))

@@ -54,6 +54,7 @@ def test_it_solves(name, wide):
         assert size <= (5e-3 if wide else 0.3) * (1 + first) ** 0.5, size
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("wide", [False, True])
 @pytest.mark.parametrize("name", MGH)
 def test_small_losses_and_flat_ground_are_solved_too(name, wide):
