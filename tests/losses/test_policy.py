@@ -259,3 +259,33 @@ def test_generalized_advantages_are_those_of_the_recursion(x64):
     np.testing.assert_array_equal(got[~there], 0)
     with pytest.raises(ValueError, match="bootstrap is"):
         L.generalized_advantage_estimate(np.ones((2, 3)), np.ones((2, 3)), bootstrap=np.ones(3))
+
+
+def test_a_trajectory_ends_at_a_masked_step_too():
+    r, v = jnp.array([1.0, 2.0, 0.0, 4.0]), jnp.array([0.5, 0.25, 9.0, 1.0])
+    discount, mask = jnp.array([0.9, 0.9, 0.0, 0.9]), jnp.array([True, True, False, True])
+    given = functools.partial(L.generalized_advantage_estimate, trace_decay=0.8, bootstrap=3.0)
+    last = L.generalized_advantage_estimate(r[:2], v[:2], discount=0.9, trace_decay=0.8)
+    first = given(r[3:], v[3:], discount=0.9)
+    np.testing.assert_allclose(
+        given(r, v, discount=discount, where=mask), [*last, 0.0, *first], rtol=1e-6
+    )
+    skipped = given(r, v, discount=0.9, where=mask)
+    expected = given(r[np.array([0, 1, 3])], v[np.array([0, 1, 3])], discount=0.9)
+    np.testing.assert_allclose(skipped[np.array([0, 1, 3])], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e25])
+@pytest.mark.parametrize("divisor", ["std", "batch-std"])
+def test_rewards_of_any_size_have_the_same_advantages(scale, divisor):
+    rewards = np.array([[1.0, 2.0, 4.0], [0.0, 3.0, 3.0]], np.float32)
+    of = functools.partial(L.group_relative_advantages, scale=divisor, epsilon=0.0)
+    np.testing.assert_allclose(of(rewards * np.float32(scale)), of(rewards), rtol=1e-5)
+
+
+def test_the_share_of_the_teacher_is_refused_where_it_is_not_used():
+    features, weights, logits = jnp.ones((1, 2)), jnp.zeros((2, 2)), jnp.zeros((1, 2))
+    with pytest.raises(ValueError, match=r"linear_distillation_loss: beta .* not in 'reverse'"):
+        L.linear_distillation_loss(
+            features, weights, teacher_logits=logits, divergence="reverse", beta=0.5
+        )

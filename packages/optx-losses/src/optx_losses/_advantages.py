@@ -116,8 +116,13 @@ def _less_mean(x: jax.Array, included: jax.Array, axes: tuple[int, ...]) -> jax.
 def _std(x: jax.Array, included: jax.Array, axes: tuple[int, ...]) -> jax.Array:
     """The standard deviation with n − 1 degrees of freedom; 1, without a gradient, if it is 0."""
     count = jnp.maximum(_count(included, axes, x.dtype) - 1, 1)
-    square = jnp.sum(_less_mean(x, included, axes) ** 2, axis=axes, keepdims=True) / count
-    return jnp.sqrt(jnp.where(square == 0, 1, square))
+    difference = _less_mean(x, included, axes)
+    largest = jnp.max(jnp.abs(difference), axis=axes, keepdims=True, initial=0)
+    unit = lax.stop_gradient(
+        jnp.where(largest == 0, 1, largest)
+    )  # squares neither over- nor underflow
+    square = jnp.sum((difference / unit) ** 2, axis=axes, keepdims=True) / count
+    return unit * jnp.sqrt(jnp.where(square == 0, 1, square))
 
 
 def generalized_advantage_estimate(
@@ -138,7 +143,7 @@ def generalized_advantage_estimate(
       rewards: r_t, shape [..., steps].
       values: V_t, of the same shape.
       discount: γ in [0, 1], a number, or an array of the same shape that is 0 at the last step of each
-        trajectory: `gamma * (1 - done)`.
+        trajectory: `gamma * (1 - done)`. A trajectory also ends at a 0 where `where` is False.
       trace_decay: λ, in [0, 1]: 0 for the temporal difference, 1 for the discounted return less V_t.
       bootstrap: the value after the last step, shape [...]; None for 0.
       axis: the axis of the steps.
@@ -176,8 +181,9 @@ def generalized_advantage_estimate(
     at = _single(name, axis, axes_of(name, axis, r.ndim))
     mask = as_mask(name, where, r, "the rewards")
     included = jnp.ones_like(r, bool) if mask is None else mask
+    goes_on = gamma != 0
     r, v, gamma = keep(mask, r, v, gamma)
-    steps = [jnp.moveaxis(x, at, 0) for x in (r, v, gamma, included)]
+    steps = [jnp.moveaxis(x, at, 0) for x in (r, v, gamma, included, goes_on)]
     rest = steps[0].shape[1:]
     if bootstrap is None:
         after = jnp.zeros_like(jnp.sum(r, axis=at))
@@ -185,8 +191,8 @@ def generalized_advantage_estimate(
     decay = jnp.asarray(trace_decay, r.dtype)
 
     def step(following: Any, now: Any) -> tuple[Any, jax.Array]:
-        advantage, value = following
-        r, v, gamma, included = now
+        r, v, gamma, included, goes_on = now
+        advantage, value = keep(goes_on | included, *following)
         delta = r + gamma * value - v
         new = delta + gamma * decay * advantage
         following = jnp.where(included, new, advantage), jnp.where(included, v, value)

@@ -190,7 +190,7 @@ def _inputs(
         invalid = invalid & included
         pads = pads | ~included[:, None]
     log_p = whole(log_softmax(jnp.where(pads[..., None], 0, x), (2,)), 2)
-    log_p = jnp.where(log_p > log_zero, log_p, log_zero)
+    log_p = jnp.where(log_p <= log_zero, log_zero, log_p)  # NaN stays
     log_p = log_p * jnp.where(invalid, jnp.nan, 1).astype(x.dtype)[:, None, None]
     return included, (log_p, states, skip, pads.T, length, log_zero)
 

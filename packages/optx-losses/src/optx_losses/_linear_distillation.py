@@ -43,7 +43,7 @@ def linear_distillation_loss(
     *,
     teacher_logits: ArrayLike | None = None,
     divergence: Divergence = "forward",
-    beta: Scalar = 0.5,
+    beta: Scalar | None = None,
     temperature: Scalar | None = None,
     bias: ArrayLike | None = None,
     teacher_bias: ArrayLike | None = None,
@@ -68,7 +68,7 @@ def linear_distillation_loss(
       teacher_logits: shape [..., classes], in the place of the two.
       divergence: "forward", KL(T‖S), which covers the teacher's modes; "reverse", KL(S‖T), which seeks
         one of them; "jsd", the generalized Jensen-Shannon divergence.
-      beta: β, the share of the teacher in the mixture M of "jsd", in (0, 1).
+      beta: β, the share of the teacher in the mixture M of "jsd", in (0, 1), by default 0.5; for "jsd" only.
       temperature: τ, the divisor of both logits, greater than 0; None for 1.
       bias: of the student, shape [classes]; −inf excludes a class, which the teacher has to exclude too
         for a finite "forward" divergence.
@@ -100,6 +100,11 @@ def linear_distillation_loss(
         raise ValueError(
             f"{name}: divergence must be 'forward', 'reverse' or 'jsd', not {divergence!r}"
         )
+    if beta is not None and divergence != "jsd":
+        raise ValueError(
+            f"{name}: beta is the share of the teacher in 'jsd', not in {divergence!r}"
+        )
+    beta = 0.5 if beta is None else beta
     check_number(name, above=0, below=1, beta=beta)
     check_number(
         name, above=0, temperature=temperature, soft_cap=soft_cap, teacher_soft_cap=teacher_soft_cap

@@ -27,7 +27,8 @@ def next_token_labels(
         a sequence does not predict the first one of the next. None for one sequence per row.
       ignore_index: the label of positions without a next token, not one of the tokens.
       where: boolean mask of the same shape, False for tokens that are not to be predicted (the prompt,
-        padding).
+        padding). The token before one to be predicted may be False: the last one of a prompt predicts the
+        answer. Padding on the left predicts nothing if it has a segment id of its own.
 
     Returns:
       The labels, integers of the shape of the tokens.
