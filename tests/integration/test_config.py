@@ -1,6 +1,7 @@
 """All optimizers and all schedules as data, and back."""
 
 import importlib.util
+import inspect
 import json
 import pathlib
 import subprocess
@@ -15,6 +16,7 @@ import optx_projections
 import optx_schedules
 import optx_second_order
 from optx_core import from_config, to_config
+from optx_core._protocol.kinds import hints_of
 from optx_core._state.config_names import may_be_called
 
 PACKAGES = [optx_core, optx_aliases, optx_schedules, optx_projections, optx_second_order]
@@ -131,3 +133,25 @@ def test_reading_a_config_of_the_core_imports_no_sibling():
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+SWITCHES = [
+    (module.__name__, name, argument)
+    for module in PACKAGES
+    for name in module.__all__
+    if may_be_called(getattr(module, name)) and inspect.isfunction(getattr(module, name))
+    for argument, hint in hints_of(getattr(module, name)).items()
+    if hint is bool
+]
+
+
+@pytest.mark.parametrize(("module", "name", "argument"), SWITCHES)
+def test_a_text_is_no_truth_value(module, name, argument):
+    function = getattr(sys.modules[module], name)
+    needed = [
+        key
+        for key, parameter in inspect.signature(function).parameters.items()
+        if parameter.default is parameter.empty and parameter.kind is not parameter.VAR_POSITIONAL
+    ]
+    with pytest.raises(TypeError, match=f"{argument} must be True or False, not 'false'"):
+        function(**dict.fromkeys(needed) | {argument: "false"})

@@ -25,7 +25,7 @@ import numpy as np
 
 from optx_core._protocol.diagnosis import Failures
 from optx_core._protocol.dtypes import check_dtype, is_dtype
-from optx_core._protocol.kinds import Kind, kinds_of
+from optx_core._protocol.kinds import Kind, declared, hints_of
 
 P = ParamSpec("P")
 R = TypeVar("R", bound="Recorded")
@@ -181,11 +181,17 @@ def recorded(function: Callable[P, R]) -> Callable[P, R]:
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        kinds = kinds_of(function)
+        hints = hints_of(function)
         for name, value in bound.arguments.items():
             bound.arguments[name] = _frozen(value)
-            if kinds.get(name) == Kind("dtype"):
+            hint = hints.get(name)
+            if declared(hint) == Kind("dtype"):
                 check_dtype(function.__name__, name, value)
+            if hint is bool and isinstance(value, str):  # from a file or a command line
+                raise TypeError(
+                    f"{function.__name__}: {name} must be True or False, not {value!r}, which would count as "
+                    "True"
+                )
         result = function(*bound.args, **bound.kwargs)
         return result._recorded_as(Call(call, bound))
 
