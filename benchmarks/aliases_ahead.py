@@ -1,6 +1,6 @@
 """Bytes of every optimizer's step, compiled for a GPU and a TPU that need not be there.
 
-hatch run ahead:bench [cuda] [tpu] [names of optimizers]
+hatch run ahead:bench [cuda] [tpu] [names of optimizers, or of ways to hold bfloat16 parameters]
 
 The environment has the plugins (Linux on x86-64). Where one is missing, its half says so and is left
 out. The table is the tests', `tests/aliases/optimizer_rows`.
@@ -14,11 +14,13 @@ import warnings
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+import optx_aliases
 import optx_core
 from benchmarks._timing import bytes_accessed, temporaries
 
@@ -100,10 +102,42 @@ def measured(name: str, device: Any) -> list[str]:
     return [*cells, f"{theirs[0]:.1f}", f"{theirs[1]:.1f}", f"{ours / theirs[0]:.2f}"]
 
 
+ADAMW, LION = optx_aliases.adamw(1e-3), optx_aliases.lion(1e-4)
+NARROW = {
+    "bf16: adamw": ADAMW,
+    "bf16: stochastic_rounding": optx_core.stochastic_rounding(ADAMW),
+    "bf16: master_weights": optx_core.master_weights(ADAMW),
+    "bf16: master_weights, 24 bits": optx_core.master_weights(ADAMW, bits=24),
+    "bf16: master_weights, 24 bits, lion": optx_core.master_weights(LION, bits=24),
+    "bf16: stochastic_rounding, 8 bits": optx_core.stochastic_rounding(
+        optx_aliases.quantize_state(ADAMW)
+    ),
+    "bf16: master_weights, 24 bits, 8 bits": optx_core.master_weights(
+        optx_aliases.quantize_state(ADAMW), bits=24
+    ),
+}
+
+
+def measured_narrow(name: str, device: Any) -> list[str]:
+    """The cells of a row: bytes of parameters and state, bytes moved and temporaries, a parameter."""
+    tx, row = NARROW[name], ROWS["adamw"]
+    params = {"w": jax.ShapeDtypeStruct((SIDE, SIDE), jnp.bfloat16)}
+    held = jax.tree.leaves((params, jax.eval_shape(tx.init, params)))
+    program = compiled_step(tx, row, optx_core, device, SIDE, jnp.bfloat16)
+    sizes = (
+        sum(x.size * x.dtype.itemsize for x in held) / SIDE**2,
+        moved(program),
+        temporaries(program) / SIDE**2,
+    )
+    return [f"{size:.2f}" for size in sizes]
+
+
 def main() -> None:
     """Compiles the table for the platforms and the optimizers that are named, or for all."""
     given = sys.argv[1:]
-    names = [name for name in given if name in ROWS] or list(ROWS)
+    named = [name for name in given if name in ROWS or name in NARROW]
+    names = [name for name in named if name in ROWS] if named else list(ROWS)
+    narrow = [name for name in named if name in NARROW] if named else list(NARROW)
     console = Console(width=110)
     for platform in [name for name in TARGETS if name in given] or TARGETS:
         try:
@@ -124,7 +158,16 @@ def main() -> None:
             except Exception as error:  # noqa: BLE001 (a compiler that cannot is a figure as well)
                 cells = [f"{type(error).__name__}: {str(error)[:60]}"]
             table.add_row(name, *cells)
-        console.print(table)
+        if chosen:
+            console.print(table)
+        table = Table(
+            "of bfloat16 parameters", "bytes held", "moved", "temporaries",
+            title=f"Compiled for {TARGETS[platform][0]}, a parameter: jax {jax.__version__}",
+        )  # fmt: skip
+        for name in track(narrow, f"compiling for {platform}", console=console):
+            table.add_row(name, *measured_narrow(name, device))
+        if narrow:
+            console.print(table)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,12 @@ from optimizer_rows._row import Row
 
 
 def compiled_step(
-    tx: Any, row: Row, module: Any = optx_core, device: Any = None, side: int = 1024
+    tx: Any,
+    row: Row,
+    module: Any = optx_core,
+    device: Any = None,
+    side: int = 1024,
+    dtype: Any = jnp.float32,
 ) -> Any:
     """One donated step, update and apply, on a square matrix.
 
@@ -20,6 +25,7 @@ def compiled_step(
       module: where `apply_updates` and `with_extra_args_support` come from.
       device: what to compile for, also one that is not there; by default the one at hand.
       side: of the matrix.
+      dtype: of the parameters and the gradients.
     """
     sharding = device and jax.sharding.SingleDeviceSharding(device)
 
@@ -28,7 +34,7 @@ def compiled_step(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree
         )
 
-    params = there({"w": jax.ShapeDtypeStruct((side, side), jnp.float32)})
+    params = there({"w": jax.ShapeDtypeStruct((side, side), dtype)})
     tx = module.with_extra_args_support(tx)
 
     def step(params: Any, state: Any, grads: Any) -> Any:
