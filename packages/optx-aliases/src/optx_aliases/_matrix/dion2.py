@@ -144,7 +144,8 @@ def scale_by_dion2(
     """Orthogonalizes the rows, or the columns, of the largest momentum.
 
     Args:
-      fraction, rho, ns_coeffs, ns_steps, eps, mu_dtype, side, ns_dtype, owner_axes: as for `dion2`.
+      fraction, rho, eps, mu_dtype, side: as for `dion2`.
+      ns_coeffs, ns_steps, ns_dtype, owner_axes: as for `scale_by_muon`.
 
     Returns:
       A transformation with a `Dion2State`. A zero gradient from the first step on gives zero updates.
