@@ -8,6 +8,7 @@ from matrix.compiled_work import CompiledWork
 
 from optx_aliases import dion2, scale_by_dion2
 from optx_aliases._matrix.dion2 import _Choice
+from optx_core import inject_hyperparams
 
 
 def matrix(shape, seed=0):
@@ -84,6 +85,11 @@ def test_numbers_out_of_range_and_vectors_are_refused():
         dion2(0.1, fraction=0.0)
     with pytest.raises(ValueError, match="fraction must be"):
         scale_by_dion2(1.5)
+    with pytest.raises(TypeError, match="fraction must be a Python number"):
+        scale_by_dion2(jnp.asarray(0.5))
+    hyperparams = inject_hyperparams(dion2)(0.1).init(jnp.ones((2, 2))).hyperparams
+    assert "rho" in hyperparams
+    assert "fraction" not in hyperparams
     with pytest.raises(ValueError, match="side must be"):
         dion2(0.1, side="longer")
     with pytest.raises(ValueError, match=r"scale_by_dion2: the leaf\['b'\] of shape \(3,\)"):
