@@ -53,8 +53,6 @@ def is_at_the_start(name, parameter):
         ("cocob", "eps"),
         ("scale_by_cocob", "eps"),
         ("scale_by_rprop", "learning_rate"),  # of a schedule it takes the first value
-        ("dion2", "fraction"),  # the shape of what is orthogonalized
-        ("scale_by_dion2", "fraction"),
     }
 
 

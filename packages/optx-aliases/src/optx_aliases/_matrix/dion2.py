@@ -49,7 +49,7 @@ from optx_core import (
 )
 
 Side: TypeAlias = Literal["shorter", "rows", "columns"]
-Share: TypeAlias = Annotated[float, build.Number(above=0, high=1, schedule=False)]
+Share: TypeAlias = Annotated[float, build.Kind("constant")]
 
 
 class Dion2State(NamedTuple):
@@ -144,13 +144,15 @@ def scale_by_dion2(
     """Orthogonalizes the rows, or the columns, of the largest momentum.
 
     Args:
-      fraction, rho, ns_coeffs, ns_steps, eps, mu_dtype, side, ns_dtype, owner_axes: as for `dion2`.
+      fraction, rho, eps, mu_dtype, side: as for `dion2`.
+      ns_coeffs, ns_steps, ns_dtype, owner_axes: as for `scale_by_muon`.
 
     Returns:
       A transformation with a `Dion2State`. A zero gradient from the first step on gives zero updates.
       Derivatives treat the choice of rows as constant.
 
     Raises:
+      TypeError: if `fraction` is not a Python number.
       ValueError: if a number is out of its range; from `update`, if a leaf has fewer than two axes.
 
     Example:
@@ -167,6 +169,9 @@ def scale_by_dion2(
     """
     where = "scale_by_dion2"
     coefficients = check_coefficients(where, ns_coeffs, ns_steps, "frobenius")
+    if isinstance(fraction, bool) or not isinstance(fraction, int | float):
+        raise TypeError(f"{where}: fraction must be a Python number, as shapes depend on it")
+    build.check_number(where, above=0, high=1, fraction=fraction)
     choice = _Choice(str(float(fraction)), side)
 
     def init(params: Params) -> Dion2State:
@@ -259,6 +264,7 @@ def dion2(
       parameters.
 
     Raises:
+      TypeError: if `fraction` is not a Python number.
       ValueError: if a number is out of its range.
 
     Example:

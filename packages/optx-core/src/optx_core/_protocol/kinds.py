@@ -73,7 +73,8 @@ class Kind:
     """Any other declaration of a field or an argument.
 
     Attributes:
-      name: "count", "key", "inner", "number", "factor" (fields), "dtype" (arguments).
+      name: "count", "key", "inner", "number", "factor" (fields), "dtype", "constant" (arguments; the last: a
+        number that shapes depend on, which is neither scheduled nor injected).
       measured: whether `metrics` reports the field.
     """
 

@@ -1,11 +1,11 @@
-"""MuonClip: muon, qk_clip, and the logits that an NNX model records."""
+"""QK-clip with the logits that an NNX model records."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from flax import nnx
-from optx_aliases import muon, qk_clip
+from optx_aliases import qk_clip, sgd
 from optx_core import chain
 from optx_flax import record_max_logits, take_max_logits
 
@@ -22,7 +22,7 @@ def test_training_brings_the_logits_of_every_head_below_the_limit():
     model, x = Model(), 2 * jax.random.normal(jax.random.key(0), (2, 5, 4))
     model.attention.query.kernel[...] *= 30  # attention that saturates
     record_max_logits(model)
-    optimizer = nnx.Optimizer(model, chain(muon(1e-4), qk_clip(5.0)), wrt=nnx.Param)
+    optimizer = nnx.Optimizer(model, chain(sgd(1e-4), qk_clip(5.0)), wrt=nnx.Param)
 
     @nnx.jit
     def step(model, optimizer):
