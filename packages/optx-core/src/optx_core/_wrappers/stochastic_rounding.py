@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import AxisType
 
 from optx_core import (
     Params,
@@ -98,12 +99,19 @@ def _rounded_move(p: jax.Array, u: jax.Array, count: jax.Array, salt: int) -> ja
     noise = _hash(bits ^ _hash(count + jnp.uint32(0x9E3779B9 * (salt + 1) % 2**32)))
     place = jnp.zeros_like(bits)
     for axis in range(p.ndim):
-        # Computed from the array, not by an iota, so that the positions have the parameter's layout.
-        ones = jnp.ones_like(bits)
-        place = _hash(place ^ jnp.cumsum(ones, axis=axis, dtype=jnp.uint32))
+        place = _hash(place ^ (_positions(bits, axis) + jnp.uint32(1)))
     up = bits + (_hash(noise ^ place) >> 16)
     rounded = jnp.where(jnp.isfinite(total), up & jnp.uint32(0xFFFF0000), bits)
     return lax.bitcast_convert_type(rounded, jnp.float32) - p.astype(jnp.float32)
+
+
+def _positions(x: jax.Array, axis: int) -> jax.Array:
+    """Returns the index of each entry along an axis, uint32, with the layout of x."""
+    sharding = jax.typeof(x).sharding
+    is_explicit = AxisType.Explicit in getattr(sharding.mesh, "axis_types", ())
+    return lax.broadcasted_iota(
+        jnp.uint32, x.shape, axis, out_sharding=sharding if is_explicit else None
+    )
 
 
 def _hash(x: jax.Array) -> jax.Array:
