@@ -54,6 +54,7 @@ __getattr__, __dir__, __all__ = table_of_contents(
     _matrix.dimension_numbers: GaLoreDimensionNumbers MuonDimensionNumbers
     _matrix.dion2: Dion2State dion2 scale_by_dion2
     _matrix.galore: GaLoreState galore scale_by_galore
+    _matrix.kl_shampoo: ScaleByKlShampooState kl_shampoo scale_by_kl_shampoo
     _matrix.kron: ScaleByKronState kron scale_by_kron
     _matrix.linear_algebra: matrix_inverse_pth_root power_iteration
     _matrix.muon: muon

@@ -107,6 +107,9 @@ from optx_aliases._matrix.dion2 import scale_by_dion2 as scale_by_dion2
 from optx_aliases._matrix.galore import GaLoreState as GaLoreState
 from optx_aliases._matrix.galore import galore as galore
 from optx_aliases._matrix.galore import scale_by_galore as scale_by_galore
+from optx_aliases._matrix.kl_shampoo import ScaleByKlShampooState as ScaleByKlShampooState
+from optx_aliases._matrix.kl_shampoo import kl_shampoo as kl_shampoo
+from optx_aliases._matrix.kl_shampoo import scale_by_kl_shampoo as scale_by_kl_shampoo
 from optx_aliases._matrix.kron import ScaleByKronState as ScaleByKronState
 from optx_aliases._matrix.kron import kron as kron
 from optx_aliases._matrix.kron import scale_by_kron as scale_by_kron
