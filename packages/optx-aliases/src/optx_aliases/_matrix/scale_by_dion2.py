@@ -23,10 +23,10 @@ from optx_aliases._matrix.by_axes import map_by_axes
 from optx_aliases._matrix.dimension_numbers import axes_of_leaves
 from optx_aliases._matrix.matrices import Axes, matrix_shape
 from optx_aliases._matrix.newton_schulz import (
-    Schedule,
+    Iteration,
     check_coefficients,
+    iteration_of,
     orthogonalized,
-    schedule_of,
 )
 from optx_aliases._matrix.owners import OwnerAxes
 from optx_aliases._matrix.stacked import map_stacks
@@ -83,14 +83,14 @@ def _feedback(
     return o, jnp.where(moved, rho * m, m)
 
 
-@functools.partial(jax.jit, static_argnames=("axes", "schedule", "dtype", "choice", "owner_axes"))
+@functools.partial(jax.jit, static_argnames=("axes", "iteration", "dtype", "choice", "owner_axes"))
 def _orthogonal_lines(
     arrays: list[Array],
     ns_coeffs: Array,
     eps: Array,
     *,
     axes: tuple[Axes, ...],
-    schedule: Schedule,
+    iteration: Iteration,
     dtype: Any,
     choice: _Choice,
     owner_axes: OwnerAxes,
@@ -102,7 +102,7 @@ def _orthogonal_lines(
         index = choice.largest(jnp.sum(jnp.abs(lax.stop_gradient(stack)), 3 - axis))
         lines = jnp.take_along_axis(stack, jnp.expand_dims(index, 3 - axis), axis)
         lines = orthogonalized(
-            lines.astype(dtype or stack.dtype), ns_coeffs, schedule, "frobenius", eps
+            lines.astype(dtype or stack.dtype), ns_coeffs, iteration, "frobenius", eps
         ).astype(stack.dtype)
         place = (slice(None),) * (axis - 1)
         put = jax.vmap(lambda matrix, k, lines: matrix.at[*place, k].set(lines))
@@ -176,7 +176,7 @@ def scale_by_dion2(
             jnp.asarray(coefficients),
             jnp.asarray(eps),
             axes=tuple(own_axes),
-            schedule=schedule_of(coefficients, ns_steps),
+            iteration=iteration_of(coefficients, ns_steps),
             dtype=None if ns_dtype is None else jnp.dtype(ns_dtype),
             choice=choice,
             owner_axes=owner_axes,
