@@ -23,6 +23,7 @@ OPTIONS = {
     **{f"muon {kind}": {"second_moment": kind} for kind in ("row", "entry", "scalar")},
     "dion2": {"fraction": 0.5},
     "soap": {"precondition_frequency": 2},
+    "kl_shampoo": {"precondition_frequency": 2},
     "shampoo": {"precondition_frequency": 1, "matrix_eps": 1e-3},
     "kron": {},
     "galore": {"rank": 2, "update_proj_gap": 2},

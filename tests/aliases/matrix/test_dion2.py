@@ -7,7 +7,7 @@ import pytest
 from matrix.compiled_work import CompiledWork
 
 from optx_aliases import dion2, scale_by_dion2
-from optx_aliases._matrix.dion2 import _Choice
+from optx_aliases._matrix.scale_by_dion2 import _Choice
 from optx_core import inject_hyperparams
 
 

@@ -23,15 +23,8 @@ def test_a_device_does_its_share_and_exchanges_twice(on_devices):
 
 
 NAMES = (
-    "muon",
-    "muon row",
-    "muon entry",
-    "muon scalar",
-    "dion2",
-    "soap",
-    "shampoo",
-    "kron",
-    "galore",
+    *("muon", "muon row", "muon entry", "muon scalar"),
+    *("dion2", "soap", "shampoo", "kl_shampoo", "kron", "galore"),
 )
 CASES = [pair for pair in itertools.product(NAMES, LAYOUTS) if pair != ("galore", "stacked")]
 

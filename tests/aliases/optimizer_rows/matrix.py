@@ -109,6 +109,26 @@ def shampoo(p, grads, lr=0.01, b1=0.9, b2=0.99, eps=1e-8, every=2, ridge=1e-2, o
     return p
 
 
+def kl_shampoo(p, grads, lr=0.01, b1=0.9, b2=0.95, initial=0.5, every=2):
+    m, (rows, columns) = np.zeros_like(p), p.shape
+    L, R, QL, QR = initial * np.eye(rows), initial * np.eye(columns), np.eye(rows), np.eye(columns)
+
+    def power(s, q, exponent):
+        return q @ np.diag(np.diag(q.T @ s @ q) ** exponent) @ q.T
+
+    for t, g in enumerate(grads, start=1):
+        g = g(p)
+        m = b1 * m + (1 - b1) * g
+        L, R = (
+            b2 * L + (1 - b2) / columns * g @ power(R, QR, -1) @ g.T,
+            b2 * R + (1 - b2) / rows * g.T @ power(L, QL, -1) @ g,
+        )
+        if t % every == 0:
+            QL, QR = np.linalg.qr(L @ QL)[0], np.linalg.qr(R @ QR)[0]
+        p = p - lr * power(L, QL, -0.5) @ m @ power(R, QR, -0.5) / (1 - b1**t)
+    return p
+
+
 def galore(p, grads, lr=0.01, rank=1, gap=5, scale=0.5, b1=0.9, b2=0.999, eps=1e-8):
     m, v = np.zeros((p.shape[0], rank)), np.zeros((p.shape[0], rank))  # p is wide
     for t, g in enumerate(grads):
@@ -228,6 +248,12 @@ ROWS = {
             0.01, matrix_eps=1e-2, precondition_frequency=2, one_sided=True
         ),
         paper=lambda p, g: shampoo(p, g, one_sided=True),
+    ),
+    "kl_shampoo": Row(
+        lambda: optx_aliases.kl_shampoo(0.01, initial=0.5, precondition_frequency=2),
+        ("scale_by_kl_shampoo",),
+        paper=kl_shampoo,
+        promises=SINGULAR,
     ),
     "galore": Row(
         lambda: optx_aliases.galore(0.01, rank=1, update_proj_gap=5, scale=0.5),

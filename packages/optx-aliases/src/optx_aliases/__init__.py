@@ -52,14 +52,16 @@ __getattr__, __dir__, __all__ = table_of_contents(
     _low_memory.sm3: ScaleBySM3State scale_by_sm3 sm3
     _matrix.apollo: ScaleByApolloState apollo_mini scale_by_apollo
     _matrix.dimension_numbers: GaLoreDimensionNumbers MuonDimensionNumbers
-    _matrix.dion2: Dion2State dion2 scale_by_dion2
+    _matrix.dion2: dion2
     _matrix.galore: GaLoreState galore scale_by_galore
+    _matrix.kl_shampoo: ScaleByKlShampooState kl_shampoo scale_by_kl_shampoo
     _matrix.kron: ScaleByKronState kron scale_by_kron
     _matrix.linear_algebra: matrix_inverse_pth_root power_iteration
     _matrix.muon: muon
     _matrix.newton_schulz: newton_schulz
     _matrix.polynomials: polar_express_coefficients
     _matrix.qk_clip: qk_clip
+    _matrix.scale_by_dion2: Dion2State scale_by_dion2
     _matrix.scale_by_muon: MuonSecondMomentState MuonState scale_by_muon
     _matrix.scale_by_shape: scale_by_shape
     _matrix.scion: scion

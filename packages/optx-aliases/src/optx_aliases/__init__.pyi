@@ -101,12 +101,13 @@ from optx_aliases._matrix.apollo import apollo_mini as apollo_mini
 from optx_aliases._matrix.apollo import scale_by_apollo as scale_by_apollo
 from optx_aliases._matrix.dimension_numbers import GaLoreDimensionNumbers as GaLoreDimensionNumbers
 from optx_aliases._matrix.dimension_numbers import MuonDimensionNumbers as MuonDimensionNumbers
-from optx_aliases._matrix.dion2 import Dion2State as Dion2State
 from optx_aliases._matrix.dion2 import dion2 as dion2
-from optx_aliases._matrix.dion2 import scale_by_dion2 as scale_by_dion2
 from optx_aliases._matrix.galore import GaLoreState as GaLoreState
 from optx_aliases._matrix.galore import galore as galore
 from optx_aliases._matrix.galore import scale_by_galore as scale_by_galore
+from optx_aliases._matrix.kl_shampoo import ScaleByKlShampooState as ScaleByKlShampooState
+from optx_aliases._matrix.kl_shampoo import kl_shampoo as kl_shampoo
+from optx_aliases._matrix.kl_shampoo import scale_by_kl_shampoo as scale_by_kl_shampoo
 from optx_aliases._matrix.kron import ScaleByKronState as ScaleByKronState
 from optx_aliases._matrix.kron import kron as kron
 from optx_aliases._matrix.kron import scale_by_kron as scale_by_kron
@@ -116,6 +117,8 @@ from optx_aliases._matrix.muon import muon as muon
 from optx_aliases._matrix.newton_schulz import newton_schulz as newton_schulz
 from optx_aliases._matrix.polynomials import polar_express_coefficients as polar_express_coefficients
 from optx_aliases._matrix.qk_clip import qk_clip as qk_clip
+from optx_aliases._matrix.scale_by_dion2 import Dion2State as Dion2State
+from optx_aliases._matrix.scale_by_dion2 import scale_by_dion2 as scale_by_dion2
 from optx_aliases._matrix.scale_by_muon import MuonSecondMomentState as MuonSecondMomentState
 from optx_aliases._matrix.scale_by_muon import MuonState as MuonState
 from optx_aliases._matrix.scale_by_muon import scale_by_muon as scale_by_muon

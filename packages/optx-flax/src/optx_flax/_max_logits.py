@@ -129,6 +129,17 @@ def take_max_logits(model: nnx.Module) -> Any:
     Raises:
       TypeError: if `model` is not a module.
       ValueError: if it records nothing.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx
+      >>> from optx_flax import record_max_logits, take_max_logits
+      >>> attention = nnx.MultiHeadAttention(2, 4, decode=False, rngs=nnx.Rngs(0))
+      >>> model = nnx.Dict(attention=attention)
+      >>> record_max_logits(model)
+      >>> _ = model["attention"](jnp.zeros((1, 3, 4)))
+      >>> take_max_logits(model), take_max_logits(model)
+      ({'attention': Array([0., 0.], dtype=float32)}, {'attention': Array([-inf, -inf], dtype=float32)})
     """
     _check("take_max_logits", model)
     taken = []

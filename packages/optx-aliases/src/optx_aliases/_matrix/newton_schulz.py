@@ -41,7 +41,7 @@ LARGEST_GROWTH = {"float16": 200.0, "float32": 2e3, "float64": 2e3}
 UNKNOWN_GROWTH = 70.0  # of one step, about a² of Polar Express's first
 
 
-class Schedule(NamedTuple):
+class Iteration(NamedTuple):
     """What is known of an iteration before its coefficients are (they may be traced).
 
     Attributes:
@@ -53,13 +53,13 @@ class Schedule(NamedTuple):
     cubic: bool
 
 
-def schedule_of(ns_coeffs: Any, ns_steps: int) -> Schedule:
-    """Returns the schedule for coefficients, (3,) or (n, 3), as `check_coefficients` returns them."""
+def iteration_of(ns_coeffs: Any, ns_steps: int) -> Iteration:
+    """Returns what is known of the iteration; the arguments as `check_coefficients` returns them."""
     steps = ns_steps if ns_coeffs.ndim == 1 else len(ns_coeffs)
     if not isinstance(ns_coeffs, np.ndarray):
-        return Schedule((UNKNOWN_GROWTH,) * steps, cubic=False)
+        return Iteration((UNKNOWN_GROWTH,) * steps, cubic=False)
     table = np.broadcast_to(ns_coeffs, (steps, 3))
-    return Schedule(tuple((table[:, 0] ** 2).tolist()), bool(np.all(table[:, 2] == 0)))
+    return Iteration(tuple((table[:, 0] ** 2).tolist()), bool(np.all(table[:, 2] == 0)))
 
 
 @functools.cache
@@ -140,7 +140,8 @@ def newton_schulz(
       ns_coeffs: the polynomial's a, b, c; or a row of them for each step, (n, 3), such as
         `polar_express_coefficients` computes; or the name of a table in use: "standard" (Jordan's
         polynomial), "dion", "polar_express" (the authors' eight steps), "polar_express_5" (dion's and
-        modded-nanogpt's), "polar_express_gram" (Gram Newton–Schulz's), "cans", "deepseek_v4", "cubic".
+        modded-nanogpt's), "polar_express_gram" (Gram Newton–Schulz's), "cans" (not for half precision, as it
+        has no safety), "deepseek_v4", "cubic".
       ns_steps: the number of steps, a positive int; a table of coefficients has its own.
       preconditioning: what the matrices are divided by first: their "frobenius" norm; their
         "spectral" norm, which is tight but takes eigenvalues; the row sums of |A| ("aol"), each row by
@@ -163,19 +164,19 @@ def newton_schulz(
              [0., 1.]], dtype=float32)
     """
     ns_coeffs = check_coefficients("newton_schulz", ns_coeffs, ns_steps, preconditioning)
-    return orthogonalized(x, ns_coeffs, schedule_of(ns_coeffs, ns_steps), preconditioning, eps)
+    return orthogonalized(x, ns_coeffs, iteration_of(ns_coeffs, ns_steps), preconditioning, eps)
 
 
 def orthogonalized(
-    x: Array, ns_coeffs: Any, schedule: Schedule, preconditioning: str, eps: Scalar
+    x: Array, ns_coeffs: Any, iteration: Iteration, preconditioning: str, eps: Scalar
 ) -> Array:
-    """`newton_schulz` with coefficients that may be traced, and their schedule."""
+    """`newton_schulz` with checked coefficients, which may be traced."""
     if not x.size:
         return x
     stack = x.reshape(-1, *x.shape[-2:])
     table = jnp.asarray(ns_coeffs).astype(build.real_dtype(x.dtype)).astype(x.dtype)
     if table.ndim == 1:
-        table = jnp.broadcast_to(table, (len(schedule.growth), 3))
+        table = jnp.broadcast_to(table, (len(iteration.growth), 3))
     rows = [lax.index_in_dim(table, k, 1, keepdims=False) for k in range(3)]
     # The products are of the shorter side, and none takes a transposed copy. lax.mul is the operator's
     # own, at half of the time that the operator takes to trace.
@@ -189,7 +190,7 @@ def orthogonalized(
         return _product(x, b) if tall else _product(b, x)
 
     def quadratic(a: Array, row: Sequence[Array]) -> Array:
-        if schedule.cubic:
+        if iteration.cubic:
             return lax.mul(row[1], a)
         return lax.add(lax.mul(row[1], a), lax.mul(row[2], _product(a, a)))
 
@@ -229,7 +230,7 @@ def orthogonalized(
 
     start = _divided(stack, gram, tall, preconditioning, eps)
     largest = LARGEST_GROWTH.get(build.real_dtype(x.dtype).name, 0.0)
-    parts = _parts(schedule.growth, largest) if len(schedule.growth) == len(table) else (1,)
+    parts = _parts(iteration.growth, largest) if len(iteration.growth) == len(table) else (1,)
     # n steps for r rows and s > r columns take n·(4·r²·s + 2·r³) operations, as a Gram iteration
     # 4·r²·s + (4·n − 3)·2·r³.
     saves = 2 * max(stack.shape[1:]) > 3 * min(stack.shape[1:]) and max(parts) > 1

@@ -26,10 +26,10 @@ from jax import Array
 from optx_aliases._matrix.dimension_numbers import DimensionNumbers, axes_of_leaves
 from optx_aliases._matrix.matrices import Axes
 from optx_aliases._matrix.newton_schulz import (
-    Schedule,
+    Iteration,
     check_coefficients,
+    iteration_of,
     orthogonalized,
-    schedule_of,
 )
 from optx_aliases._matrix.owners import OwnerAxes
 from optx_aliases._matrix.second_moment import (
@@ -92,17 +92,17 @@ def _orthogonal(
     *,
     axes: tuple[Axes, ...],
     orthogonalize: Orthogonalize | None,
-    options: tuple[Schedule, str, Any],
+    options: tuple[Iteration, str, Any],
     adaptive: bool,
     owner_axes: OwnerAxes,
 ) -> list[Array]:
     """Orthogonalizes arrays, all matrices of one shape in a single iteration."""
-    schedule, preconditioning, dtype = options
+    iteration, preconditioning, dtype = options
 
     def function(stack: Array, ns_coeffs: Array, eps: Array) -> Array:
         narrow = stack if dtype is None else stack.astype(dtype)
         if orthogonalize is None:
-            result = orthogonalized(narrow, ns_coeffs, schedule, preconditioning, eps)
+            result = orthogonalized(narrow, ns_coeffs, iteration, preconditioning, eps)
             return result.astype(stack.dtype)
         result = orthogonalize(narrow)
         if result.shape != stack.shape:
@@ -186,8 +186,8 @@ def scale_by_muon(
     """
     where, dims = "scale_by_muon", weight_dimension_numbers
     coefficients = check_coefficients(where, ns_coeffs, ns_steps, preconditioning)
-    schedule = schedule_of(coefficients, ns_steps)
-    options = (schedule, preconditioning, None if ns_dtype is None else jnp.dtype(ns_dtype))
+    iteration = iteration_of(coefficients, ns_steps)
+    options = (iteration, preconditioning, None if ns_dtype is None else jnp.dtype(ns_dtype))
     if adaptive and second_moment is not None:
         raise ValueError(
             f"{where}: adaptive=True and second_moment={second_moment!r} both set the length of the step; "

@@ -62,7 +62,8 @@ class Call:
     def key(self) -> Hashable:
         """Returns a hashable value that is equal for equal calls."""
         if self._key is None:
-            self._key = (self.function, _key(self.arguments))
+            arguments = tuple((name, _key(value)) for name, value in self.arguments.items())
+            self._key = (self.function, arguments)
         return self._key
 
     def __eq__(self, other: object) -> bool:
