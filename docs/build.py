@@ -120,12 +120,12 @@ def start(flags: dict[str, str]) -> None:
 
 
 def run(task: Task, packages: str) -> tuple[Task, bool, float, str]:
-    """Runs a task unless its inputs are unchanged; returns whether it succeeded, and what it said."""
+    """Runs a task unless its inputs are unchanged; returns whether it is well, its CPU time, its messages."""
     stamp = BUILD / "stamps" / task.name.replace(" ", "_")
     key = digest(task.inputs) + packages + repr(task.command)
     if stamp.exists() and stamp.read_text(encoding="utf-8") == key:
         return task, True, 0.0, ""
-    begin, good, printed = time.monotonic(), True, io.StringIO()
+    begin, good, printed = time.process_time(), True, io.StringIO()
     sys.argv = list(task.command)
     try:
         with contextlib.redirect_stdout(printed), warnings.catch_warnings():
@@ -143,7 +143,7 @@ def run(task: Task, packages: str) -> tuple[Task, bool, float, str]:
             task.output.write_text(printed.getvalue(), encoding="utf-8")
         stamp.write_text(key, encoding="utf-8")
     told = printed.getvalue() if task.output is None or not good else ""
-    return task, good, time.monotonic() - begin, told
+    return task, good, time.process_time() - begin, told
 
 
 def run_all() -> bool:
@@ -164,7 +164,7 @@ def run_all() -> bool:
             task, succeeded, seconds, told = future.result()
             good &= succeeded
             word = "FAILED" if not succeeded else "ran" if seconds else "unchanged:"
-            print(f"{word} {task.name} ({seconds:.0f} s)\n{told}".strip(), flush=True)
+            print(f"{word} {task.name} ({seconds:.0f} s of CPU)\n{told}".strip(), flush=True)
     return good
 
 

@@ -237,7 +237,6 @@ def main(what: str, *rest: str) -> None:
     """Makes the pictures of one kind."""
     out = pathlib.Path(rest[-1])
     out.mkdir(parents=True, exist_ok=True)
-    before = jax.config.jax_disable_most_optimizations
     jax.config.update("jax_disable_most_optimizations", True)  # most of the time is compilation
     try:
         if what == "optimizers":
@@ -246,7 +245,7 @@ def main(what: str, *rest: str) -> None:
             schedules(out)
             losses(out)
     finally:
-        jax.config.update("jax_disable_most_optimizations", before)
+        jax.config.update("jax_disable_most_optimizations", False)
 
 
 if __name__ == "__main__":

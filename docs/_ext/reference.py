@@ -155,7 +155,11 @@ def page_text(page: names.Page, facts: dict[str, dict[str, Any]], pictures: set[
         text += [f"## {other}", *_entry(package, other, level=3)]
     if sources := names.module_doc(page.module)[1]:
         text += ["## Source", prose(re.sub(r"^References?: ", "", sources), package)]
-    family = [p.title for p in names.pages() if p.module == page.module and p != page]
+    family = [
+        p.title
+        for p in names.pages()
+        if (p.package, p.module) == (page.package, page.module) and p != page
+    ]
     if family:
         links = ", ".join(f"[{_escape(title)}]({title}.md)" for title in family)
         text += ["## See also", links]
