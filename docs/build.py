@@ -36,7 +36,7 @@ BUILD = DOCS / "_build"
 FIGURES, GALLERY, HTML = BUILD / "figures", BUILD / "gallery", BUILD / "html"
 # The examples of the gallery, with shorter runs than their own defaults.
 EXAMPLES = {
-    "language_model": ["--steps", "150"],
+    "language_model": ["--steps", "100"],
     "digits": ["--steps", "200"],
     "discrete_latents": [
         "--steps",
@@ -81,11 +81,12 @@ def tasks() -> list[Task]:
     result = []
     for name, arguments in EXAMPLES.items():
         file = ROOT / f"examples/{name}.py"
-        picture = ["--plot", str(GALLERY / f"{name}.svg")]
+        folder = str(GALLERY.relative_to(ROOT))  # some print where the picture is
+        picture = ["--plot", f"{folder}/{name}.svg"]
         command = (
             str(file),
             *arguments,
-            *(["--out", str(GALLERY)] if name == "digits" else picture),
+            *(["--out", folder] if name == "digits" else picture),
         )
         result.append(Task(name, command, (file,), name == "sharded", GALLERY / f"{name}.txt"))
     figures = ext / "figures.py"
@@ -116,6 +117,7 @@ def digest(files: Sequence[pathlib.Path]) -> str:
 def start(flags: dict[str, str]) -> None:
     """Prepares a process that runs tasks: jax, which it imports once for all of them, reads these."""
     os.environ.update({"JAX_PLATFORMS": "cpu", "MPLBACKEND": "Agg", "COLUMNS": "110"} | flags)
+    os.chdir(ROOT)
     sys.path.insert(0, str(DOCS / "_ext"))
 
 

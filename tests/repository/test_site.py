@@ -271,6 +271,7 @@ def browse(site, url, width=390, theme="light", wait=1500):
             "--headless",
             "--no-sandbox",
             "--disable-gpu",
+            "--hide-scrollbars",
             "--enable-logging=stderr",
             f"--user-data-dir={folder / 'profile'}",
             f"--virtual-time-budget={wait + 6000}",
