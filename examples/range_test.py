@@ -85,9 +85,9 @@ def main():
         sweep = find_learning_rate(
             make, loss_fn, params, list(zip(x, y, strict=True)), low=1e-5, high=100.0, steps=STEPS
         )
-        run = jax.jit(lambda rate, make=make: last_loss(make, rate, params, data))
-        rates = [sweep.suggestion * factor for factor in (0.1, 1.0, 10.0)]
-        checks[name] = [(rate, float(run(rate))) for rate in rates]
+        rates = sweep.suggestion * np.array([0.1, 1.0, 10.0])
+        run = jax.jit(jax.vmap(lambda rate, make=make: last_loss(make, rate, params, data)))
+        checks[name] = list(zip(rates, run(jnp.asarray(rates, jnp.float32)).tolist(), strict=True))
         sweeps[name] = sweep
         losses = ", ".join(f"{rate:.2g}: {loss:.3f}" for rate, loss in checks[name])
         print(f"{name:6} suggestion {sweep.suggestion:.2g}; loss at {losses}")

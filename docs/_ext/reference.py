@@ -137,8 +137,6 @@ def page_text(page: names.Page, facts: dict[str, dict[str, Any]], pictures: set[
         rest = page.names[1:]
     else:
         details = []
-        title = names.module_doc(page.module)[0][0]
-        text.append(prose(" ".join(title.split()), package))
         rest = page.names
     text += _rule(page)
     picture = f"{package}.{name}"
@@ -258,8 +256,8 @@ def _rule(page: names.Page) -> list[str]:
     """The module's docstring: the update rule, or what the functions of the module have in common."""
     package = page.package
     parts, _ = names.module_doc(page.module)
-    if not parts or page.module in names.PACKAGES:
-        return []
+    if not parts or page.module.partition(".")[0] != package.partition(".")[0]:
+        return []  # an alias of another package's class
     found = any(map(equations.is_equation, parts))
     title = "Update rule" if package == "optx_aliases" else "Definition" if found else "Background"
     if len(parts) == 1 and not found and "=" not in parts[0]:
@@ -388,8 +386,9 @@ def by_paper() -> str:
         text = names.module_doc(page.module)[1]
         text = re.sub(r"^References?: ", "", text).rstrip(".")
         for source in re.split(r"; (?=[A-Z][^\"]*\")", text):
-            if '"' in source:
-                entry = found.setdefault(source.strip(), {})
+            # One row for a paper, whichever of its algorithms it is.
+            if match := re.match(r'[^"]*"[^"]*"(?:, \d{4})?', source.strip()):
+                entry = found.setdefault(match[0], {})
                 entry[f"{page.package}.{page.names[0]}"] = None
     rows = ["| paper | here |", "| --- | --- |"]
     for source in sorted(found, key=str.casefold):
