@@ -1,6 +1,6 @@
 """Trains a variational autoencoder with binary latent variables on digits by five gradient estimators.
 
-    python examples/discrete_latents.py [--steps 1500] [--plot discrete_latents.png]
+    python examples/discrete_latents.py [--steps 1500] [--plot discrete_latents.png] [--methods DisARM ...]
 
 x: 8 × 8 binary pixels.  z: 24 Bernoulli variables.  p(z) = ½ each; p(x | z; θ) and q(z | x; φ) are
 small networks. Each estimator evaluates the networks about four times per step and image. Prints the
@@ -167,10 +167,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--plot", default="discrete_latents.png")
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     arguments = parser.parse_args()
     images, histories = digits(), {}
     print(f"{'method':32}{'ELBO':>10}{'variance':>14}")
-    for name, (method, samples) in METHODS.items():
+    for name in arguments.methods:
+        method, samples = METHODS[name]
         histories[name] = train(method, samples, images, arguments.steps)
         _, bound, variance = histories[name][-1]
         print(f"{name:32}{bound:10.3f}{variance:14.4g}")

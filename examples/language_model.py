@@ -220,7 +220,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
             table.add_row(label, f"{half:.4f}", f"{last:.4f}", f"{seconds:.0f}")
     console = Console()
     console.print(table)
-    picture = args.out / "language_model.png"
+    picture = args.out / "language_model.svg"
     plot(losses, picture)
     console.print(f"plot in {picture}")
     return {name: points[-1][1] for name, points in losses.items()}
