@@ -121,9 +121,11 @@ def check_exchanges(shared, name, entries):
     few = 4 if name == "galore" else 2  # its projections and steps, small ones, are two more
     assert shared.collectives["all-to-all"] <= few, shared.collectives
     for kind, count in shared.collectives.items():
-        if kind != "all-to-all":  # norms of stacks, a number for each matrix
+        if (
+            kind != "all-to-all"
+        ):  # norms of stacks, a number for each matrix, or for each of its rows
             assert count <= 4, shared.collectives
-            assert shared.entries[kind] < entries / 16, shared.entries
+            assert shared.entries[kind] <= entries / 16, shared.entries
 
 
 def check_bytes(state):
