@@ -19,7 +19,12 @@ from optx_core._state.config_names import may_be_called
 
 PACKAGES = [optx_core, optx_aliases, optx_schedules, optx_projections, optx_second_order]
 # The arguments that no JSON can hold, each to be given a name.
-WITHOUT_A_FORM = {"adadelta, decay": "weight_decay_mask", "sophia": "hessian_diagonal_fn"}
+WITHOUT_A_FORM = {
+    "adamw, corrected decay": "learning_rate",
+    "adamw, independent decay": "learning_rate",
+    "adadelta, decay": "weight_decay_mask",
+    "sophia": "hessian_diagonal_fn",
+}
 
 
 def schedules():
