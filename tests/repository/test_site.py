@@ -184,7 +184,9 @@ def test_the_pages_name_only_hatch_commands_distributions_and_examples_that_exis
 
 @pytest.mark.parametrize("page", ["from_pytorch", "guide/from_keras", "guide/from_jaxopt"])
 def test_every_function_that_a_table_of_another_library_names_is_ours(page):
-    rows = re.findall(r"^\| (?!---)(.*) \| (.*) \|$", (DOCS / f"{page}.md").read_text(), re.MULTILINE)
+    rows = re.findall(
+        r"^\| (?!---)(.*) \| (.*) \|$", (DOCS / f"{page}.md").read_text(), re.MULTILINE
+    )
     called = [c for _, ours in rows for c in re.findall(r"(?<![\w.])([\w.]+)\(", ours)]
     assert len(called) >= 5
     for name in called:
