@@ -44,7 +44,6 @@ EXAMPLES = {
         "--methods",
         "leave-one-out",
         "DisARM",
-        "ReinMax (biased)",
     ],
     "range_test": [],
     "lora": ["--steps", "300"],

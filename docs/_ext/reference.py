@@ -6,6 +6,7 @@ Run by `docs/build.py` before Sphinx, which imports neither jax nor optx.
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import json
 import pathlib
@@ -311,6 +312,7 @@ def _memory(name: str, fact: dict[str, Any]) -> list[str]:
     return ["## Memory", text]
 
 
+@functools.cache
 def _ahead() -> dict[str, tuple[str, str]]:
     """The bytes of a step compiled for a GPU, ours and optax's, from the benchmarks' table."""
     found = {}
@@ -344,6 +346,7 @@ def _differences(name: str) -> list[str]:
     return result
 
 
+@functools.cache
 def _optimizers() -> set[str]:
     return {n for p in names.pages() if p.package == "optx_aliases" for n in p.names}
 
