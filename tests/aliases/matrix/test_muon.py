@@ -369,3 +369,37 @@ def test_four_axes_are_a_kernel_only_where_they_can_be_nothing_else(path, shape,
         jax.eval_shape(tx.update, params, tx.init(params), params)
     given = muon(0.1, muon_weight_dimension_numbers=MuonDimensionNumbers(-2, -1))
     jax.eval_shape(given.update, params, given.init(params), params)
+
+
+def attention():
+    """The parameters of Flax's attention: 6 features, 2 heads of 3."""
+    shapes = {"query": (6, 2, 3), "key": (6, 2, 3), "value": (6, 2, 3), "out": (2, 3, 6)}
+    params = {
+        name: {"kernel": jnp.cos(jnp.arange(36.0) + k).reshape(shape), "bias": jnp.ones(shape[1:])}
+        for k, (name, shape) in enumerate(shapes.items())
+    }
+    params["out"]["bias"] = jnp.ones(6)
+    return {"attention": params}
+
+
+def test_the_kernels_of_attention_are_matrices_and_biases_of_two_axes_are_adams():
+    params = attention()
+    tx = muon(0.1)
+    updates, state = tx.update(params, tx.init(params), params)
+    plain = {name: kernel["kernel"].reshape((6, 6)) for name, kernel in params["attention"].items()}
+    expected, _ = tx.update(plain, tx.init(plain), plain)
+    for name, update in updates["attention"].items():
+        np.testing.assert_allclose(update["kernel"].reshape((6, 6)), expected[name], atol=1e-6)
+        own = state.inner_states["adam"].inner_state[0].mu["attention"][name]["bias"]
+        assert own.shape == params["attention"][name]["bias"].shape
+
+
+def test_stacked_layers_with_the_names_of_attention_are_stacks():
+    params = {
+        name: {"kernel": jnp.cos(jnp.arange(48.0)).reshape(3, 4, 4)} for name in ("query", "out")
+    }
+    tx = muon(0.1)
+    updates, _ = tx.update(params, tx.init(params), params)
+    alone = {"w": params["query"]["kernel"][0]}
+    expected, _ = tx.update(alone, tx.init(alone), alone)
+    np.testing.assert_allclose(updates["query"]["kernel"][0], expected["w"], atol=1e-6)

@@ -1,4 +1,7 @@
-"""Hidden matrices: leaves of two or more axes whose names are not those of embeddings and heads."""
+"""Hidden matrices: leaves of two or more axes whose names are not those of embeddings, heads and vectors.
+
+Stacked over layers or heads, biases and scales have two axes too.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ import jax.numpy as jnp
 from optx_aliases._matrix.matrices import flatten_with_path
 from optx_core import Params, PyTree, build, tree
 
-EMBEDDINGS_AND_HEADS = ("*embed*", "head", "*_head", "logits")
+EMBEDDINGS_AND_HEADS = ("*embed*", "head", "*_head", "logits", "bias", "scale")
 
 
 def hidden_matrices(params: Params, other_paths: tuple[str, ...] = EMBEDDINGS_AND_HEADS) -> PyTree:

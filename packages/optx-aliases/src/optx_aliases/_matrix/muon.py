@@ -63,9 +63,10 @@ def muon(
 ) -> build.Transformation:
     """Muon for hidden matrices (Jordan et al., 2024), AdamW for all other leaves.
 
-    Leaves of two axes and more are Muon's, except embeddings and heads, which are recognized by the
-    names on their path (`adam_paths`). Where `muon_weight_dimension_numbers` is given, it decides
-    instead.
+    Leaves of two axes and more are Muon's, except embeddings, heads, biases and scales, which are recognized
+    by the names on their path (`adam_paths`). Of three axes they are stacks of matrices, but for the kernels
+    of Flax's attention, (features, heads, head_dim) and (heads, head_dim, features), which are one matrix
+    each. Where `muon_weight_dimension_numbers` is given, it decides instead.
 
     Args:
       learning_rate: a scalar, or a schedule.

@@ -107,7 +107,7 @@ def hyperball(
       learning_rate: η, the length of a step relative to the norm of the matrix, at least 0; a scalar, or a
         schedule.
       matrices: which leaves are matrices, as for `optx_core.masked`. By default those of `muon`: leaves of
-        two axes and more, except embeddings and heads, which are recognized by the names on their path;
+        two axes and more, except embeddings, heads, biases and scales, by the names on their path;
         or those with dimension numbers.
       weight_dimension_numbers: which axes are rows and columns, as for `scale_by_muon`. By default two axes
         are a matrix, three a stack of matrices (the first axis the batch), more a convolution's kernel.
