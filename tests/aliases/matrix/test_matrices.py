@@ -20,6 +20,8 @@ OPTIMIZERS = {
     "scale_by_kron": {},
     "scale_by_galore": {"rank": 4, "update_proj_gap": 3},
     "scale_by_apollo": {"update_proj_gap": 2},
+    "scale_by_dion2": {"fraction": 0.5},
+    "scale_by_kl_shampoo": {"precondition_frequency": 2},
 }
 FUNCTIONS = {
     "power_iteration": lambda x: power_iteration(x)[0],
