@@ -77,7 +77,8 @@ def test_divergences_from_a_teacher_and_their_derivatives_are_those_of_all_logit
         teacher = {"teacher_logits": T @ W_T + B_T[None]}
         if not logits:
             teacher = {"teacher_features": T, "teacher_weights": W_T, "teacher_bias": B_T}
-        options = {"divergence": divergence, "beta": beta, "temperature": temperature, **how}
+        options = {"divergence": divergence, "temperature": temperature, **how}
+        options |= {"beta": beta} if divergence == "jsd" else {}
         return L.linear_distillation_loss(f, w, bias=b, chunk_size=4, **teacher, **options)
 
     def results(loss):
