@@ -84,13 +84,14 @@ def cautious_lion(p, grads, lr=0.01, b1=0.9, b2=0.99):
     return p
 
 
-def hyperball(p, grads, lr=0.1, project=True):
+def hyperball(p, grads, lr=0.1, project=True, brake=1.0):
     """Gradient descent on the sphere."""
     radius = np.linalg.norm(p)
     for g in grads:
         size = radius if project else np.linalg.norm(p)
         p = p - lr * size * g(p) / np.linalg.norm(g(p))
-        p = radius * p / np.linalg.norm(p) if project else p
+        grown = np.linalg.norm(p)
+        p = p * (radius if project else size + brake * (grown - size)) / grown
     return p
 
 
@@ -201,6 +202,11 @@ ROWS = {
     "hyperball, relative": Row(
         lambda: optx_aliases.hyperball(optx_aliases.sgd(0.1), 0.1, project=False),
         paper=lambda p, grads: hyperball(p, grads, project=False),
+        not_for=PROBLEMS,
+    ),
+    "hyperball, with a brake": Row(
+        lambda: optx_aliases.hyperball(optx_aliases.sgd(0.1), 0.1, project=False, brake=0.3),
+        paper=lambda p, grads: hyperball(p, grads, project=False, brake=0.3),
         not_for=PROBLEMS,
     ),
 }

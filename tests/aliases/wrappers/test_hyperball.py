@@ -187,6 +187,10 @@ def test_muon_turns_matrices_and_the_learning_rate_may_be_a_schedule():
 def test_wrong_arguments_are_refused():
     with pytest.raises(ValueError, match="hyperball: learning_rate must be at least 0"):
         hyperball(sgd(0.1), -0.1)
+    with pytest.raises(ValueError, match="hyperball: a brake needs project=False"):
+        hyperball(sgd(0.1), 0.1, brake=0.5)
+    with pytest.raises(ValueError, match="hyperball: brake must be at most 1"):
+        hyperball(sgd(0.1), 0.1, project=False, brake=1.5)
     with pytest.raises(TypeError, match=r"hyperball takes transformations.*call it: sgd"):
         hyperball(sgd, 0.1)
     tx = hyperball(sgd(0.1), 0.1)

@@ -4,11 +4,12 @@ With u the update of the optimizer inside (to be added), R = ‖W₀‖ and η t
 
 W' = W + η·R·u/‖u‖,   W ← R·W'/‖W'‖          (fixed norm)
 W ← W + η·‖W‖·u/‖u‖                          (relative, `project=False`)
+‖W‖ ← ‖W‖ + s·(‖W'‖ − ‖W‖)                   (relative, with a radial brake: W' keeps its direction)
 
 ‖·‖ is the Frobenius norm of one matrix; η is the length of a step relative to it. The first is computed as
 W/R ← (W/R + η·u/‖u‖) / ‖W/R + η·u/‖u‖‖, which neither overflows nor underflows.
 
-Reference: arXiv:2606.16899, 2026. Its variant with a radial brake is not included.
+Reference: arXiv:2606.16899, 2026.
 """
 
 from __future__ import annotations
@@ -40,19 +41,23 @@ class HyperballState(NamedTuple):
     radius: Annotated[PyTree, build.slot(constant=True, exact=True)]
 
 
-def _leaf(u: Array, radius: Array, p: Array, *, learning_rate: Any, project: bool) -> Array:
+def _leaf(
+    u: Array, radius: Array, p: Array, *, learning_rate: Any, project: bool, brake: Any
+) -> Array:
     axes = tuple(axis for axis, size in enumerate(radius.shape) if size == 1)
     u_norm = norm_over(u, axes)
     size = radius if project else norm_over(p, axes)
     is_zero = size == 0  # then its updates are the inner optimizer's
     factor = jnp.where(is_zero, 1, learning_rate / jnp.where(u_norm == 0, 1, u_norm))
     size = jnp.where(is_zero, 1, size)
-    if not project:
+    if not project and brake is None:
         return size * (factor * u)
     moved = p / size + factor * u
     norm = root(jnp.sum(build.abs_squared(moved), axes, keepdims=True))
     stays = (u_norm == 0) | (norm == 0)
     norm = jnp.where(is_zero | stays, 1, norm)
+    if brake is not None:
+        size = size * (1 + brake * (norm - 1))
     return jnp.where(stays, 0, size * (moved / norm) - p)
 
 
@@ -62,6 +67,7 @@ def _fixed_norm(
     weight_dimension_numbers: DimensionNumbers | None = None,
     *,
     project: bool = True,
+    brake: build.ClosedRate | None = None,
 ) -> build.Transformation:
     """`hyperball` for a tree of matrices."""
 
@@ -82,7 +88,7 @@ def _fixed_norm(
             _leaf,
             reads=(state.radius, params),
             close=lambda: state,
-            operands={"learning_rate": learning_rate, "project": project},
+            operands={"learning_rate": learning_rate, "project": project, "brake": brake},
         )
 
     return build.leafwise(step, init)
@@ -96,6 +102,7 @@ def hyperball(
     weight_dimension_numbers: DimensionNumbers | None = None,
     *,
     project: bool = True,
+    brake: ScalarOrSchedule | None = None,
 ) -> build.Transformation:
     """Keeps the norm of each matrix, which an optimizer only turns: `hyperball(muon(0.02), 0.01)`.
 
@@ -112,6 +119,8 @@ def hyperball(
       weight_dimension_numbers: which axes are rows and columns, as for `scale_by_muon`. By default two axes
         are a matrix, three a stack of matrices (the first axis the batch), more a convolution's kernel.
       project: whether the norm is kept. Otherwise steps are relative to the current norm, which grows.
+      brake: with `project=False` the part of a step's growth that is left to the norm, in [0, 1], or a
+        schedule; None for all of it.
 
     Returns:
       A transformation; its state is a pair of the inner optimizer's and a `MaskedState` that holds a
@@ -126,7 +135,8 @@ def hyperball(
 
     Raises:
       TypeError: if `inner` is not a transformation.
-      ValueError: if `learning_rate` is negative; from `init`, if a matrix has fewer than two axes.
+      ValueError: if a number is out of its range, or `brake` is given without `project=False`; from `init`,
+        if a matrix has fewer than two axes.
 
     Example:
       >>> import jax.numpy as jnp
@@ -141,13 +151,18 @@ def hyperball(
     """
     build.check_transformation_like("hyperball", inner)
     build.check_number("hyperball", low=0, learning_rate=learning_rate)
+    build.check_number("hyperball", low=0, high=1, brake=brake)
+    if project and brake is not None:
+        raise ValueError("hyperball: a brake needs project=False; the projection leaves no growth")
     dims = weight_dimension_numbers
 
     if matrices is None:
         matrices = (
             hidden_matrices if dims is None else functools.partial(numbered, "hyperball", dims)
         )
-    return chain(inner, masked(_fixed_norm(learning_rate, dims, project=project), matrices))
+    return chain(
+        inner, masked(_fixed_norm(learning_rate, dims, project=project, brake=brake), matrices)
+    )
 
 
 def _wide(x: Any) -> Array:
