@@ -21,7 +21,7 @@ WRAPPERS = {
     "skip_if": lambda: c.skip_if(a.adam(0.1)),
     "multi_steps": lambda: c.multi_steps(a.adam(0.1), 2),
     "conditionally_transform": lambda: c.conditionally_transform(
-        a.adam(0.1), lambda step: step > 2
+        a.adam(0.1), lambda step: step > 0
     ),
     "conditionally_mask": lambda: c.conditionally_mask(a.adam(0.1), lambda step: step > 0),
     "dynamic_loss_scale": lambda: c.dynamic_loss_scale(a.adam(0.1)),
