@@ -13,6 +13,8 @@ EXCEPT = ("dadapt", "mechanize", "momo", "prodigy", "lbfgs", "kron", "apollo_min
 # Weights that are summed and a flag of the first step are shared; scales in no tree of the parameters are
 # refused.
 EXCEPT = (*EXCEPT, "schedule_free", "optimistic", "quantize_state")
+# A schedule of the learning rate goes on: a new optimizer starts it anew.
+EXCEPT = (*EXCEPT, "adamw, corrected decay", "adamw, independent decay")
 STEPS, MOVES = 12, 10
 
 
