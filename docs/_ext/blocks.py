@@ -52,12 +52,12 @@ class Block:
 
     @property
     def is_python(self) -> bool:
-        """Whether it is code to run."""
+        """True for Python code."""
         return self.info.split()[:1] in (["python"], ["pycon"])
 
     @property
     def is_foreign(self) -> bool:
-        """Whether it is code for another library, which may be absent."""
+        """True for code of another library, which need not be installed."""
         return bool(re.search(r"\b(torch|keras|jaxopt):", self.info))
 
 
@@ -255,7 +255,7 @@ class _Walk(ast.NodeVisitor):
         return any(name in names for names in self.local)
 
     def _value(self, node: ast.expr, *, silent: bool = False) -> Any:
-        """What a name, or a chain of attributes, is; `_UNKNOWN` where only a run could tell."""
+        """Returns the value of a name or a chain of attributes; `_UNKNOWN` if only a run can tell."""
         if isinstance(node, ast.Name):
             hidden = next(
                 (i for i in reversed(range(len(self.local))) if node.id in self.local[i]), None

@@ -148,7 +148,7 @@ def _one(tokens: list[tuple[str, str]], at: int) -> tuple[_Node, int]:
 
 
 def _is_spaced(tokens: list[tuple[str, str]], at: int) -> bool:
-    """Whether a bar has spaces on both sides: then it is "given", not an absolute value."""
+    """Returns whether a bar has spaces on both sides: it then means "given", not an absolute value."""
     before = at > 0 and tokens[at - 1][0] == "space"
     after = at + 1 >= len(tokens) or tokens[at + 1][0] == "space"
     return before and after
@@ -219,7 +219,7 @@ def _fractions(nodes: list[_Node]) -> list[_Node]:
 
 
 def _numerator(nodes: list[_Node], slash: int) -> int | None:
-    """Where the product before the slash starts; None if it is not clear."""
+    """Returns the start of the product before the slash; None if it is ambiguous."""
     i = slash - 1
     if i >= 0 and nodes[i].kind == "space":
         i -= 1
@@ -239,7 +239,7 @@ def _numerator(nodes: list[_Node], slash: int) -> int | None:
 
 
 def _denominator(nodes: list[_Node], slash: int) -> int | None:
-    """Where the factor after the slash ends; None if it is not clear."""
+    """Returns the end of the factor after the slash; None if it is ambiguous."""
     i = slash + 1
     if i < len(nodes) and nodes[i].kind == "space":
         i += 1
@@ -259,7 +259,7 @@ _PROSE = re.compile(r"(?:\b[A-Za-z’']{2,}\b,? ){4,}|(?<!\.)\.$|\w\. [A-Z]")
 
 
 def is_equation(paragraph: str) -> bool:
-    """Whether a paragraph consists of equations, one to a line, rather than prose.
+    """Returns whether a paragraph consists of equations, one to a line, rather than prose.
 
     Args:
       paragraph: lines of a docstring without an empty line between them.

@@ -1,4 +1,4 @@
-"""Which page holds which public name, and what the docstrings say."""
+"""The page of each public name, and the parts of its docstring."""
 
 from __future__ import annotations
 

@@ -154,7 +154,7 @@ def _attention_axes(updates: PyTree, shapes: Sequence[tuple[int, ...] | None]) -
 
 
 def _is_kernel(name: str, shape: tuple[int, ...]) -> bool:
-    """Whether an array of four or more axes is a convolution's kernel, by its name or its small window."""
+    """Returns whether an array of four or more axes is a convolution's kernel, by its name or window."""
     window, path = shape[:-2], name.lower()
     small = len(set(window)) == 1 and window[0] <= _LARGEST_WINDOW
     return "conv" in path or (small and "expert" not in path)

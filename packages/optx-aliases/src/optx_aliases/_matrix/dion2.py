@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from optx_aliases._matrix.adam_for_others import adam_for_others
-from optx_aliases._matrix.hidden_matrices import EMBEDDINGS_AND_HEADS, hidden_matrices
+from optx_aliases._matrix.hidden_matrices import NAMES_OF_OTHERS, hidden_matrices
 from optx_aliases._matrix.owners import OwnerAxes
 from optx_aliases._matrix.scale_by_dion2 import Share, Side, scale_by_dion2
 from optx_aliases._matrix.scale_by_shape import scale_by_shape
@@ -47,7 +47,7 @@ def dion2(
     adam_b2: ScalarOrSchedule = 0.999,
     adam_weight_decay: ScalarOrSchedule = 0.0,
     adam_learning_rate: ScalarOrSchedule | None = None,
-    adam_paths: Sequence[str] = EMBEDDINGS_AND_HEADS,
+    adam_paths: Sequence[str] = NAMES_OF_OTHERS,
     ns_dtype: build.DType = None,
     owner_axes: OwnerAxes = None,
 ) -> build.Transformation:

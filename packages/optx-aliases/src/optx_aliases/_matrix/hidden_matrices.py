@@ -16,10 +16,10 @@ import jax.numpy as jnp
 from optx_aliases._matrix.matrices import flatten_with_path
 from optx_core import Params, PyTree, build, tree
 
-EMBEDDINGS_AND_HEADS = ("*embed*", "head", "*_head", "logits", "bias", "scale")
+NAMES_OF_OTHERS = ("*embed*", "head", "*_head", "logits", "bias", "scale")
 
 
-def hidden_matrices(params: Params, other_paths: tuple[str, ...] = EMBEDDINGS_AND_HEADS) -> PyTree:
+def hidden_matrices(params: Params, other_paths: tuple[str, ...] = NAMES_OF_OTHERS) -> PyTree:
     """Marks the hidden matrices of a tree.
 
     Args:

@@ -17,7 +17,7 @@ from typing import Any
 
 from optx_aliases._matrix.adam_for_others import adam_for_others
 from optx_aliases._matrix.dimension_numbers import DimensionNumbers, numbered
-from optx_aliases._matrix.hidden_matrices import EMBEDDINGS_AND_HEADS, hidden_matrices
+from optx_aliases._matrix.hidden_matrices import NAMES_OF_OTHERS, hidden_matrices
 from optx_aliases._matrix.owners import OwnerAxes
 from optx_aliases._matrix.scale_by_muon import Orthogonalize, scale_by_muon
 from optx_aliases._matrix.scale_by_shape import scale_by_shape
@@ -54,7 +54,7 @@ def muon(
     adam_learning_rate: ScalarOrSchedule | None = None,
     muon_weight_dimension_numbers: DimensionNumbers | None = None,
     consistent_rms: ScalarOrSchedule | None = None,
-    adam_paths: Sequence[str] = EMBEDDINGS_AND_HEADS,
+    adam_paths: Sequence[str] = NAMES_OF_OTHERS,
     orthogonalize: Orthogonalize | None = None,
     ns_dtype: build.DType = None,
     owner_axes: OwnerAxes = None,

@@ -42,7 +42,7 @@ UNKNOWN_GROWTH = 70.0  # of one step, about a² of Polar Express's first
 
 
 class Iteration(NamedTuple):
-    """What is known of an iteration before its coefficients are (they may be traced).
+    """The static part of an iteration, whose coefficients may be traced.
 
     Attributes:
       growth: a² of each step.

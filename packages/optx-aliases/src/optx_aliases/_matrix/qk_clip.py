@@ -31,7 +31,7 @@ QUERIES_AND_KEYS: Exponents = {"query": 0.5, "key": 0.5}
 
 
 class _Head(NamedTuple):
-    """Where heads are, and the exponents of their entries.
+    """The axis of the heads, and the exponents of their entries.
 
     Attributes:
       axis: the axis of the heads.

@@ -47,7 +47,7 @@ class Dion2State(NamedTuple):
 
 
 class _Choice(NamedTuple):
-    """Which lines of a matrix are chosen.
+    """The choice of lines of a matrix.
 
     Attributes:
       share: the part of all lines that is chosen, as text: a number that is not traced.

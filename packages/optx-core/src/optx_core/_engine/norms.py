@@ -61,7 +61,7 @@ def slices_only() -> Iterator[None]:
 
 
 def sees_slices() -> bool:
-    """Whether `per_slice` calls, so that updates and parameters are slices of some of the arrays.
+    """Returns whether `per_slice` is the caller: updates and parameters are slices of some arrays.
 
     Returns:
       A bool.

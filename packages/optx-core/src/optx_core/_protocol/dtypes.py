@@ -58,7 +58,7 @@ def at_least_float32(dtype: Any) -> Any:
 
 
 def is_dtype(value: object) -> bool:
-    """Whether a value is a dtype or a scalar type such as `jnp.float32`.
+    """Returns whether a value is a dtype or a scalar type such as `jnp.float32`.
 
     Other classes with an attribute `dtype` are not: a distribution's, say, is a property.
     """

@@ -134,16 +134,17 @@ def check_own(where: str, updates: PyTree, axis_name: str | Sequence[str]) -> No
 def laid_out_as(example: Any, x: Any) -> Any:
     """Lays an array out as another, where layouts are types."""
     own = getattr(jax.typeof(example), "sharding", None)
-    return jax.sharding.reshard(x, own) if _explicit(own) else x
+    return jax.sharding.reshard(x, own) if is_explicit(own) else x
 
 
 def layout_of(shape: Any) -> Any:
     """Returns the sharding of a `ShapeDtypeStruct` where layouts are types and it is split, else None."""
     sharding: Any = shape.sharding
-    return sharding if _explicit(sharding) and any(sharding.spec) else None
+    return sharding if is_explicit(sharding) and any(sharding.spec) else None
 
 
-def _explicit(sharding: Any) -> bool:
+def is_explicit(sharding: Any) -> bool:
+    """Returns whether a sharding is on a mesh with Explicit axes, where it is part of an array's type."""
     mesh = getattr(sharding, "mesh", None)
     return mesh is not None and AxisType.Explicit in mesh.axis_types
 
@@ -157,7 +158,7 @@ def _laid_out(x: Any, axis: int | None, mesh: Any, names: tuple[str, ...]) -> An
     if not any(kind == AxisType.Explicit for kind in mesh.axis_types):
         return x
     sharding = getattr(jax.typeof(x), "sharding", None)
-    own: Any = getattr(sharding, "spec", ()) if _explicit(sharding) else ()
+    own: Any = getattr(sharding, "spec", ()) if is_explicit(sharding) else ()
 
     def without(part: Any) -> Any:
         left = tuple(

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from optx_core import MaskedNode, PyTree, build, tree
 from optx_core._engine.labels import spread
+from optx_core._training.per_device import is_explicit, laid_out_as
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,9 +95,7 @@ class Group(NamedTuple):
 
     def restored(self, x: Any, like: Any) -> Any:
         """Lays an array out as one of its shape was before `aligned`."""
-        if self.spec is None or tree.is_absent(x):
-            return x
-        return jax.sharding.reshard(x, jax.typeof(like).sharding)
+        return x if self.spec is None or tree.is_absent(x) else laid_out_as(like, x)
 
     def place_in(self, ndim: int) -> At:
         """The axes of the stack where slices of an array of the state have `ndim` axes.
@@ -173,9 +172,7 @@ def _group(cut: Slices, x: Any) -> Group | None:
         return None
     shape = tuple(jnp.shape(x)[axis] for axis in cut.axes)
     sharding: Any = getattr(jax.typeof(x), "sharding", None)
-    if jax.sharding.AxisType.Explicit not in getattr(
-        getattr(sharding, "mesh", None), "axis_types", ()
-    ):
+    if not is_explicit(sharding):
         return Group(cut.axes, shape, None)
     spec = (*sharding.spec, *(None,) * x.ndim)
     return Group(cut.axes, shape, tuple(spec[axis] for axis in cut.axes))
@@ -317,7 +314,7 @@ def _cannot_be_sliced(name: str) -> TypeError:
 
 
 def _is_key(x: Any) -> bool:
-    """Whether an array of the state is a key of `jax.random`, typed or raw."""
+    """Returns whether an array of the state is a key of `jax.random`, typed or raw."""
     if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
         return True
     return x.dtype == jnp.uint32 and x.shape in ((2,), (4,))

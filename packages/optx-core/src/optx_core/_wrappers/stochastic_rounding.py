@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.sharding import AxisType
 
 from optx_core import (
     Params,
@@ -25,6 +24,7 @@ from optx_core import (
     tree,
     with_extra_args_support,
 )
+from optx_core._training.per_device import is_explicit
 
 
 class StochasticRoundingState(NamedTuple):
@@ -108,9 +108,8 @@ def _rounded_move(p: jax.Array, u: jax.Array, count: jax.Array, salt: int) -> ja
 def _positions(x: jax.Array, axis: int) -> jax.Array:
     """Returns the index of each entry along an axis, uint32, with the layout of x."""
     sharding = jax.typeof(x).sharding
-    is_explicit = AxisType.Explicit in getattr(sharding.mesh, "axis_types", ())
     return lax.broadcasted_iota(
-        jnp.uint32, x.shape, axis, out_sharding=sharding if is_explicit else None
+        jnp.uint32, x.shape, axis, out_sharding=sharding if is_explicit(sharding) else None
     )
 
 
