@@ -242,31 +242,40 @@ page.src = "{url}";
 
 
 @pytest.fixture(scope="module")
-def site():
-    """The address of a server of the site, and of the pages that probe it."""
+def site(tmp_path_factory):
+    """A server of the site, with a page of its own that probes the others, and a folder for the browser."""
     import functools
     import http.server
     import threading
 
-    class Quiet(http.server.SimpleHTTPRequestHandler):
+    class Handler(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_):
             pass
 
-    folder = SITE / "_probe"
-    folder.mkdir(exist_ok=True)
-    handler = functools.partial(Quiet, directory=str(SITE))
-    server = http.server.ThreadingHTTPServer(("localhost", 0), handler)
+        def do_GET(self):
+            if self.path == "/_probe.html":  # from memory: other workers serve the same folder
+                page = self.server.probe.encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "text/html; charset=utf-8")
+                self.send_header("Content-Length", str(len(page)))
+                self.end_headers()
+                self.wfile.write(page)
+            else:
+                super().do_GET()
+
+    server = http.server.ThreadingHTTPServer(
+        ("localhost", 0), functools.partial(Handler, directory=str(SITE))
+    )
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server.server_address[1], folder
+    yield server, tmp_path_factory.mktemp("browser")
     server.shutdown()
     server.server_close()
-    shutil.rmtree(folder)
 
 
 def browse(site, url, width=390, theme="light", wait=1500):
     """What a browser sees of a page in a frame of some width, and what it writes to its console."""
-    port, folder = site
-    (folder / "probe.html").write_text(PROBE.format(width=width, theme=theme, url=url, wait=wait))
+    server, folder = site
+    server.probe = PROBE.format(width=width, theme=theme, url=url, wait=wait)
     done = subprocess.run(
         [
             CHROMIUM,
@@ -278,7 +287,7 @@ def browse(site, url, width=390, theme="light", wait=1500):
             f"--user-data-dir={folder / 'profile'}",
             f"--virtual-time-budget={wait + 6000}",
             "--dump-dom",
-            f"http://localhost:{port}/_probe/probe.html",
+            f"http://localhost:{server.server_address[1]}/_probe.html",
         ],
         capture_output=True,
         text=True,
