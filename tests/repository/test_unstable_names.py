@@ -13,10 +13,9 @@ UNSTABLE = ("experimental", "extend", "interpreters", "_src")  # jax's own words
 TOUCHED = {
     "optx-aliases": {  # only the compiler knows how arrays lie on Auto axes: the owners of matrices ask it
         "jax.experimental.custom_partitioning.custom_partitioning",
-        "jax.extend.core",
     },
     "optx-core": {
-        "jax.extend.core",  # run_if and offload run parts of a traced program
+        "jax.extend.core",  # run_if, offload and owners run parts of a traced program
     },
     "optx-losses": {  # a primitive of our own is the only way to all derivatives of the chunked last layer
         "jax.extend.core.Primitive",

@@ -187,7 +187,7 @@ def elementwise_entry(
         return "it is empty"
     index = np.broadcast_to(_viewed(views, root), node.shape).reshape(-1)
     size, positions = root.size, node.size // root.size
-    if np.bincount(index, minlength=size).min() != positions:
+    if np.min(np.bincount(index, minlength=size)) != positions:
         return "its entries are not repeated equally often"
     tiled = bool(np.array_equal(index, np.tile(np.arange(size), positions)))
     repeated = bool(np.array_equal(index, np.repeat(np.arange(size), positions)))

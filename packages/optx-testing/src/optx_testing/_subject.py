@@ -70,7 +70,7 @@ class Subject:
         def leaf(p: Any) -> Any:
             if is_placeholder(p) or not jnp.issubdtype(jnp.result_type(p), jnp.inexact):
                 return p if is_placeholder(p) else None
-            ramp = np.cos(np.arange(np.size(p)) * 0.7 + step).reshape(np.shape(p)) + 1.5
+            ramp: np.ndarray = np.cos(np.arange(np.size(p)) * 0.7 + step).reshape(np.shape(p)) + 1.5
             if jnp.issubdtype(p.dtype, jnp.complexfloating):
                 ramp = ramp * (0.6 + 0.8j)
             return jnp.asarray(ramp).astype(p.dtype)

@@ -244,9 +244,8 @@ def _by_compiler(
     owners: tuple[str, ...],
 ) -> Any:
     """Runs the function that `with_layouts` makes for the layouts that the compiler chooses."""
-    # local: these take longer to import than this package
+    # local: takes longer to import than this package
     from jax.experimental.custom_partitioning import custom_partitioning
-    from jax.extend import core
 
     # `custom_partitioning` takes no constants: they become further arguments.
     closed = jax.make_jaxpr(alone)(*flat)
@@ -261,7 +260,7 @@ def _by_compiler(
         for k, x in zip(places, flat[count:], strict=True):
             constants[k] = x
         given = flat[: count - 1]
-        return tuple(core.jaxpr_as_fun(core.ClosedJaxpr(closed.jaxpr, constants))(*given))
+        return tuple(build.evaluate_jaxpr(closed.jaxpr, constants, *given))
 
     def layouts(mesh: Any, arguments: Any) -> tuple[Any, Any, Any]:
         specs = [spec_in(x.sharding, len(x.shape)) for x in arguments]

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from optx_core._engine.jaxprs import evaluate_jaxpr
 from optx_core._protocol.absent import tree_flatten
 from optx_core._protocol.types import PyTree
 
@@ -96,10 +97,7 @@ class _Body:
         self.jaxpr = jaxpr
 
     def __call__(self, consts: list[Any], leaves: list[Any]) -> list[Any]:
-        from jax.extend import core  # local: jax.extend takes longer to import than this package
-
-        closed = core.ClosedJaxpr(self.jaxpr, consts)
-        return list(core.jaxpr_as_fun(closed)(*leaves))
+        return evaluate_jaxpr(self.jaxpr, consts, *leaves)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))

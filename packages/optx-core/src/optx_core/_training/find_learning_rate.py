@@ -161,4 +161,4 @@ def _steepest(rates: np.ndarray, smoothed: list[float], smoothing: float) -> flo
     lowest = int(np.argmin(finite))
     start = min(round(1 / (1 - smoothing)), lowest // 2)
     before = slopes[start : max(lowest, 1)]
-    return float(rates[start + np.argmin(before)]) if before.min() < 0 else None
+    return float(rates[start + int(np.argmin(before))]) if before.min() < 0 else None

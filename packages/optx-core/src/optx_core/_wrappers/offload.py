@@ -259,10 +259,8 @@ def _reads(eqns: Sequence[Any]) -> list[Any]:
 def _evaluate(
     jaxpr: Any, eqns: Sequence[Any], reads: list[Any], kept: list[Any], values: list[Any]
 ) -> list[Any]:
-    from jax.extend import core  # local: jax.extend takes longer to import than this package
-
     part = jaxpr.replace(constvars=[], invars=reads, outvars=kept, eqns=list(eqns))
-    return list(core.jaxpr_as_fun(core.ClosedJaxpr(part, []))(*values))
+    return build.evaluate_jaxpr(part, [], *values)
 
 
 def _without_nested_calls(function: Callable[..., Any], args: list[Any]) -> tuple[Any, PyTree]:

@@ -17,6 +17,7 @@ __getattr__, __dir__, __all__ = table_of_contents(
     _engine.numbers: check_number need_params zero_count
     _engine.rates: DecayRate rate_of
     _engine.rule: rule
+    _engine.jaxprs: evaluate_jaxpr
     _engine.run_if: loop_carry run_if
     _engine.slots: copy_of map_slots widened
     _engine.scheduled: evaluate schedulable

@@ -8,6 +8,7 @@ from optx_core._combinators.partition import parted as parted
 from optx_core._contents import table_of_contents as table_of_contents
 from optx_core._engine.factory import factory as factory
 from optx_core._engine.flow import Flow as Flow
+from optx_core._engine.jaxprs import evaluate_jaxpr as evaluate_jaxpr
 from optx_core._engine.leafwise import LeafStep as LeafStep
 from optx_core._engine.norms import sees_slices as sees_slices
 from optx_core._engine.numbers import check_number as check_number
