@@ -5,11 +5,11 @@ v ← b2·v + (1 − b2)·mean(g²)         one number for each block
 u = m̂ / (√v̂ + eps)
 
 A block shares a dense part of the Hessian: the weights of one output of a matrix (a column, in Flax's
-layout), one row of an embedding, and a vector as a whole. The paper also has one block for each head of
-queries and keys: name their axes through `blocks`.
+layout), one row of an embedding, one head of queries and keys, and a vector as a whole.
 
 The published code chooses blocks by the parameters' names (wq, wk, attn_proj, embed). Here names identify
-embeddings only, shapes determine all other blocks, and `blocks` overrides both.
+embeddings and the kernels of Flax's attention, shapes determine all other blocks, and `blocks` overrides
+both.
 
 Reference: Zhang, Chen, Li, Ding, Wu, Kingma, Ye, Luo, Sun, "Adam-mini: Use Fewer Learning Rates To Gain
 More", 2024, algorithms 1 and 3.
@@ -25,6 +25,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from optx_aliases._matrix.attention import attention_axes
+from optx_aliases._matrix.hidden_matrices import names_of
+from optx_aliases._matrix.matrices import Axes
 from optx_aliases._transforms.overflow import finite_sum, squarable
 from optx_core import (
     Params,
@@ -130,7 +133,6 @@ def scale_by_adam_mini(
     """
     build.check_number("scale_by_adam_mini", low=0, below=1, b1=b1, b2=b2)
     build.check_number("scale_by_adam_mini", low=0, eps=eps)
-    axes_of = default_blocks if blocks is None else blocks
 
     def init(params: Params) -> ScaleByAdamMiniState:
         pairs: list[Any]
@@ -138,7 +140,11 @@ def scale_by_adam_mini(
         pairs, structure = jax.tree_util.tree_flatten_with_path(
             tree.slots_like(params, real=True), is_leaf=tree.is_placeholder
         )
-        v = [x if tree.is_placeholder(x) else _reduced(path, x, axes_of) for path, x in pairs]
+        attention = attention_axes(params) if blocks is None else {}
+        v = [
+            x if tree.is_placeholder(x) else _reduced(path, x, blocks, attention.get(place))
+            for place, (path, x) in enumerate(pairs)
+        ]
         return ScaleByAdamMiniState(
             build.zero_count(), tree.slots_like(params, mu_dtype), structure.unflatten(v)
         )
@@ -163,9 +169,15 @@ def scale_by_adam_mini(
     return build.leafwise(step, init)
 
 
-def _reduced(path: tuple[Any, ...], x: Array, axes_of: Blocks) -> Array:
+def _reduced(path: tuple[Any, ...], x: Array, blocks: Blocks | None, matrix: Axes | None) -> Array:
+    """Sums over blocks: the given ones, else those of a kernel of attention, else the default."""
     name = jax.tree_util.keystr(path)
-    axes = tuple(axes_of(name, x.shape))
+    if matrix is None:
+        axes = tuple((default_blocks if blocks is None else blocks)(name, x.shape))
+    elif {"query", "key"} & {*names_of(path)}:
+        axes = (0, 2)  # a head
+    else:
+        axes = matrix.rows  # an output
     if not all(isinstance(axis, int) and -x.ndim <= axis < x.ndim for axis in axes):
         raise ValueError(
             f"scale_by_adam_mini: blocks returned {axes} for {name} of shape {x.shape}; return its axes "
@@ -196,8 +208,8 @@ def adam_mini(
       weight_decay: λ, a scalar at least 0, or a schedule.
       mask: which leaves decay, as for `optx_core.masked`; all by default.
       blocks: `blocks(path, shape)` returns the axes that one block covers. By default all but the last
-        axis (an output), all but the first for embeddings, a vector as a whole. For queries of
-        shape (embed, heads, width) the paper's block, a head, is (0, 2).
+        axis (an output), all but the first for embeddings, a vector as a whole; in the attention of Flax
+        (0, 2), a head, for queries and keys (features, heads, head_dim), and an output for the others.
 
     Returns:
       A transformation; `update` needs the parameters.

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from optx_aliases._matrix.attention import attention_as_matrices
 from optx_aliases._matrix.matrices import side_lengths
 from optx_aliases._matrix.sides import stack_of
 from optx_aliases._matrix.stacked import stacked
@@ -84,6 +85,7 @@ def _ratio(x: Array, y: Array) -> Array:
     return jnp.where(y > 0, x / jnp.where(y > 0, y, 1), 0)
 
 
+@attention_as_matrices
 @build.rule(ScaleByApolloState, around=stacked)
 def scale_by_apollo(
     g: Array,
@@ -102,7 +104,9 @@ def scale_by_apollo(
     """Scales each matrix by how much Adam would scale a random projection of it.
 
     The defaults are those of APOLLO-Mini, whose state is about as small as that of plain gradient
-    descent; `rank=256`, `per_channel=True` and `scale=1.0` give APOLLO.
+    descent; `rank=256`, `per_channel=True` and `scale=1.0` give APOLLO. An array of three axes is a stack of
+    matrices, except for the kernels of Flax's attention, which are one matrix each; one of more axes is a
+    convolution's kernel with its outputs last.
 
     Args:
       rank: the number of random directions, a positive int.

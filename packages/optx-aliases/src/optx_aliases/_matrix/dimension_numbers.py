@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from optx_aliases._matrix.hidden_matrices import names_of
+from optx_aliases._matrix.attention import attention_axes
 from optx_aliases._matrix.matrices import Axes, default_axes, flatten_with_path
 from optx_core import Params, PyTree, build, tree
 
@@ -37,7 +37,6 @@ class GaLoreDimensionNumbers(NamedTuple):
     output_axis: int | Sequence[int] = 1
 
 
-_HEADS_LAST, _HEADS_FIRST = Axes((), (0,), (1, 2)), Axes((), (0, 1), (2,))
 _LARGEST_WINDOW = 16  # of a vision transformer's patches
 
 DimensionNumbers: TypeAlias = MuonDimensionNumbers | PyTree | Callable[[Params], PyTree]
@@ -102,7 +101,7 @@ def axes_of_leaves(where: str, dims: Any, updates: PyTree) -> list[Axes | None]:
     """Returns the matrix axes of each leaf of Muon; None for absent leaves."""
     axes: list[Axes | None] = []
     leaves = numbered_leaves(where, dims, updates)
-    attention = _attention_axes(updates, [leaf.shape for leaf in leaves])
+    attention = attention_axes(updates)
     for place, (name, shape, dim) in enumerate(leaves):
         if shape is None:
             axes.append(None)
@@ -126,30 +125,6 @@ def axes_of_leaves(where: str, dims: Any, updates: PyTree) -> list[Axes | None]:
             axes.append(attention.get(place, default_axes(len(shape))))
         else:
             axes.append(axes_of(name, shape, dim))
-    return axes
-
-
-def _attention_axes(updates: PyTree, shapes: Sequence[tuple[int, ...] | None]) -> dict[int, Axes]:
-    """Returns the axes of the kernels of Flax's attention, by the place of the leaf.
-
-    These are query, key and value (features, heads, head_dim) and out (heads, head_dim, features). They are
-    recognized by their names if the last axes of the query are the first ones of out, which those of a stack
-    of layers are not.
-    """
-    kernels: dict[tuple[str, ...], dict[str, int]] = {}
-    for place, (path, _) in enumerate(flatten_with_path(updates)[0]):
-        names = names_of(path)
-        names = names[:-1] if names[-2:] == ("kernel", "value") else names  # of a Flax Variable
-        if len(shapes[place] or ()) == 3 and names[-1:] == ("kernel",) and len(names) > 1:
-            kernels.setdefault(names[:-2], {})[names[-2]] = place
-    axes: dict[int, Axes] = {}
-    for roles in kernels.values():
-        query, out = (shapes[roles[name]] if name in roles else None for name in ("query", "out"))
-        if query is not None and out is not None and query[1:] == out[:2]:
-            axes |= {
-                roles[name]: _HEADS_LAST for name in ("query", "key", "value") if name in roles
-            }
-            axes[roles["out"]] = _HEADS_FIRST
     return axes
 
 

@@ -16,7 +16,8 @@ import jax.numpy as jnp
 from optx_aliases._matrix.matrices import flatten_with_path
 from optx_core import Params, PyTree, build, tree
 
-NAMES_OF_OTHERS = ("*embed*", "head", "*_head", "logits", "bias", "scale")
+VECTORS = ("bias", "scale")
+NAMES_OF_OTHERS = ("*embed*", "head", "*_head", "logits", *VECTORS)
 
 
 def hidden_matrices(params: Params, other_paths: tuple[str, ...] = NAMES_OF_OTHERS) -> PyTree:

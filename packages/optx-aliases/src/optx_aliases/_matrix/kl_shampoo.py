@@ -24,6 +24,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from optx_aliases._matrix import sides
+from optx_aliases._matrix.attention import attention_as_matrices
 from optx_aliases._matrix.matrices import side_lengths
 from optx_aliases._matrix.norms import root
 from optx_aliases._matrix.owned import owned
@@ -77,6 +78,7 @@ def _divided(x: Array, left: Array, right: Array) -> Array:
     return x / right[:, None, :].astype(x.dtype) if sides.is_used(right) else x
 
 
+@attention_as_matrices
 @owned
 @build.rule(ScaleByKlShampooState, around=stacked)
 def scale_by_kl_shampoo(
@@ -94,8 +96,9 @@ def scale_by_kl_shampoo(
 ) -> tuple[Array, ScaleByKlShampooState]:
     """Multiplies matrices by inverse roots of covariances that minimize a Kullback–Leibler divergence.
 
-    An array of three axes is a stack of matrices; one of more axes is a convolution's kernel with its
-    outputs last. On a mesh the bases of each matrix are computed by one device, its owner.
+    An array of three axes is a stack of matrices, except for the kernels of Flax's attention, which are one
+    matrix each; one of more axes is a convolution's kernel with its outputs last. On a mesh the bases of each
+    matrix are computed by one device, its owner.
 
     Args:
       b1, b2, eps, initial, precondition_frequency, max_precond_dim, mu_dtype: as for `kl_shampoo`.

@@ -29,6 +29,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from optx_aliases._matrix.attention import attention_as_matrices
 from optx_aliases._matrix.explicit_mesh import whole
 from optx_aliases._matrix.matrices import side_lengths
 from optx_aliases._matrix.owned import owned
@@ -84,6 +85,7 @@ class ScaleByKronState(NamedTuple):
     right: Annotated[PyTree, _factor_slot(1)]
 
 
+@attention_as_matrices
 @owned
 @build.rule(ScaleByKronState, around=stacked)
 def scale_by_kron(
@@ -102,9 +104,9 @@ def scale_by_kron(
 ) -> tuple[Array, ScaleByKronState]:
     """Whitens the momentum with a Kronecker-factored preconditioner that is fitted on the way.
 
-    An array of three axes is a stack of matrices; one of more axes is a convolution's kernel with its
-    outputs last. On a mesh the factors of each matrix are fitted by one device, its owner. For real
-    parameters.
+    An array of three axes is a stack of matrices, except for the kernels of Flax's attention, which are one
+    matrix each; one of more axes is a convolution's kernel with its outputs last. On a mesh the factors of
+    each matrix are fitted by one device, its owner. For real parameters.
 
     Args:
       b1, precond_lr, precond_init_scale, precondition_frequency, max_precond_dim, clip: as for `kron`.

@@ -26,7 +26,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from optx_aliases._matrix.hidden_matrices import hidden_matrices, named_matrices
+from optx_aliases._matrix.attention import attention_as_matrices
+from optx_aliases._matrix.hidden_matrices import VECTORS, hidden_matrices, named_matrices
 from optx_aliases._matrix.norms import nonzero, norm_over
 from optx_aliases._matrix.owners import OwnerAxes
 from optx_aliases._matrix.scale_by_muon import scale_by_muon
@@ -44,6 +45,7 @@ from optx_core import (
 Ball = Literal["spectral", "rows", "sign", "rms"]
 
 
+@attention_as_matrices
 @build.rule()
 def _to_boundary(
     g: Array, /, ball: Ball, radius: build.Nonnegative, eps: build.Nonnegative
@@ -81,9 +83,10 @@ def scion(
 ) -> build.Transformation:
     """Scion (Pethick et al., 2025): steps of one length in the norm of each kind of leaf.
 
-    Leaves of two axes and more are hidden matrices (three axes: a stack of them; more: a convolution's
-    kernel), except embeddings and heads, which are recognized by the names on their path. Where embeddings
-    also serve as the head, pass their names in `head_paths`.
+    Leaves of two axes and more are hidden matrices (three axes: a stack of them, except for the kernels of
+    Flax's attention; more: a convolution's kernel), except embeddings, heads, biases and scales, which are
+    recognized by the names on their path. Where embeddings also serve as the head, pass their names in
+    `head_paths`.
 
     Args:
       learning_rate: lr, a scalar at least 0 (below 1 if `constrained`), or a schedule.
@@ -166,7 +169,7 @@ def scion(
             ),
             named_matrices(params, heads),
             named_matrices(params, embeddings),
-            hidden_matrices(params, ()),
+            hidden_matrices(params, VECTORS),
         )
 
     return build.parted("scion", transforms, labels, all_used=False)

@@ -31,6 +31,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from optx_aliases._matrix import sides
+from optx_aliases._matrix.attention import attention_as_matrices
 from optx_aliases._matrix.linear_algebra import ridged_root
 from optx_aliases._matrix.matrices import side_lengths
 from optx_aliases._matrix.owned import owned
@@ -84,6 +85,7 @@ class ScaleByShampooState(NamedTuple):
     right_root: sides.IdentityOfColumns
 
 
+@attention_as_matrices
 @owned
 @build.rule(ScaleByShampooState, around=stacked)
 def scale_by_shampoo(
@@ -103,8 +105,9 @@ def scale_by_shampoo(
 ) -> tuple[Array, ScaleByShampooState]:
     """Multiplies matrices by inverse roots of their covariances.
 
-    An array of three axes is a stack of matrices; one of more axes is a convolution's kernel with its
-    outputs last. On a mesh the roots of each matrix are computed by one device, its owner.
+    An array of three axes is a stack of matrices, except for the kernels of Flax's attention, which are one
+    matrix each; one of more axes is a convolution's kernel with its outputs last. On a mesh the roots of each
+    matrix are computed by one device, its owner.
 
     Args:
       b1, b2, eps, matrix_eps, precondition_frequency, max_precond_dim, graft: as for `shampoo`.

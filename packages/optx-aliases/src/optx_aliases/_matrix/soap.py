@@ -31,6 +31,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from optx_aliases._matrix import sides
+from optx_aliases._matrix.attention import attention_as_matrices
 from optx_aliases._matrix.owned import owned
 from optx_aliases._matrix.owners import OwnerAxes
 from optx_aliases._matrix.stacked import stacked
@@ -60,6 +61,7 @@ class ScaleBySoapState(NamedTuple):
     right_basis: sides.IdentityOfColumns
 
 
+@attention_as_matrices
 @owned
 @build.rule(ScaleBySoapState, around=stacked)
 def scale_by_soap(
@@ -77,8 +79,9 @@ def scale_by_soap(
 ) -> tuple[Array, ScaleBySoapState]:
     """Runs Adam in the slowly turning eigenbasis of Shampoo's preconditioner.
 
-    An array of three axes is a stack of matrices; one of more axes is a convolution's kernel with its
-    outputs last. On a mesh each matrix, with its bases, is turned by one device, its owner.
+    An array of three axes is a stack of matrices, except for the kernels of Flax's attention, which are one
+    matrix each; one of more axes is a convolution's kernel with its outputs last. On a mesh each matrix, with
+    its bases, is turned by one device, its owner.
 
     Args:
       b1, b2, eps, shampoo_beta, precondition_frequency, max_precond_dim, mu_dtype: as for `soap`.

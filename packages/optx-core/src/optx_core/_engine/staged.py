@@ -48,15 +48,34 @@ class StagedTransformation(GradientTransformationExtraArgs):
 def staged(
     init: TransformInitFn, stages: Callable[..., Callable[[], OptState]], name: str = ""
 ) -> StagedTransformation:
-    """Makes a transformation from `init` and `stages(flow, state, params, **extra_args)`.
+    """Makes a transformation that passes a flow through others, whose leaf steps stay pending.
+
+    For wrappers that decide where updates go, such as `masked`. A wrapper that changes updates before or
+    after the transformation inside uses `wrapping`.
 
     Args:
       init: creates the state.
-      stages: passes the updates of a flow on; returns a function that returns the new state.
+      stages: `stages(flow, state, params, **extra_args)` passes the updates of the flow on; it returns a
+        function that returns the new state.
       name: the name in error messages, until the call is recorded.
 
     Returns:
-      The transformation.
+      A transformation that performs the checks of the protocol.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core import scale
+      >>> from optx_core.build import recorded, staged
+      >>> @recorded
+      ... def only_large(inner, at_least):  # small trees of parameters get plain gradients
+      ...     def stages(flow, state, params=None, **extra_args):
+      ...         if flow.skeleton.size < at_least:
+      ...             return lambda: state
+      ...         return flow.through(inner, state, params, **extra_args)
+      ...     return staged(inner.init, stages)
+      >>> tx = only_large(scale(2.0), at_least=2)
+      >>> tx.update(jnp.ones(2), tx.init(jnp.ones(2)))[0]
+      Array([2., 2.], dtype=float32)
     """
     tx = StagedTransformation(init, _StagedUpdate(stages, name))
     tx._stages = stages

@@ -25,6 +25,7 @@ from optx_core._engine.slots import copy_of as copy_of
 from optx_core._engine.slots import map_slots as map_slots
 from optx_core._engine.slots import widened as widened
 from optx_core._engine.staged import leafwise as leafwise
+from optx_core._engine.staged import staged as staged
 from optx_core._engine.staged import wrapping as wrapping
 from optx_core._protocol.absent import tree_flatten as tree_flatten
 from optx_core._protocol.diagnosis import short_repr as short_repr

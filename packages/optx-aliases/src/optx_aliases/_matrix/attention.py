@@ -1,0 +1,123 @@
+"""The kernels of attention, which are one matrix each.
+
+Flax's attention has the kernels query, key and value (features, heads, head_dim) and out (heads, head_dim,
+features). By their shapes alone they would be taken for stacks of matrices.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec
+
+import jax
+import jax.numpy as jnp
+
+from optx_aliases._matrix.explicit_mesh import explicit_sharding, laid, typed_spec
+from optx_aliases._matrix.hidden_matrices import names_of
+from optx_aliases._matrix.matrices import Axes, flatten_with_path, matrix_shape
+from optx_core import OptState, Params, PyTree, build, tree
+
+P = ParamSpec("P")
+_HEADS_LAST, _HEADS_FIRST = Axes((), (0,), (1, 2)), Axes((), (0, 1), (2,))
+
+
+def attention_axes(params: PyTree) -> dict[int, Axes]:
+    """Returns the matrix axes of the kernels of Flax's attention, by the place of the leaf.
+
+    They are recognized by their names if the last axes of the query are the first ones of out, which those of
+    a stack of layers are not.
+    """
+    shapes: list[tuple[int, ...]] = []
+    kernels: dict[tuple[str, ...], dict[str, int]] = {}
+    for place, (path, x) in enumerate(flatten_with_path(params)[0]):
+        shapes.append(() if tree.is_absent(x) else jnp.shape(x))
+        if len(shapes[-1]) != 3 or not build.is_inexact(x):
+            continue
+        names = names_of(path)
+        names = names[:-1] if names[-2:] == ("kernel", "value") else names  # of a Flax Variable
+        if names[-1:] == ("kernel",) and len(names) > 1:
+            kernels.setdefault(names[:-2], {})[names[-2]] = place
+    axes: dict[int, Axes] = {}
+    for roles in kernels.values():
+        if {"query", "out"} <= roles.keys() and shapes[roles["query"]][1:] == shapes[roles["out"]][
+            :2
+        ]:
+            axes |= {roles[x]: _HEADS_LAST for x in ("query", "key", "value") if x in roles}
+            axes[roles["out"]] = _HEADS_FIRST
+    return axes
+
+
+def attention_as_matrices(
+    make: Callable[P, build.Transformation],
+) -> Callable[P, build.Transformation]:
+    """Presents the kernels of attention to a transformation as matrices.
+
+    Its state keeps the parameters' shapes. A decorator.
+    """
+
+    @functools.wraps(make)
+    def make_for_attention(*args: P.args, **kwargs: P.kwargs) -> build.Transformation:
+        tx = make(*args, **kwargs)
+
+        def init(params: Params) -> OptState:
+            axes = attention_axes(params)
+            return _restored(tx.init(_as_matrices(params, params, axes)), params, axes)
+
+        def stages(
+            flow: build.Flow, state: OptState, params: Params = None, **extra_args: Any
+        ) -> Callable[[], OptState]:
+            like = flow.skeleton
+            axes = attention_axes(like)
+            if not axes:
+                return flow.through(tx, state, params, **extra_args)
+            given = (_as_matrices(x, like, axes) for x in (flow.updates, state, params))
+            updates, new_state = tx.update(*given, **extra_args)
+            flow.updates = _restored(updates, like, axes)
+            return lambda: _restored(new_state, like, axes)
+
+        return build.staged(init, stages)
+
+    return build.recorded(make_for_attention)
+
+
+def _as_matrices(given: PyTree, params: PyTree, axes: dict[int, Axes]) -> PyTree:
+    """Reshapes what has the shapes of kernels in a tree, or in the fields of a state."""
+
+    def merged(x: Any, p: Any, own: Axes) -> Any:
+        if jnp.shape(x) != jnp.shape(p):
+            return x
+        if explicit_sharding(x) is not None:  # of merged axes, only the first may be split
+            later = own.rows[1:] + own.columns[1:]
+            spec = [None if axis in later else part for axis, part in enumerate(typed_spec(x))]
+            x = jax.sharding.reshard(x, jax.sharding.PartitionSpec(*spec))
+        return jnp.reshape(x, matrix_shape(x.shape, own))
+
+    return _mapped(merged, given, params, axes)
+
+
+def _restored(given: PyTree, params: PyTree, axes: dict[int, Axes]) -> PyTree:
+    """Inverts `_as_matrices`."""
+
+    def split(x: Any, p: Any, own: Axes) -> Any:
+        return laid(jnp.reshape(x, p.shape), p) if jnp.shape(x) == matrix_shape(p.shape, own) else x
+
+    return _mapped(split, given, params, axes)
+
+
+def _mapped(
+    function: Callable[[Any, Any, Axes], Any], given: PyTree, params: PyTree, axes: dict[int, Axes]
+) -> PyTree:
+    """Applies `function(x, p, axes)` to what belongs to each kernel."""
+    if not axes:
+        return given
+    leaves, structure = tree.flatten(params)
+    xs, own_structure = tree.flatten(given)
+    if own_structure == structure:
+        for place, own in axes.items():
+            if not tree.is_absent(xs[place]):
+                xs[place] = function(xs[place], leaves[place], own)
+        return structure.unflatten(xs)
+    if hasattr(given, "_fields"):
+        return type(given)(*(_mapped(function, field, params, axes) for field in given))
+    return given

@@ -1,0 +1,88 @@
+"""Run by test_attention.py with four fake devices: where the state of attention's kernels lies, and a step."""
+
+import jax
+import numpy as np
+from attention_kernels import attention
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+from optimizer_rows import ROWS
+
+from optx_core import state_sharding
+
+LAYOUTS = {  # of queries, and of out
+    "heads": (P(None, "model"), P("model")),
+    "head_dim": (P(None, None, "model"), P(None, "model")),
+    "features": (P("data"), P(None, None, "data")),
+    "all": (P("data", "model"), P("model", None, "data")),
+}
+NAMES = ("soap", "shampoo", "kl_shampoo", "kron", "apollo_mini", "adam_mini", "scion")
+
+
+def mesh_of(kind):
+    return jax.make_mesh((2, 2), ("data", "model"), (kind,) * 2)
+
+
+def laid_out(mesh, layout):
+    query, out = (NamedSharding(mesh, spec) for spec in LAYOUTS[layout])
+    own = {"query": query, "key": query, "value": query, "out": out}
+    kernels = attention()["block"]["attention"]
+    return {name: {"kernel": jax.device_put(x["kernel"], own[name])} for name, x in kernels.items()}
+
+
+def spec_of(sharding, ndim):
+    return (*sharding.spec, *(None,) * ndim)[:ndim]
+
+
+def check_types(name, layout):
+    """On Explicit axes: what has a kernel's shape lies as the kernel, in the state and in the updates."""
+    mesh = mesh_of(AxisType.Explicit)
+    with jax.set_mesh(mesh):
+        tx, params = ROWS[name].make(), laid_out(mesh, layout)
+        kernels = {role: x["kernel"] for role, x in params.items()}
+        shardings = state_sharding(tx, params)
+        state = jax.eval_shape(tx.init, params)
+        pairs = zip(
+            jax.tree_util.tree_leaves_with_path(state), jax.tree.leaves(shardings), strict=True
+        )
+        for (path, x), sharding in pairs:
+            p = kernels.get(
+                next((key.key for key in path if getattr(key, "key", "") in kernels), "")
+            )
+            if p is not None and p.shape == x.shape:
+                assert spec_of(sharding, 3) == spec_of(p.sharding, 3), (path, sharding)
+        placed = jax.jit(tx.init, out_shardings=shardings)
+        updates, _ = jax.eval_shape(
+            jax.jit(tx.update), params, jax.eval_shape(placed, params), params
+        )
+        for role, p in kernels.items():
+            u = updates[role]["kernel"]
+            assert spec_of(u.sharding, 3) == spec_of(p.sharding, 3), (role, u.sharding)
+
+
+def check_run(name, layout, kind):
+    """Three steps on a mesh and on one device."""
+    mesh = mesh_of(kind)
+    tx = ROWS[name].make()
+
+    def run(params):
+        state = tx.init(params)
+        for _ in range(3):
+            updates, state = tx.update(params, state, params)
+        return updates
+
+    with jax.set_mesh(mesh):
+        updates = jax.jit(run)(laid_out(mesh, layout))
+    kernels = jax.jit(run)(attention()["block"]["attention"])
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5), updates, kernels
+    )
+
+
+if __name__ == "__main__":
+    for name in NAMES:
+        for layout in LAYOUTS:
+            check_types(name, layout)
+    for name, layout in (("soap", "all"), ("kron", "heads")):
+        for kind in (AxisType.Auto, AxisType.Explicit):
+            check_run(name, layout, kind)
+    print("ok")
