@@ -1,5 +1,7 @@
 """Arguments that no optimizer accepts."""
 
+import inspect
+
 import jax.numpy as jnp
 import pytest
 from optimizer_rows import ROWS
@@ -74,3 +76,19 @@ def test_no_number_but_a_limit_may_be_infinite(name):
             continue
         with pytest.raises(ValueError, match=r"must be (finite|at most|less than)"):
             call.replace(**{argument: float("inf")})
+
+
+OWNED = [
+    name
+    for name in a.__all__
+    if callable(getattr(a, name)) and "owner_axes" in inspect.signature(getattr(a, name)).parameters
+]
+
+
+@pytest.mark.parametrize("name", OWNED)
+@pytest.mark.parametrize("given", [3, ["data"], ("data", 0)])
+def test_mesh_axes_are_a_name_or_a_tuple_of_names(name, given):
+    make = getattr(a, name)
+    first = () if name.startswith("scale_by") else (0.1,)
+    with pytest.raises(TypeError, match=r"\w+: owner_axes must be a name or a tuple of names, not"):
+        make(*first, owner_axes=given)

@@ -184,6 +184,7 @@ def test_arguments_that_lack_their_partner_are_refused():
         ({"aggregate": "sequence-sum"}, "max_length belongs to aggregate 'sequence-sum'"),
         ({"max_length": 3}, "max_length belongs to aggregate 'sequence-sum'"),
         ({"kl_coefficient": 0.1}, "reference_log_probs and kl_coefficient go together"),
+        ({"kl": "k1"}, "kl='k1' needs kl_coefficient, and reference_log_probs"),
         ({"entropy": ENTROPY}, "entropy and entropy_coefficient go together"),
         ({"clip": (-0.1, None)}, "clip's lower bound must be at least 0"),
         ({"dual_clip": 1.0}, "dual_clip must be greater than 1"),

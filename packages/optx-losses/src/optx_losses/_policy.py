@@ -178,6 +178,8 @@ def policy_objective(
         raise ValueError(f"{name}: max_length belongs to aggregate 'sequence-sum', and only to it")
     check_number(name, above=0, max_length=max_length)
     check_number(name, low=0, kl_coefficient=kl_coefficient)
+    if kl != "k3" and kl_coefficient is None:
+        raise ValueError(f"{name}: kl={kl!r} needs kl_coefficient, and reference_log_probs")
     check_number(name, entropy_coefficient=entropy_coefficient)
     check_together(name, reference_log_probs=reference_log_probs, kl_coefficient=kl_coefficient)
     check_together(name, entropy=entropy, entropy_coefficient=entropy_coefficient)

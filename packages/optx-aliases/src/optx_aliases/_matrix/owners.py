@@ -32,7 +32,7 @@ from optx_aliases._matrix.mesh_layouts import Fresh, Spec, job_of, partition_spe
 from optx_aliases._matrix.visits import visited
 from optx_core import build
 
-OwnerAxes: TypeAlias = str | tuple[str, ...] | None
+OwnerAxes: TypeAlias = build.Names
 """The mesh axes whose devices may own matrices; None for all."""
 
 VERSION = 1  # of the program that the compiler is given for the same equations: counts its changes

@@ -49,7 +49,7 @@ class DAdaptAdamWState(NamedTuple):
     exp_avg: build.Moment
     exp_avg_sq: build.SecondMoment
     grad_sum: build.Moment
-    estim_lr: Array
+    estim_lr: build.Factor
     numerator_weighted: Array
     count: build.Count
 

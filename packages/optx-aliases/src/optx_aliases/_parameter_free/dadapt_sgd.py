@@ -55,7 +55,7 @@ class DAdaptSGDState(NamedTuple):
 
     grad_sum: build.Moment
     params0: Annotated[PyTree, build.slot(fill="params", constant=True)]
-    estim_lr: Array
+    estim_lr: build.Factor
     numerator_weighted: Array
     first_norm: Array
     count: build.Count

@@ -52,7 +52,7 @@ class ProdigyState(NamedTuple):
     exp_avg_sq: build.SecondMoment
     grad_sum: build.Moment
     params0: Annotated[PyTree, build.slot(fill="params", constant=True)]
-    estim_lr: Array
+    estim_lr: build.Factor
     numerator_weighted: Array
     count: build.Count
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
 
 from optx_core._engine.numbers import check_number
 from optx_core._engine.scheduled import schedulable
-from optx_core._protocol.kinds import Number, declared, hints_of, is_number
+from optx_core._protocol.kinds import Kind, Number, declared, hints_of, is_number
 from optx_core._protocol.recorded import recorded
 from optx_core._protocol.types import GradientTransformationExtraArgs
 
@@ -86,6 +86,10 @@ def _check(where: str, name: str, kind: Any, value: Any, allowed: tuple[Any, ...
             _check(where, f"{name}[{place}]", one, item, ())
     elif isinstance(kind, Number):
         _check_number(where, name, kind, value)
+    elif isinstance(kind, Kind) and kind.name == "names":
+        names = value if isinstance(value, tuple) else (value,)
+        if not all(isinstance(x, str) for x in names):
+            raise TypeError(f"{where}: {name} must be a name or a tuple of names, not {value!r}")
     elif allowed and value not in allowed:
         shown = ", ".join(map(repr, allowed))
         raise ValueError(f"{where}: {name} must be one of {shown}, not {value!r}")

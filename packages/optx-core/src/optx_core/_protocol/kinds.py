@@ -73,8 +73,8 @@ class Kind:
     """Any other declaration of a field or an argument.
 
     Attributes:
-      name: "count", "key", "inner", "number", "factor" (fields), "dtype", "constant" (arguments; the last: a
-        number that shapes depend on, which is neither scheduled nor injected).
+      name: "count", "key", "inner", "number", "factor" (fields), "dtype", "names", "constant" (arguments; the
+        last: a number that shapes depend on, which is neither scheduled nor injected).
       measured: whether `metrics` reports the field.
     """
 
@@ -157,6 +157,8 @@ PositiveInt: TypeAlias = Annotated[int, Number(low=1, integer=True, schedule=Fal
 """An int of at least 1."""
 NonnegativeInt: TypeAlias = Annotated[int, Number(low=0, integer=True, schedule=False)]
 """An int of at least 0."""
+Names: TypeAlias = Annotated[str | tuple[str, ...] | None, Kind("names")]
+"""A name, or a tuple of names, such as those of mesh axes."""
 DType: TypeAlias = Annotated[Any, Kind("dtype")]
 """A dtype of a slot, or None for the parameter's, at least float32."""
 

@@ -106,6 +106,10 @@ def _factors(tx: Any, state: Any) -> Factors:
     rate = arguments.get("learning_rate")
     if rate is not None and not (_any(within) and _is_passed_on(rate, tx, state)):
         within = {(): -current_value(rate)}
+        if inner is not None:
+            states = {id(part): part for _, part in parts_inside(tx, state)}  # each once
+            for part in states.values():
+                within = _product(within, _declared(part))
     return _product(within, own) if inner is None else within
 
 

@@ -27,8 +27,8 @@ __getattr__, __dir__, __all__ = table_of_contents(
         real_dtype
     _protocol.diagnosis: short_repr
     _protocol.extra_args: check_transformation_like
-    _protocol.kinds: ClosedRate Count DType Factor InnerState Key Kind LeafKind LearningRate Limit Measured MeasuredCount Moment Nonnegative
-        NonnegativeInt Number Positive PositiveInt Rate Real SecondMoment Slot admits_number declared hints_of
+    _protocol.kinds: ClosedRate Count DType Factor InnerState Key Kind LeafKind LearningRate Limit Measured MeasuredCount Moment Names
+        Nonnegative NonnegativeInt Number Positive PositiveInt Rate Real SecondMoment Slot admits_number declared hints_of
         is_count is_inner is_number kinds_of leaf_kinds slot
     _protocol.recorded: Call Recorded call_of recorded
     _protocol.types: Mask Transformation

@@ -51,6 +51,7 @@ from optx_core._protocol.kinds import Limit as Limit
 from optx_core._protocol.kinds import Measured as Measured
 from optx_core._protocol.kinds import MeasuredCount as MeasuredCount
 from optx_core._protocol.kinds import Moment as Moment
+from optx_core._protocol.kinds import Names as Names
 from optx_core._protocol.kinds import Nonnegative as Nonnegative
 from optx_core._protocol.kinds import NonnegativeInt as NonnegativeInt
 from optx_core._protocol.kinds import Number as Number
