@@ -1,11 +1,12 @@
 """Workers that agree every H steps, against a transcription of the paper."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from optx_core import apply_updates, chain, diloco, scale, trace
+from optx_core import apply_updates, chain, diloco, partition, scale, trace
 
 H, STEPS = 4, 10
 TARGETS = {"a": np.array([[1.0, -2.0], [3.0, 0.5], [-1.0, 2.0]]), "b": np.array([2.0, 0.0, -4.0])}
@@ -99,6 +100,13 @@ def test_one_worker_needs_no_axis_and_a_missing_gradient_leaves_its_array_alone(
     assert updates["b"] is None
     np.testing.assert_array_equal(state.anchor["a"], [0.5, 0.5])
     np.testing.assert_array_equal(state.anchor["b"], 1.0)
+
+
+def test_a_fragment_need_not_have_every_label_of_the_outer_optimizer():
+    groups = partition({"all": outer(), "numbers": outer()}, {"a": "all", "b": "numbers"})
+    made = trained(diloco(inner(), groups, H, fragments=2, axis_name="workers"), by_vmap)
+    expected = trained(diloco(inner(), outer(), H, fragments=2, axis_name="workers"), by_vmap)
+    chex.assert_trees_all_equal(made, expected)
 
 
 def test_mistakes_are_errors():

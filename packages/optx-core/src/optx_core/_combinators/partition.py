@@ -10,7 +10,7 @@ import jax
 from optx_core import Params, PyTree, build, tree
 from optx_core._combinators.masked import masked
 from optx_core._engine.labels import plain_path, prefix_of, show_path, spread
-from optx_core._engine.norms import sees_slices
+from optx_core._engine.seen import sees_all
 from optx_core._engine.staged import staged
 
 
@@ -132,7 +132,7 @@ def _check_labels(
             f"{list(transforms)}"
         )
     unused = [label for label in transforms if label not in where]
-    if unused and where and all_used and not sees_slices():
+    if unused and where and all_used and sees_all():
         raise ValueError(
             f"partition: no parameter is labelled {', '.join(map(repr, unused))}; the labels are "
             f"{list(where)}. A label function that tests `'bias' in path` on jax's key path is "

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from optx_core._engine.batched import call_on_rows
+from optx_core._engine.seen import sees_slices
 from optx_core._protocol.absent import is_absent, is_placeholder
 from optx_core._protocol.dtypes import (
     abs_squared,
@@ -45,33 +43,6 @@ _RANGES = {
     "float32": _Range(1e-24, 1e37, 2.0**84, 2.0**-100),
     "float64": _Range(2.0**-900, 2.0**990, 2.0**560, 2.0**-700),
 }
-
-
-_only_slices = contextvars.ContextVar("_only_slices", default=False)
-
-
-@contextlib.contextmanager
-def slices_only() -> Iterator[None]:
-    """Refuses norms of the whole tree in the `with` block, which sees slices of some arrays."""
-    token = _only_slices.set(True)
-    try:
-        yield
-    finally:
-        _only_slices.reset(token)
-
-
-def sees_slices() -> bool:
-    """Returns whether `per_slice` is the caller: updates and parameters are slices of some arrays.
-
-    Returns:
-      A bool.
-
-    Example:
-      >>> from optx_core.build import sees_slices
-      >>> sees_slices()
-      False
-    """
-    return _only_slices.get()
 
 
 def global_norm(updates: PyTree) -> jax.Array:

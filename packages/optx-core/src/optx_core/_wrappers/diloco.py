@@ -33,6 +33,7 @@ from optx_core import (
     with_extra_args_support,
 )
 from optx_core._engine.run_if import as_varying, varying_axes
+from optx_core._engine.seen import seeing
 from optx_core._training.per_device import check_own
 
 
@@ -121,7 +122,8 @@ def diloco(
     def init(params: Params) -> DilocoState:
         anchor = build.copy_of(params)
         parts = _parts(fragments, sync_every, params)
-        outer_state = tuple(outer.init(_only(part, anchor)) for part in parts)
+        with seeing("part"):
+            outer_state = tuple(outer.init(_only(part, anchor)) for part in parts)
         return DilocoState(build.zero_count(), anchor, inner.init(params), outer_state)
 
     def update(
@@ -146,9 +148,9 @@ def diloco(
     def agreement(params: Params, carry: tuple[Updates, PyTree, OptState]) -> Any:
         updates, anchor, outer_state = carry
         gradient = _map(_moved, anchor, params, updates)
-        steps, outer_state = outer.update(
-            _mean(gradient, axis_name, outer_dtype), outer_state, anchor
-        )
+        mean = _mean(gradient, axis_name, outer_dtype)
+        with seeing("part"):
+            steps, outer_state = outer.update(mean, outer_state, anchor)
         anchor = _map(_step, anchor, steps)
         updates = _map(_toward, updates, anchor, params)
         return jax.tree.map(_as_varied, (updates, anchor, outer_state), carry)

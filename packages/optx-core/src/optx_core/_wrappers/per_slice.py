@@ -24,7 +24,7 @@ from optx_core import (
     tree,
     with_extra_args_support,
 )
-from optx_core._engine.norms import slices_only
+from optx_core._engine.seen import seeing
 from optx_core._wrappers.slices import At, CutTree, Group, Layout, Part, layout_of, named
 
 _OF_PARAMS = ("value_fn", "grad_fn", "obj_fn")
@@ -77,7 +77,7 @@ def per_slice(inner: Any, slices: PyTree | Callable[[Params], PyTree]) -> build.
         cut = CutTree(slices, params)
         leaves = cut.leaves(params)
         state: dict[str, Any] = {}
-        with slices_only():
+        with seeing("slices"):
             layout = cached(cut.structure, cut.groups, cut.shapes)
             for group, part in layout.parts.items():
                 own = cut.members(group)
@@ -154,7 +154,7 @@ def per_slice(inner: Any, slices: PyTree | Callable[[Params], PyTree]) -> build.
             return done, {name: group.restored(x, state[name]) for name, x in new.items()}
 
         done, new_state = list(columns[0]), dict(old)
-        with slices_only():
+        with seeing("slices"):
             layout = cached(cut.structure, cut.groups, cut.shapes)
             for group, part in layout.parts.items():
                 own = cut.members(group)

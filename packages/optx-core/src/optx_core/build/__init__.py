@@ -13,7 +13,6 @@ __getattr__, __dir__, __all__ = table_of_contents(
     _engine.factory: factory
     _engine.flow: Flow
     _engine.leafwise: LeafStep
-    _engine.norms: sees_slices
     _engine.numbers: check_number need_params zero_count
     _engine.rates: DecayRate rate_of
     _engine.rule: rule
@@ -21,6 +20,7 @@ __getattr__, __dir__, __all__ = table_of_contents(
     _engine.run_if: loop_carry run_if
     _engine.slots: copy_of map_slots widened
     _engine.scheduled: evaluate schedulable
+    _engine.seen: sees_slices
     _engine.staged: leafwise staged wrapping
     _protocol.absent: tree_flatten
     _protocol.dtypes: abs_squared at_least_float32 cast_to_compute check_dtype common_real_dtype dtype_of is_inexact

@@ -10,7 +10,6 @@ from optx_core._engine.factory import factory as factory
 from optx_core._engine.flow import Flow as Flow
 from optx_core._engine.jaxprs import evaluate_jaxpr as evaluate_jaxpr
 from optx_core._engine.leafwise import LeafStep as LeafStep
-from optx_core._engine.norms import sees_slices as sees_slices
 from optx_core._engine.numbers import check_number as check_number
 from optx_core._engine.numbers import need_params as need_params
 from optx_core._engine.numbers import zero_count as zero_count
@@ -21,6 +20,7 @@ from optx_core._engine.run_if import loop_carry as loop_carry
 from optx_core._engine.run_if import run_if as run_if
 from optx_core._engine.scheduled import evaluate as evaluate
 from optx_core._engine.scheduled import schedulable as schedulable
+from optx_core._engine.seen import sees_slices as sees_slices
 from optx_core._engine.slots import copy_of as copy_of
 from optx_core._engine.slots import map_slots as map_slots
 from optx_core._engine.slots import widened as widened
