@@ -101,6 +101,7 @@ def plain(tree):
     return tree if tree is None else (tree.shape, tree.dtype)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", ROWS)
 def test_20_steps_in_double_precision(name, x64):
     ours, theirs = pair(name)

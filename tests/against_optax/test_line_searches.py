@@ -45,6 +45,7 @@ def steps(module, apply, tx, p, count=20):
     return np.stack(path), state
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("wide", [True, False])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_20_steps_are_those_of_optax(name, wide):
@@ -82,6 +83,7 @@ CROOKED = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", CROOKED)
 def test_a_zoom_search_takes_optaxs_step_after_as_many_trials(name, x64):
     f = CROOKED[name]

@@ -24,7 +24,7 @@ def mesh_of(kind):
 
 def laid_out(mesh, layout):
     query, out = (NamedSharding(mesh, spec) for spec in LAYOUTS[layout])
-    own = {"query": query, "key": query, "value": query, "out": out}
+    own = {"query": query, "out": out}
     kernels = attention()["block"]["attention"]
     return {name: {"kernel": jax.device_put(x["kernel"], own[name])} for name, x in kernels.items()}
 

@@ -32,7 +32,7 @@ def plain(given):
     }
 
 
-def run(tx, layout, steps=3):
+def run(tx, layout, steps=2):
     params = layout(attention())
     state = tx.init(params)
     for k in range(steps):

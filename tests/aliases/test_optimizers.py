@@ -248,7 +248,7 @@ def test_25_steps_are_those_of_the_paper(name, x64):
     paper(name)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", PLAIN)
 def test_it_solves_a_quadratic_rosenbrock_and_a_classification(name):
     problems(name)

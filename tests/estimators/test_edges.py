@@ -168,6 +168,7 @@ def at_the_edge(jit, name):
     return jit(run)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("name", "i"), PARAMS)
 def test_one_sample_gives_finite_estimates_at_the_edge(jit, name, i):
     out, log_prob = at_the_edge(jit, name)(f32(*ROWS[name][2][i]), KEY)

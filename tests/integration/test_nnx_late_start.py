@@ -48,6 +48,7 @@ def test_the_table_has_the_optimizers_with_bias_corrections():
     } | set(NAMES)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_parameter_that_joins_late_moves_as_with_a_new_optimizer(name):
     tx = ROWS[name].make()

@@ -80,6 +80,7 @@ def assert_exact(loss, params, x, y):
         assert error < 1e-12
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("kind", MODELS)
 def test_a_linen_model_has_its_exact_diagonal(kind, x64):
     rng = np.random.default_rng(0)

@@ -66,7 +66,7 @@ def same(a, b):
     chex.assert_trees_all_close(a, b, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @ways
 @pytest.mark.parametrize("size", [1, 4, ROWS])
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)

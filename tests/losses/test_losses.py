@@ -45,6 +45,7 @@ def test_wrong_shapes_are_refused_by_name(name):
         run(name, args[0].astype(jnp.complex64), *args[1:])
 
 
+@pytest.mark.sampled(3)
 @every
 def test_a_batch_of_batches_gives_the_same(name):
     args = cast(ROWS[name][0], jnp.float32)

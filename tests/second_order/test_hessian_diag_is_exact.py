@@ -175,6 +175,7 @@ MODELS = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", MODELS)
 def test_the_diagonal_is_that_of_the_definition(name, x64):
     loss, params, batch = MODELS[name](np.random.default_rng(0))

@@ -64,6 +64,7 @@ def assert_close(found, wanted):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12 * scale)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", NETS)
 @pytest.mark.parametrize("method", ["auto", "units", "chunked"])
 def test_the_hessian_diagonal_is_theirs(reference, name, method, x64):

@@ -184,6 +184,7 @@ CENTERED = {"adabelief", "acprop"}
 BADLY_SCALED = [name for name in elementwise.ROWS if "," not in name and name not in CENTERED]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", BADLY_SCALED)
 def test_coordinates_with_small_gradients_beside_large_ones_move_as_in_full_precision(name):
     row = elementwise.ROWS[name]

@@ -68,6 +68,7 @@ def path(tx, loss, p, grad_of, count, stored=False):
     return np.stack(points)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", SEARCHES)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_line_search_takes_the_gradient_and_its_conjugate(name, loss, x64):
