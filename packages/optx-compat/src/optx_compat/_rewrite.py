@@ -57,7 +57,7 @@ def _stays_bound(program: Program, node: ast.Import | ast.ImportFrom) -> bool:
 
 def _unserved(program: Program, module: str) -> bool:
     """Returns whether `import module` must stay: optx_compat has no such module, and the program needs it."""
-    if module.split(".")[0] != "optax" or module in TABLE:
+    if module.split(".", maxsplit=1)[0] != "optax" or module in TABLE:
         return False
     uses = [use for use in program.uses if use.alias and use.module == module]
     return not uses or any(_stays(program, use) for use in uses)
