@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from flax import nnx
+from optx_aliases import schedule_free_eval_params, schedule_free_sgd
 from optx_core import (
     apply_if_finite,
     chain,
@@ -18,7 +19,14 @@ from optx_core import (
     trace,
     with_ema,
 )
-from optx_flax import hyperparams, label_params, learning_rates, metrics, set_hyperparam
+from optx_flax import (
+    eval_params,
+    hyperparams,
+    label_params,
+    learning_rates,
+    metrics,
+    set_hyperparam,
+)
 
 
 def made(tx):
@@ -154,3 +162,41 @@ def test_a_place_as_hyperparams_names_it_says_which_number_is_meant():
     }
     with pytest.raises(KeyError, match="no '0/k/learning_rate' can be set"):
         set_hyperparam(optimizer, "0/k/learning_rate", 0.1)
+
+
+class Normed(nnx.Module):
+    def __init__(self):
+        self.norm = nnx.BatchNorm(3, rngs=nnx.Rngs(0))
+        self.head = nnx.Linear(3, 1, param_dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
+
+
+@pytest.mark.parametrize(
+    ("tx", "read"),
+    [
+        (lambda model: chain(scale_by_learning_rate(1.0), with_ema(trace(0.0), 0.5)), None),
+        (lambda model: schedule_free_sgd(1.0), schedule_free_eval_params),
+    ],
+    ids=["with_ema", "schedule_free"],
+)
+def test_the_averages_go_into_a_copy_of_the_model(tx, read):
+    model = Normed()
+    optimizer = nnx.Optimizer(model, tx(model), wrt=nnx.Param)
+    for _ in range(3):
+        push(model, optimizer)
+    averages = eval_params(model, optimizer, *([read] if read else []))
+    params = nnx.state(model, nnx.Param)
+    assert jax.tree.structure(averages) == jax.tree.structure(params)
+    for average, param in zip(*map(jax.tree.leaves, (averages, params)), strict=True):
+        assert average.dtype == param.dtype
+    copy = nnx.clone(model)
+    nnx.update(copy, averages)
+    bias = [float(m.norm.bias[...][0]) for m in (model, copy)]
+    assert bias[1] != bias[0] < 0
+    if read is None:  # 0, −1, −2, −3 with weights 1/8, 1/8, 1/4, 1/2
+        assert bias == [-3.0, -2.125]
+
+
+def test_an_optimizer_without_an_average_has_none_to_read():
+    model, optimizer = made(trace(0.9))
+    with pytest.raises(KeyError, match="eval_params: the state contains 0 averages"):
+        eval_params(model, optimizer)
