@@ -224,6 +224,24 @@ def test_a_notebook_is_rewritten_cell_by_cell(tmp_path, capsys):
     )
 
 
+def test_hidden_folders_and_installed_packages_are_left_alone(tmp_path, capsys):
+    folders = [
+        ".venv/lib/site-packages",
+        "env/lib/site-packages/optax",
+        ".ipynb_checkpoints",
+        "src",
+    ]
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "a.py").write_text("import optax\noptax.sgd\n")
+    assert main(["--write", str(tmp_path)]) == 0
+    kept = [
+        (tmp_path / folder / "a.py").read_text().startswith("import optax\n") for folder in folders
+    ]
+    assert kept == [True, True, True, False]
+    assert capsys.readouterr().out.count("a.py") == 1
+
+
 @pytest.mark.parametrize("text", ["[1]", '{"cells": 1}', "x", '{"worksheets": []}'])
 def test_what_is_no_notebook_is_an_error_of_the_file(tmp_path, capsys, text):
     (tmp_path / "a.ipynb").write_text(text)

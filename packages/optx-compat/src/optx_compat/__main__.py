@@ -23,10 +23,13 @@ from optx_compat._uses import Program
 
 def _files(paths: list[str]) -> Iterator[pathlib.Path]:
     for path in map(pathlib.Path, paths):
-        if path.is_dir():
-            yield from sorted(file for end in ("py", "ipynb") for file in path.rglob(f"*.{end}"))
-        else:
+        if not path.is_dir():
             yield path
+            continue
+        for file in sorted(file for end in ("py", "ipynb") for file in path.rglob(f"*.{end}")):
+            folders = file.relative_to(path).parts[:-1]
+            if not any(name.startswith(".") or name == "site-packages" for name in folders):
+                yield file
 
 
 def _read(path: pathlib.Path) -> tuple[Program, list[str]]:
