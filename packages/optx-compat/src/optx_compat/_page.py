@@ -23,9 +23,9 @@ Public names from optax's private modules (`from optax._src import base`) are re
 a counterpart stays as it is, and is listed with the reason; so is a string that names optax. To a library
 that tests for optax's classes, pass `optx_compat.as_optax(tx)`.
 
-The numbers are those of optax but for the rows of [where the numbers differ](differences.md); what they say of
-all optimizers is not repeated here. optx accepts transformations of optax, and the fields of states have optax's
-names.
+The numbers are those of optax but for the rows of [where the numbers differ](differences.md); what they say
+of all optimizers is not repeated here. optx accepts transformations of optax, and the fields of states have
+optax's names.
 """
 
 
