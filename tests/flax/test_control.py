@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import optx_core
 from flax import nnx
 from optx_aliases import schedule_free_eval_params, schedule_free_sgd
 from optx_core import (
@@ -194,6 +195,20 @@ def test_the_averages_go_into_a_copy_of_the_model(tx, read):
     assert bias[1] != bias[0] < 0
     if read is None:  # 0, −1, −2, −3 with weights 1/8, 1/8, 1/4, 1/2
         assert bias == [-3.0, -2.125]
+
+
+def test_the_functions_of_the_packages_read_averages_in_flaxs_containers_too():
+    model = Normed()
+    optimizer = nnx.Optimizer(model, with_ema(trace(0.0), 0.5), wrt=nnx.Param)
+    push(model, optimizer)
+    params = nnx.state(model, nnx.Param)
+    averages = optx_core.eval_params(optimizer.opt_state, params)
+    expected = eval_params(model, optimizer)
+    assert jax.tree.structure(averages) == jax.tree.structure(params)
+    for one, other in zip(*map(jax.tree.leaves, (averages, expected)), strict=True):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(ValueError, match="eval_params: the averages belong to other parameters"):
+        optx_core.eval_params(optimizer.opt_state, nnx.state(model.head, nnx.Param))
 
 
 def test_an_optimizer_without_an_average_has_none_to_read():
