@@ -110,7 +110,7 @@ def eval_params(
       >>> from optx_flax import eval_params
       >>> model = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
       >>> optimizer = nnx.Optimizer(model, with_ema(scale(-1.0), 0.5), wrt=nnx.Param)
-      >>> optimizer.update(model, nnx.grad(lambda m: m.bias.sum())(model))
+      >>> _ = optimizer.update(model, nnx.grad(lambda m: m.bias.sum())(model))
       >>> averaged = nnx.clone(model)
       >>> nnx.update(averaged, eval_params(model, optimizer))
       >>> model.bias[...], averaged.bias[...]
