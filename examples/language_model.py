@@ -33,8 +33,8 @@ from rich.table import Table
 
 from flax import nnx
 from optx_aliases import adam, adamw, hyperball, muon
-from optx_core import chain, clip_by_global_norm, eval_params, partition, with_ema
-from optx_flax import compile_step, label_params
+from optx_core import chain, clip_by_global_norm, partition, with_ema
+from optx_flax import compile_step, eval_params, label_params
 from optx_losses import softmax_cross_entropy_with_integer_labels
 from optx_schedules import (
     tail_average_schedule,
@@ -148,8 +148,7 @@ def train_step(model: LanguageModel, optimizer: nnx.Optimizer, batch: jax.Array)
 def average_of(model: LanguageModel, optimizer: nnx.Optimizer) -> LanguageModel:
     """Returns a copy of the model with the averaged parameters."""
     copy = nnx.clone(model)
-    params = nnx.as_pure(nnx.state(model, nnx.Param))
-    nnx.update(copy, eval_params(nnx.as_pure(optimizer.opt_state), params))
+    nnx.update(copy, eval_params(model, optimizer))
     return copy
 
 

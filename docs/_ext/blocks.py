@@ -5,7 +5,8 @@
 The blocks of a page run in order, in one namespace. A ```text block right after one holds what it prints,
 where `...` stands for anything. `<!--python ... -->` runs and is not shown. Names, attributes and keywords
 are looked up wherever they stand, also in functions that are never called. Blocks whose first line says
-"torch:", "keras:" or "jaxopt:" are compiled and not run: these libraries need not be installed.
+"torch:", "keras:", "jaxopt:" or "tensorboardX:" are compiled and not run: these libraries need not be
+installed.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Block:
     @property
     def is_foreign(self) -> bool:
         """True for code of another library, which need not be installed."""
-        return bool(re.search(r"\b(torch|keras|jaxopt):", self.info))
+        return bool(re.search(r"\b(torch|keras|jaxopt|tensorboardX):", self.info))
 
 
 def blocks_of(text: str) -> Iterator[Block]:

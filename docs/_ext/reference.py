@@ -288,14 +288,27 @@ def _symbol(text: str) -> str:
 
 def _states_symbols(module: str) -> dict[str, str]:
     """The symbols that the states of a module explain: "mu: m, a tree of ..." is m, of the field mu."""
+    rules = "".join(filter(equations.is_equation, names.module_doc(module)[0]))
     found = {}
     for name, value in vars(import_module(module)).items():
         if inspect.isclass(value) and value.__module__ == module and hasattr(value, "_fields"):
             for field, text in names.read(value).entries.get("Attributes", {}).items():
                 symbol, comma, rest = text.partition(", ")
+                match = re.match(r"(\S{1,6}?),? (?=\S)", text)
                 if comma and len(symbol) <= 4:
                     found[symbol] = f"`{name}.{field}`, {' '.join(rest.split())}"
+                elif len(field) == 1 and _stands(field, rules):
+                    found[field] = f"`{name}.{field}`, {' '.join(text.split())}"
+                elif match and _stands(match[1], rules):
+                    rest = " ".join(text.removeprefix(match[1]).split())
+                    found[match[1]] = f"`{name}.{field}`{'' if rest[0] == ',' else ' '}{rest}"
     return found
+
+
+def _stands(symbol: str, rules: str) -> bool:
+    """Returns whether a symbol, not a word, stands in equations."""
+    word = re.fullmatch(r"[A-Za-z]{3,}", symbol)
+    return not word and re.search(rf"(?<!\w){re.escape(symbol)}(?!\w)", rules) is not None
 
 
 def _memory(name: str, fact: dict[str, Any]) -> list[str]:

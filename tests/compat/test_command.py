@@ -1,5 +1,6 @@
 """`python -m optx_compat`: what it lists and writes."""
 
+import json
 import subprocess
 import sys
 
@@ -53,10 +54,42 @@ def rewritten(source):
          "import optx_aliases\nimport optx_compat as optax\n(optax).nnls, optx_aliases.sgd\n"),
         ("import optax.losses as o\ndef f():\n    import optax.contrib as o\n    o.muon\n",
          "import optx_compat.losses as o\ndef f():\n    import optx_compat.contrib as o\n    o.muon\n"),
+        # what neither has stays an import of optax
         ("import optax.nope, jax, optax\noptax.sgd\n",
-         "import optx_compat.nope\nimport optx_aliases\nimport jax\noptx_aliases.sgd\n"),
+         "import optax.nope\nimport optx_aliases\nimport jax\noptx_aliases.sgd\n"),
+        ("from optax import sgd, nope\n", "from optax import nope\nfrom optx_aliases import sgd\n"),
+        ("try:\n    from optax import sgd\nexcept ImportError:\n    from optax.old import sgd\n",
+         "try:\n    from optx_aliases import sgd\nexcept ImportError:\n    from optax.old import sgd\n"),
+        ("from optax.old import *\nfrom optax.contrib import *\n",
+         "from optax.old import *\nfrom optx_compat.contrib import *\n"),
+        # names in private modules are public in optx, or stay
+        ("from optax._src import base\nbase.Params\n", "import optx_core\noptx_core.Params\n"),
+        ("import optax._src.base as base\nbase.Params\n", "import optx_core\noptx_core.Params\n"),
+        ("from optax._src.base import Params, NO_PARAMS_MSG\n",
+         "from optax._src.base import NO_PARAMS_MSG\nfrom optx_core import Params\n"),
+        ("from optax._src import base\nbase.Params, base.NO_PARAMS_MSG\n",
+         "import optx_core\nfrom optax._src import base\noptx_core.Params, base.NO_PARAMS_MSG\n"),
+        ("from optax._src import base as b, transform\nb.NO_PARAMS_MSG\n",
+         "import optax._src.base as b\nfrom optax._src import transform\nb.NO_PARAMS_MSG\n"),
+        ("import optax._src.base\noptax._src.base.Params, optax.sgd\n",
+         "import optx_aliases\nimport optx_core\noptx_core.Params, optx_aliases.sgd\n"),
+        ("import optax\nimport optax._src.base\noptax._src.base.NO_PARAMS_MSG, optax.sgd, [optax]\n",
+         "import optx_aliases\nimport optax._src.base\nimport optx_aliases\noptax._src.base.NO_PARAMS_MSG, optx_aliases.sgd, [optax]\n"),
+        ("import optax\noptax._src.base.NO_PARAMS_MSG\n", "import optax\noptax._src.base.NO_PARAMS_MSG\n"),
+        ("from optax._src.base import *\n", "from optax._src.base import *\n"),
         # what only looks like it
         ("import optax_tools\noptax.adam\nfrom .optax import x\n", "import optax_tools\noptax.adam\nfrom .optax import x\n"),
+        ("import optax\nmatch x:\n    case [*optax]: optax.sgd\n",
+         "import optx_compat as optax\nmatch x:\n    case [*optax]: optax.sgd\n"),
+        # under TYPE_CHECKING
+        ("if TYPE_CHECKING:\n    import optax\ndef f(x: optax.Params): ...\n",
+         "if TYPE_CHECKING:\n    import optx_core\ndef f(x: optx_core.Params): ...\n"),
+        ("if TYPE_CHECKING:\n    import optax\ndef f(x: 'optax.Params'): ...\n",
+         "if TYPE_CHECKING:\n    import optx_compat as optax\ndef f(x: 'optax.Params'): ...\n"),
+        # IPython
+        ("%matplotlib inline\n!pip install \\\n  optax\nimport optax\nif 1:\n    !é\nx = !ls\noptax.sgd?\noptax.sgd\n",
+         "%matplotlib inline\n!pip install \\\n  optax\nimport optx_aliases\nif 1:\n    !é\nx = !ls\noptax.sgd?\noptx_aliases.sgd\n"),
+        ("import optax\r\n%time\r\noptax.sgd\r\n", "import optx_aliases\r\n%time\r\noptx_aliases.sgd\r\n"),
         ("import optax\na.optax.adam\n", "import optx_compat as optax\na.optax.adam\n"),
     ],
 )  # fmt: skip
@@ -112,17 +145,108 @@ def test_the_command_lists_every_name_once_and_the_imports(tmp_path, capsys):
         ("from optax import nope\n", "optax.nope -> nothing, line 1: optax 0.2.8 has no optax.nope"),
         ("import optax.nope\n", "optax.nope -> nothing, line 1"),
         ("import optax.nope as n\nn.x\n", "optax.nope.x -> nothing, line 2"),
-        ("import optax\noptax._src.base.Params\n", "optax._src -> nothing, line 2: optax._src is private"),
+        ("import optax\noptax._src.base.NO_PARAMS_MSG\n", "optax._src.base.NO_PARAMS_MSG -> nothing, line 2: "),
+        ("import optax\nf(optax._src)\n", "optax._src -> nothing, line 2: a private module used as a value"),
         ("from optax._src import base\n", "optax._src.base is private"),
-        ("from optax._src.base import Params\n", "optax._src.base.Params is private; it is optax.Params"),
+        ("from optax._src.base import *\n", "optax._src.base.* -> nothing, line 1"),
+        ("from optax._src.base import NO_PARAMS_MSG\n", "optax._src.base.NO_PARAMS_MSG is private"),
     ],
 )  # fmt: skip
-def test_a_name_without_a_counterpart_sets_the_exit_status(tmp_path, capsys, source, said):
+def test_a_name_without_a_counterpart_sets_the_exit_status_and_the_rest_is_written(
+    tmp_path, capsys, source, said
+):
+    file = tmp_path / "train.py"
+    file.write_text(f"{source}from optax import sgd\n")
+    assert main(["--write", str(file)]) == 1
+    told = capsys.readouterr().out
+    assert said in told
+    assert file.read_text().endswith("from optx_aliases import sgd\n")
+    for line in file.read_text().splitlines():  # each import is there
+        if line.startswith(("import optx", "from optx")):
+            exec(line)
+
+
+def test_an_import_that_stays_is_said_to_stay(tmp_path, capsys):
+    file = tmp_path / "train.py"
+    file.write_text("from optax._src import base\n")
+    assert main([str(file)]) == 1
+    assert "  line 1, `from optax._src import base` stays" in capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("source", "numbers"),
+    [
+        ("importlib.import_module('optax._src.base')\n", [1]),
+        ("import optax\n__import__('optax'), optax.sgd\n@patch('optax.adam')\ndef f(): ...\n", [2, 3]),
+        ('import optax\ndef f():\n    """Doc.\n\n    >>> import optax\n    """\n    optax.sgd\n', [3]),
+        ("import optax\noptax.sgd('optax is a library', 'optax2')\ndef f(x: 'optax.Params'): ...\n", []),
+    ],
+)  # fmt: skip
+def test_strings_that_name_optax_stay_and_are_listed(tmp_path, capsys, source, numbers):
     file = tmp_path / "train.py"
     file.write_text(source)
-    assert main(["--write", str(file)]) == 1
-    assert said in capsys.readouterr().out
-    assert "optx_compat" in file.read_text()
+    assert main([str(file)]) == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if "a string" in line]
+    assert told == [f"  line {number}: a string names optax, and stays" for number in numbers]
+
+
+def test_a_notebook_is_rewritten_cell_by_cell(tmp_path, capsys):
+    def cell(kind, *source):
+        return {"cell_type": kind, "metadata": {}, "source": list(source)}
+
+    def notebook(*cells):
+        return json.dumps({"cells": cells, "nbformat": 4, "nbformat_minor": 5}, indent=1) + "\n"
+
+    text, shell = cell("markdown", "optax.adam"), cell("code", "%%bash\n", "import optax\n")
+    file = tmp_path / "train.ipynb"
+    file.write_text(
+        notebook(
+            text,
+            cell("code", "%matplotlib inline\n", "import optax"),
+            shell,
+            cell("code", "%%time\n", "optax.sgd, optax.nnls"),
+        )
+    )
+    assert main(["--write", str(tmp_path)]) == 1
+    told = capsys.readouterr().out
+    assert "optax.nnls -> nothing, line 2 of cell 4: " in told
+    assert "  line 2 of cell 2, instead of `import optax`:" in told
+    assert file.read_text() == notebook(
+        text,
+        cell(
+            "code",
+            "%matplotlib inline\n",
+            "import optx_aliases\n",
+            "import optx_compat as optax",
+        ),
+        shell,
+        cell("code", "%%time\n", "optx_aliases.sgd, optax.nnls"),
+    )
+
+
+def test_hidden_folders_and_installed_packages_are_left_alone(tmp_path, capsys):
+    folders = [
+        ".venv/lib/site-packages",
+        "env/lib/site-packages/optax",
+        ".ipynb_checkpoints",
+        "src",
+    ]
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "a.py").write_text("import optax\noptax.sgd\n")
+    assert main(["--write", str(tmp_path)]) == 0
+    kept = [
+        (tmp_path / folder / "a.py").read_text().startswith("import optax\n") for folder in folders
+    ]
+    assert kept == [True, True, True, False]
+    assert capsys.readouterr().out.count("a.py") == 1
+
+
+@pytest.mark.parametrize("text", ["[1]", '{"cells": 1}', "x", '{"worksheets": []}'])
+def test_what_is_no_notebook_is_an_error_of_the_file(tmp_path, capsys, text):
+    (tmp_path / "a.ipynb").write_text(text)
+    assert main([str(tmp_path)]) == 2
+    assert "a.ipynb" in capsys.readouterr().err
 
 
 def test_variables_of_the_name_of_a_module_are_not_taken_for_it(tmp_path, capsys):
@@ -153,7 +277,7 @@ def test_the_command_runs_and_prints_the_table():
     done = subprocess.run(
         [sys.executable, "-m", "optx_compat", "--page"], capture_output=True, text=True, check=True
     )
-    assert done.stdout.startswith("# From optax to optx\n")
+    assert "\n# From optax to optx\n" in done.stdout
     assert (
         subprocess.run([sys.executable, "-m", "optx_compat"], capture_output=True).returncode == 2
     )

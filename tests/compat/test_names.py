@@ -1,6 +1,7 @@
 """The names of optax, each at its home."""
 
 import importlib
+import pkgutil
 import subprocess
 import sys
 
@@ -56,6 +57,21 @@ def test_every_reason_is_of_a_name_that_is_missing():
     for full in MISSING:
         module, _, name = full.rpartition(".")
         assert name not in TABLE[module]
+
+
+def test_a_public_name_in_a_private_module_of_optax_is_the_public_one():
+    """The command rewrites `optax._src.base.Params` as if it were `optax.Params`."""
+    optax = pytest.importorskip("optax")
+    compared = 0
+    for info in pkgutil.iter_modules(importlib.import_module("optax._src").__path__):
+        if info.name.endswith("_test"):
+            continue
+        private = importlib.import_module(f"optax._src.{info.name}")
+        for name in set(TABLE["optax"]) & set(vars(private)):
+            if hasattr(optax, name):
+                assert getattr(private, name) is getattr(optax, name), (info.name, name)
+                compared += 1
+    assert compared > 150
 
 
 def test_importing_the_names_imports_no_package_of_optx():

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import optx_core
 from flax import nnx
 from optx_core import (
     apply_if_finite,
@@ -18,7 +19,14 @@ from optx_core import (
     trace,
     with_ema,
 )
-from optx_flax import hyperparams, label_params, learning_rates, metrics, set_hyperparam
+from optx_flax import (
+    eval_params,
+    hyperparams,
+    label_params,
+    learning_rates,
+    metrics,
+    set_hyperparam,
+)
 
 
 def made(tx):
@@ -154,3 +162,46 @@ def test_a_place_as_hyperparams_names_it_says_which_number_is_meant():
     }
     with pytest.raises(KeyError, match="no '0/k/learning_rate' can be set"):
         set_hyperparam(optimizer, "0/k/learning_rate", 0.1)
+
+
+class Normed(nnx.Module):
+    def __init__(self):
+        self.norm = nnx.BatchNorm(3, rngs=nnx.Rngs(0))
+        self.head = nnx.Linear(3, 1, param_dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
+
+
+def test_the_averages_go_into_a_copy_of_the_model():
+    model = Normed()
+    tx = chain(scale_by_learning_rate(1.0), with_ema(trace(0.0), 0.5))
+    optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+    for _ in range(3):
+        push(model, optimizer)
+    averages = eval_params(model, optimizer)
+    params = nnx.state(model, nnx.Param)
+    assert jax.tree.structure(averages) == jax.tree.structure(params)
+    for average, param in zip(*map(jax.tree.leaves, (averages, params)), strict=True):
+        assert average.dtype == param.dtype
+    copy = nnx.clone(model)
+    nnx.update(copy, averages)
+    # 0, −1, −2, −3 with weights 1/8, 1/8, 1/4, 1/2
+    assert [float(m.norm.bias[...][0]) for m in (model, copy)] == [-3.0, -2.125]
+
+
+def test_the_functions_of_the_packages_read_averages_in_flaxs_containers_too():
+    model = Normed()
+    optimizer = nnx.Optimizer(model, with_ema(trace(0.0), 0.5), wrt=nnx.Param)
+    push(model, optimizer)
+    params = nnx.state(model, nnx.Param)
+    averages = optx_core.eval_params(optimizer.opt_state, params)
+    expected = eval_params(model, optimizer)
+    assert jax.tree.structure(averages) == jax.tree.structure(params)
+    for one, other in zip(*map(jax.tree.leaves, (averages, expected)), strict=True):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(ValueError, match="eval_params: the averages belong to other parameters"):
+        optx_core.eval_params(optimizer.opt_state, nnx.state(model.head, nnx.Param))
+
+
+def test_an_optimizer_without_an_average_has_none_to_read():
+    model, optimizer = made(trace(0.9))
+    with pytest.raises(KeyError, match="eval_params: the state contains 0 averages"):
+        eval_params(model, optimizer)

@@ -8,6 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import optx_aliases
+import optx_core
+import optx_schedules
 from flax import nnx
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "from_pytorch.md"
@@ -130,3 +133,52 @@ def test_the_compiled_step_runs():
     exec(SNIPPETS["optx", "compiled"], space)
     np.testing.assert_allclose([float(x) for x in space["losses"]], TORCH["init"], rtol=2e-5)
     assert isinstance(space["optimizer"], nnx.Optimizer)
+
+
+# Rows of "Everything else" with numbers; those of torch 2.14 are kept.
+
+
+def averages(decay):
+    """A parameter from 1 that loses 0.1 at each step: its average after each."""
+    tx, params, found = optx_core.with_ema(optx_aliases.sgd(0.1), decay), jnp.ones(()), []
+    state = tx.init(params)
+    for _ in range(6):
+        updates, state = tx.update(jnp.ones(()), state, params)
+        params = optx_core.apply_updates(params, updates)
+        found.append(optx_core.eval_params(state, params))
+    return found
+
+
+def test_averages_are_torchs_once_they_begin_with_the_same_parameters():
+    swa = [0.9, 0.85, 0.8, 0.75, 0.7, 0.65]
+    np.testing.assert_allclose(averages(optx_schedules.tail_average_schedule(1)), swa, rtol=1e-6)
+    ema = [0.9, 0.89, 0.871, 0.8439, 0.80951, 0.768559]
+    first = averages(lambda count: jnp.where(count == 0, 0.0, 0.9))
+    np.testing.assert_allclose(first, ema, rtol=1e-6)
+    np.testing.assert_allclose(averages(0.9), np.add(ema, 0.1 * 0.9 ** np.arange(1, 7)), rtol=1e-6)
+
+
+def test_the_loss_scale_goes_as_that_of_torch():
+    kept = [65536, 65536, 131072, 131072, 65536, 32768, 32768, 32768, 65536, 65536, 65536, 131072]
+    tx = optx_core.dynamic_loss_scale(optx_aliases.sgd(0.1), 2.0**16, growth_interval=3)
+    state, scales = tx.init(jnp.ones(1)), []
+    for step in range(12):
+        grads = optx_core.loss_scale(state) * jnp.array([jnp.inf if step in (4, 5) else 1.0])
+        _, state = tx.update(grads, state, jnp.ones(1))
+        scales.append(float(optx_core.loss_scale(state)))
+    assert scales == kept
+
+
+def test_accumulated_gradients_are_averaged_or_summed_as_the_page_says():
+    for options, expected in (({}, -2.0), ({"use_grad_mean": False}, -4.0)):
+        tx = optx_core.multi_steps(optx_aliases.sgd(1.0), 2, **options)
+        state = tx.init(jnp.zeros(1))
+        for gradient_of_one in (1.0, 3.0):
+            updates, state = tx.update(jnp.array([gradient_of_one]), state)
+        assert float(updates[0]) == expected
+
+
+def test_the_first_gradient_that_is_not_finite_raises():
+    tx = optx_core.apply_if_finite(optx_aliases.sgd(1.0), 0, when_exceeded="raise")
+    with pytest.raises(Exception, match="not finite 1 times"):
+        jax.block_until_ready(tx.update(jnp.array([jnp.nan]), tx.init(jnp.zeros(1))))

@@ -11,9 +11,9 @@ import optax
 import pytest
 
 from flax import nnx
-from optx_aliases import adam, sgd
+from optx_aliases import adam, schedule_free_eval_params, schedule_free_sgd, sgd
 from optx_core import chain, clip_by_global_norm, partition, scale_by_learning_rate
-from optx_flax import label_params
+from optx_flax import eval_params, label_params
 from optx_losses import squared_error
 
 
@@ -134,3 +134,17 @@ def test_the_learning_rate_enters_the_compiled_step_as_a_number():
     step = jax.jit(lambda rate: compiled.append(1) or first(rate))
     assert [float(step(r)[0]) for r in (0.5, 0.25)] == [-0.5, -0.25]
     assert len(compiled) == 1
+
+
+def test_the_averages_of_schedule_free_are_read_for_a_model():
+    model, x = MyModel(nnx.Rngs(0)), X
+    optimizer = nnx.Optimizer(model, schedule_free_sgd(0.1), wrt=nnx.Param)
+    for _ in range(5):
+        train_step(model, optimizer, x, Y)
+    averages = eval_params(model, optimizer, schedule_free_eval_params)
+    params = nnx.as_pure(nnx.state(model, nnx.Param))
+    expected = schedule_free_eval_params(nnx.as_pure(optimizer.opt_state), params)
+    chex.assert_trees_all_equal(nnx.as_pure(averages), expected)
+    copy = nnx.clone(model)
+    nnx.update(copy, averages)
+    assert float(jnp.abs(copy.l1.kernel[...] - model.l1.kernel[...]).max()) > 1e-4

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import optx_aliases
+import optx_compat
 import optx_core
 from optx_core import (
     add_decayed_weights,
@@ -123,11 +124,29 @@ def test_a_learning_rate_of_none_is_refused():
         (optx_core, "leafwise", "it is optx_core.build.leafwise"),
         (optx_core, "multi_transform", "use optx_core.partition"),
         (optx_core, "projection_simplex", "it is optx_projections.projection_simplex"),
+        (optx_core, "tree_get", "it is optx_core.tree.get"),
+        (optx_core.tree, "tree_get", "it is optx_core.tree.get"),
+        (optx_core, "contrib", "use optx_aliases"),
+        (optx_aliases, "SGD", "it is optx_aliases.sgd"),
+        (optx_compat, "nnls", "use scipy.optimize.nnls"),
+        (optx_compat, "muon", "it is optax.contrib.muon"),
     ],
 )
 def test_a_name_of_another_package_says_where_it_is(module, name, there):
-    with pytest.raises(AttributeError, match=there.replace(".", r"\.")):
+    there = there.replace(".", r"\.")
+    with pytest.raises(AttributeError, match=there):
         getattr(module, name)
+    with pytest.raises(ImportError, match=there):
+        exec(f"from {module.__name__} import {name}")
+    assert not hasattr(module, name)
+
+
+def test_names_that_are_nowhere_have_pythons_own_errors():
+    with pytest.raises(ImportError, match="cannot import name 'nowhere' from 'optx_core' \\("):
+        exec("from optx_core import nowhere")
+    with pytest.raises(AttributeError, match=r"no attribute 'nowhere'$"):
+        optx_core.nowhere  # noqa: B018
+    exec("from optx_core import _training")
 
 
 def test_accumulator_dtypes_of_wrappers_are_checked_too():

@@ -63,6 +63,18 @@ def test_the_page_of_an_optimizer_has_what_a_reader_needs():
     assert "Loshchilov" in text
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "symbols"),
+    [("soap", "t m v L R Q_L Q_R"), ("adadelta", "E[g²] E[x²]"), ("scale_by_lbfgs", "s y ρ"), ("adan", "m v n g")],
+)  # fmt: skip
+def test_the_legend_of_an_update_rule_explains_the_symbols_of_the_state(optimizer, symbols):
+    page = next(p for p in names.pages() if p.title == optimizer)
+    text = reference.page_text(page, {}, set())
+    for symbol in symbols.split():
+        assert f"\n- *{reference._escape(symbol)}*: `" in text, symbol
+    assert "*mean*:" not in text
+
+
 def test_equations_are_well_formed_and_keep_every_letter():
     count = 0
     for page in names.pages():
@@ -189,7 +201,8 @@ def test_every_function_that_a_table_of_another_library_names_is_ours(page):
     )
     called = [c for _, ours in rows for c in re.findall(r"(?<![\w.])([\w.]+)\(", ours)]
     assert len(called) >= 5
-    for name in called:
+    bare = [c for _, ours in rows for c in re.findall(r"`([\w.]+)`", ours)]
+    for name in called + bare:
         assert name == "update" or names.link(name), name
 
 

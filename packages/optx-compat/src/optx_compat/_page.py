@@ -6,17 +6,26 @@ from optx_compat._rewrite import home
 from optx_compat._table import DIFFERS, MISSING, OLDER, OPTAX, TABLE
 
 _TOP = f"""\
+<!-- Written by `python -m optx_compat --page`; a test compares it with the table. -->
+
 # From optax to optx
 
-Written by `python -m optx_compat --page`; a test compares it with the table.
+`import optx_compat as optax` runs a program of optax {OPTAX} on optx. The command says where each name that a
+program or notebook uses is, and rewrites it with those names:
 
-`import optx_compat as optax` runs a program of optax {OPTAX} on optx. `python -m optx_compat train.py`
-says where each name that the program uses is; with `--write` it rewrites the file with those names. To a
-library that tests for optax's classes, pass `optx_compat.as_optax(tx)`.
+```console
+$ pip install optx-compat
+$ python -m optx_compat train.py
+$ python -m optx_compat --write train.py
+```
 
-The numbers are those of optax but for the rows of [differences.md](differences.md); what they say of all
-optimizers is not repeated here. optx accepts transformations of optax, and the fields of states have optax's
-names.
+Public names from optax's private modules (`from optax._src import base`) are rewritten too. An import without
+a counterpart stays as it is, and is listed with the reason; so is a string that names optax. To a library
+that tests for optax's classes, pass `optx_compat.as_optax(tx)`.
+
+The numbers are those of optax but for the rows of [where the numbers differ](differences.md); what they say
+of all optimizers is not repeated here. optx accepts transformations of optax, and the fields of states have
+optax's names.
 """
 
 

@@ -2,7 +2,8 @@
 
 Only the bytes of the names and of their imports change, so comments and formatting stay. Where a program
 uses a module as a value (`getattr(optax, name)`), or a name that has no counterpart, its import becomes
-`import optx_compat as optax`.
+`import optx_compat as optax`. What optx_compat does not have either (names that are imported one by one and
+have no counterpart, private modules) stays imported from optax.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ import io
 import tokenize
 
 from optx_compat._table import TABLE
-from optx_compat._uses import Program, Use
+from optx_compat._uses import Program, Use, is_private, parse
 
 
 def home(module: str, name: str) -> tuple[str, str] | None:
     """The module of optx that holds a name of optax, and the name there; None if there is none."""
+    module = "optax" if is_private(module) else module  # where the public name is, if there is one
     where, _, ours = TABLE[module].get(name, "").partition(":") if module in TABLE else ("", "", "")
     if where.startswith("optx_compat."):  # the adapters are public under the names of optax
         return (_compat(module), name)
@@ -38,25 +40,50 @@ def _stays(program: Program, use: Use) -> bool:
     )
 
 
+def _kept(program: Program, alias: str) -> bool:
+    """Returns whether a variable of a module must go on referring to the module of optax itself."""
+    return any(
+        use.alias == alias and use.module not in TABLE and _stays(program, use)
+        for use in program.uses
+    ) or (alias == "optax" and any(_stays_bound(program, node) for node in program.imports))
+
+
+def _stays_bound(program: Program, node: ast.Import | ast.ImportFrom) -> bool:
+    """Returns whether an import such as `import optax._src.base` stays, and with it the variable `optax`."""
+    return isinstance(node, ast.Import) and any(
+        not item.asname and _unserved(program, item.name) for item in node.names
+    )
+
+
+def _unserved(program: Program, module: str) -> bool:
+    """Returns whether `import module` must stay: optx_compat has no such module, and the program needs it."""
+    if module.split(".", maxsplit=1)[0] != "optax" or module in TABLE:
+        return False
+    uses = [use for use in program.uses if use.alias and use.module == module]
+    return not uses or any(_stays(program, use) for use in uses)
+
+
 def imports(program: Program, node: ast.Import | ast.ImportFrom) -> list[str]:
     """The statements to write instead of one that imports optax."""
     lines: list[str] = []
     names: dict[str, list[str]] = {}
     for item in node.names:
         given = f" as {item.asname}" if item.asname else ""
+        full = item.name if isinstance(node, ast.Import) else f"{node.module}.{item.name}"
         if isinstance(node, ast.Import):
             theirs = item.name.split(".")[0] == "optax"
-            if not theirs or item.name not in TABLE:
-                lines.append(f"import {_compat(item.name) if theirs else item.name}{given}")
-            if theirs and not item.asname:
-                lines += _module_imports(program, "optax", "optax")
-            elif item.name in TABLE:
-                lines += _module_imports(program, str(item.asname), item.name)
-        elif (module := f"{node.module}.{item.name}") in TABLE:
-            lines += _module_imports(program, item.asname or item.name, module)
+            if not theirs or (not given and _unserved(program, item.name)):
+                lines.append(f"import {item.name}{given}")
+            if theirs:
+                lines += _module_imports(
+                    program, item.asname or "optax", full if given else "optax"
+                )
+        elif full in TABLE or is_private(full):
+            lines += _module_imports(program, item.asname or item.name, full)
         else:
-            place = home(str(node.module), item.name)
-            where, ours = place or (_compat(str(node.module)), item.name)
+            where, ours = home(str(node.module), item.name) or (str(node.module), item.name)
+            if item.name == "*" and where in TABLE:
+                where = _compat(where)
             called = item.asname or item.name
             names.setdefault(where, []).append(ours + (f" as {called}" if called != ours else ""))
     lines += [f"from {where} import {', '.join(sorted(names[where]))}" for where in sorted(names)]
@@ -73,7 +100,16 @@ def _module_imports(program: Program, alias: str, module: str) -> list[str]:
             needed.add(f"import {top if top.startswith('optx_') else place[0]}")
     lines = sorted(needed)
     if not uses or any(_stays(program, use) for use in uses):
-        lines.append(f"import {_compat(module)} as {alias}")
+        if module in TABLE and not _kept(program, alias):
+            lines.append(f"import {_compat(module)} as {alias}")
+        elif module != alias:
+            where, _, name = module.rpartition(".")
+            as_itself = is_private(module) and name == alias
+            lines.append(
+                f"from {where} import {name}" if as_itself else f"import {module} as {alias}"
+            )
+        elif not any(_stays_bound(program, node) for node in program.imports):
+            lines.append(f"import {module}")
     return lines
 
 
@@ -88,7 +124,7 @@ def rewrite(program: Program) -> bytes:
     text = program.source
     for (first, last), new in sorted(edits, reverse=True):
         text = text[:first] + new.encode() + text[last:]
-    ast.parse(text)
+    parse(text)
     return text
 
 

@@ -37,13 +37,14 @@ class Program:
       modules: the module of optax that each variable refers to.
       uses: the names of optax that it uses.
       unclear: the variables of modules that are bound to something else too: what they refer to is unknown.
+      strings: the strings that name optax as code does, such as the argument of `import_module`.
     """
 
     def __init__(self, source: bytes) -> None:
         source = source.removeprefix(codecs.BOM_UTF8)
-        tree = ast.parse(source.decode())
+        tree = parse(source)
         self.source = source
-        nodes = list(ast.walk(tree))
+        self._nodes = nodes = list(ast.walk(tree))
         self.imports = [
             node
             for node in nodes
@@ -59,6 +60,15 @@ class Program:
             self._starts.append(self._starts[-1] + len(line))
         self.uses = [*self._imported_names(), *self._attributes(nodes), *self._in_strings(nodes)]
         self._claims = Counter(self.span(use.node) for use in self.uses)
+        annotations = {id(use.node) for use in self.uses}
+        self.strings = [
+            node
+            for node in nodes
+            if isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and id(node) not in annotations
+            and _CODE.search(node.value)
+        ]
 
     def span(self, node: ast.expr | ast.stmt) -> tuple[int, int]:
         """The bytes of a node."""
@@ -74,10 +84,13 @@ class Program:
         return text == ast.unparse(node) and self._claims[first, last] == 1
 
     def _imported_names(self) -> Iterator[Use]:
+        used = {(use.module, use.alias) for use in self._attributes(self._nodes)}
         for node in self.imports:
             for item in node.names:
                 full = item.name if isinstance(node, ast.Import) else f"{node.module}.{item.name}"
-                if _is_optax(full) and full not in TABLE:
+                alias = item.asname or (item.name if isinstance(node, ast.ImportFrom) else "optax")
+                served = full in TABLE or (is_private(full) and (full, alias) in used)
+                if _is_optax(full) and not served:
                     module, _, name = full.rpartition(".")
                     yield Use(module, name, node)
 
@@ -86,7 +99,8 @@ class Program:
         if isinstance(node, ast.Name):
             return self.modules.get(node.id)
         if isinstance(node, ast.Attribute) and (outer := self._module(node.value)):
-            return inner if (inner := f"{outer}.{node.attr}") in TABLE else None
+            inner = f"{outer}.{node.attr}"
+            return inner if inner in TABLE or is_private(inner) else None
         return None
 
     def _attributes(self, nodes: list[ast.AST]) -> Iterator[Use]:
@@ -112,6 +126,53 @@ class Program:
                             yield Use(self.modules[alias], "", node, alias)
 
 
+def is_private(module: str) -> bool:
+    """Returns whether a name is that of a private module of optax; its package `_src` holds nothing else."""
+    return re.fullmatch(r"optax\._src(\.\w+)?", module) is not None
+
+
+def parse(source: bytes) -> ast.Module:
+    r"""Parses a program, or the code of a notebook, where lines for IPython count as constants.
+
+    Args:
+      source: the program, in UTF-8.
+
+    Returns:
+      Its tree; positions are those in `source`.
+
+    Raises:
+      SyntaxError: for what neither Python nor IPython reads.
+
+    Example:
+      >>> from optx_compat._uses import parse
+      >>> [type(node).__name__ for node in parse(b"%matplotlib inline\nimport optax").body]
+      ['Expr', 'Import']
+    """
+    try:
+        return ast.parse(source.decode())
+    except SyntaxError:
+        masked = _MAGIC.sub(lambda line: _masked(line[1], line[2]), source)
+        if masked == source:
+            raise
+        return ast.parse(masked.decode())
+
+
+# `%matplotlib inline`, `%%time`, `!pip install x \`, `files = !ls`, `?adam`, `adam??`
+_MAGIC = re.compile(
+    rb"^([ \t]*(?:[\w., \t]+=[ \t]*(?=[%!]))?)"
+    rb"((?:[%!?](?:[^\r\n]*\\\r?\n)*[^\r\n]*|[\w.]+\?\??[ \t]*(?=\r?$)))",
+    re.MULTILINE,
+)
+_CODE = re.compile(
+    r"\A\s*optax(\.\w+)*\s*\Z|^\s*(>>> |\.\.\. )?\s*(import|from) optax\b", re.MULTILINE
+)
+
+
+def _masked(before: bytes, magic: bytes) -> bytes:
+    """A line of IPython as a constant and a comment of as many bytes."""
+    return before + b"0" + re.sub(rb"[^\r\n]", b"#", magic[1:])
+
+
 def _root(node: ast.expr) -> str:
     while isinstance(node, ast.Attribute):
         node = node.value
@@ -132,7 +193,8 @@ def _bound_modules(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, str
     """(variable, module of optax) of an import."""
     for item in node.names:
         if isinstance(node, ast.ImportFrom):
-            if (full := f"{node.module}.{item.name}") in TABLE:
+            full = f"{node.module}.{item.name}"
+            if full in TABLE or is_private(full):
                 yield item.asname or item.name, full
         elif _is_optax(item.name):
             yield (item.asname, item.name) if item.asname else ("optax", "optax")
@@ -146,6 +208,8 @@ def _bindings(node: ast.AST) -> Iterator[str]:
         case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
             yield name
         case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)):
+            yield name
+        case ast.MatchStar(name=str(name)) | ast.MatchMapping(rest=str(name)):
             yield name
         case ast.Global(names=names) | ast.Nonlocal(names=names):
             yield from names

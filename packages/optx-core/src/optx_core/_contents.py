@@ -71,7 +71,13 @@ def table_of_contents(
 
     def getattr_(name: str) -> Any:
         if name not in modules:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}{_elsewhere(name)}")
+            hint = _elsewhere(name)
+            # `from package import name` asks from here, and would hide the message of an AttributeError.
+            if hint and sys._getframe(1).f_code.co_name == "_handle_fromlist":
+                raise ImportError(
+                    f"cannot import name {name!r} from {package!r}{hint}", name=package
+                )
+            raise AttributeError(f"module {package!r} has no attribute {name!r}{hint}")
         if modules[name] == ".":
             return import_module(f"{package}.{name}")
         value = getattr(import_module(f"{top}.{modules[name]}"), name)
@@ -101,6 +107,7 @@ _MODULES = (
     ),
 )
 _RENAMED = {
+    "contrib": "optx_aliases",
     "multi_transform": "optx_core.partition",
     "tree_map_params": "optx_core.tree.map_params",
     "tree_utils": "optx_core.tree",
@@ -116,11 +123,12 @@ def _elsewhere(name: str) -> str:
         return ""
     if name in _RENAMED:
         return f"; use {_RENAMED[name]}"
-    for module in _MODULES:
-        try:
-            names = import_module(module).__all__
-        except ImportError:
-            continue
-        if name in names:
-            return f"; it is {module}.{name}"
+    for wanted in dict.fromkeys((name, name.removeprefix("tree_"), name.lower())):  # Adam is adam
+        for module in ("optx_core.tree",) if name.startswith(f"tree_{wanted}") else _MODULES:
+            try:
+                names = import_module(module).__all__
+            except ImportError:
+                continue
+            if wanted in names:
+                return f"; it is {module}.{wanted}"
     return ""

@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = table_of_contents(
     """
     _checkpoints: RestoreReport abstract_state restore_into
     _compile_step: CompiledStep compile_step
-    _control: hyperparams learning_rates metrics set_hyperparam
+    _control: eval_params hyperparams learning_rates metrics set_hyperparam
     _create_sharded: create_sharded
     _digest: digest
     _find_learning_rate: find_learning_rate

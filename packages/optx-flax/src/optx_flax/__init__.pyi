@@ -7,6 +7,7 @@ from optx_flax._checkpoints import abstract_state as abstract_state
 from optx_flax._checkpoints import restore_into as restore_into
 from optx_flax._compile_step import CompiledStep as CompiledStep
 from optx_flax._compile_step import compile_step as compile_step
+from optx_flax._control import eval_params as eval_params
 from optx_flax._control import hyperparams as hyperparams
 from optx_flax._control import learning_rates as learning_rates
 from optx_flax._control import metrics as metrics

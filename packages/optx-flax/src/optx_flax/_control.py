@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -81,6 +82,44 @@ def learning_rates(optimizer: nnx.Optimizer) -> dict[str, Any]:
       {'learning_rate': 0.25}
     """
     return optx_core.learning_rates(optimizer.tx, nnx.as_pure(optimizer.opt_state))
+
+
+def eval_params(
+    model: nnx.Module,
+    optimizer: nnx.Optimizer,
+    read: Callable[[Any, Any], Any] = optx_core.eval_params,
+) -> nnx.State:
+    """The averaged parameters that an optimizer keeps in its state, for a copy of the model.
+
+    Args:
+      model: the model that the optimizer trains.
+      optimizer: the `nnx.Optimizer`, with `optx_core.with_ema` or `optx_core.lookahead` at any depth.
+      read: a function of the optimizer's state and the parameters, as trees of arrays, such as
+        `optx_aliases.schedule_free_eval_params`.
+
+    Returns:
+      An `nnx.State` with the structure, the shapes and the dtypes of the model's parameters.
+
+    Raises:
+      KeyError: if the optimizer keeps no average, or several.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx
+      >>> from optx_core import scale, with_ema
+      >>> from optx_flax import eval_params
+      >>> model = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
+      >>> optimizer = nnx.Optimizer(model, with_ema(scale(-1.0), 0.5), wrt=nnx.Param)
+      >>> _ = optimizer.update(model, nnx.grad(lambda m: m.bias.sum())(model))
+      >>> averaged = nnx.clone(model)
+      >>> nnx.update(averaged, eval_params(model, optimizer))
+      >>> model.bias[...], averaged.bias[...]
+      (Array([-1., -1., -1.], dtype=float32), Array([-0.5, -0.5, -0.5], dtype=float32))
+    """
+    params = nnx.state(model, optimizer.wrt)
+    averages = read(nnx.as_pure(optimizer.opt_state), nnx.as_pure(params))
+    state: nnx.State = jax.tree.unflatten(jax.tree.structure(params), jax.tree.leaves(averages))
+    return state
 
 
 def set_hyperparam(

@@ -14,8 +14,6 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
-
 from optx_core import Params, PyTree, build, incremental_update, tree
 
 
@@ -66,11 +64,21 @@ def merge_params(
     return rounded_as(last, mean)
 
 
-def rounded_as(params: Params, averages: PyTree) -> Params:
-    """Returns averages in the dtypes of parameters; where they are missing, the parameters."""
-    return jax.tree.map(
-        lambda p, e: p if tree.is_placeholder(e) else e.astype(build.dtype_of(p)),
-        params,
-        averages,
-        is_leaf=tree.is_placeholder,
+def rounded_as(params: Params, averages: PyTree, where: str = "merge_params") -> Params:
+    """Returns averages in the dtypes of parameters; where they are missing, the parameters.
+
+    Flax keeps parameters and state in containers of different kinds: those of the parameters are returned.
+    """
+    leaves, structure = tree.flatten(params)
+    try:
+        values = structure.flatten_up_to(averages)
+    except (ValueError, TypeError):
+        values, _ = tree.flatten(averages)
+    if len(values) != len(leaves):
+        raise ValueError(f"{where}: the averages belong to other parameters")
+    return structure.unflatten(
+        [
+            p if tree.is_placeholder(e) else e.astype(build.dtype_of(p))
+            for p, e in zip(leaves, values, strict=True)
+        ]
     )

@@ -104,6 +104,7 @@ def eval_params(state: OptState, params: Params = None) -> PyTree:
 
     Raises:
       KeyError: if the state contains none, or several.
+      ValueError: if the averages belong to other parameters.
 
     Example:
       >>> import jax.numpy as jnp
@@ -126,4 +127,4 @@ def eval_params(state: OptState, params: Params = None) -> PyTree:
     (ema,) = found
     if params is None:
         return ema
-    return rounded_as(params, ema)
+    return rounded_as(params, ema, "eval_params")

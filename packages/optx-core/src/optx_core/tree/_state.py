@@ -274,7 +274,9 @@ def _one(
         exact = [(path, value) for path, value in matches if show_path(path) == key]
         if len(exact) != 1:
             listed = ", ".join(repr(show_path(path)) for path, _ in matches)
-            raise KeyError(f"tree.{where}: {key!r} is ambiguous: it matches {listed}")
+            raise KeyError(
+                f"tree.{where}: {key!r} is ambiguous: it matches {listed}; give one of these, or filtering="
+            )
         matches = exact
     return matches[0] if matches else None
 
