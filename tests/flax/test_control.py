@@ -197,8 +197,12 @@ def test_the_functions_of_the_packages_read_averages_in_flaxs_containers_too():
     assert jax.tree.structure(averages) == jax.tree.structure(params)
     for one, other in zip(*map(jax.tree.leaves, (averages, expected)), strict=True):
         np.testing.assert_array_equal(one, other)
-    with pytest.raises(ValueError, match="eval_params: the averages belong to other parameters"):
-        optx_core.eval_params(optimizer.opt_state, nnx.state(model.head, nnx.Param))
+    wider = jax.tree.map(lambda p: jnp.zeros((*p.shape, 1)), params)  # as many arrays
+    for others in (nnx.state(model.head, nnx.Param), wider):
+        with pytest.raises(
+            ValueError, match="eval_params: the averages belong to other parameters"
+        ):
+            optx_core.eval_params(optimizer.opt_state, others)
 
 
 def test_an_optimizer_without_an_average_has_none_to_read():

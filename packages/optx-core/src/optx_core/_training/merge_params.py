@@ -14,6 +14,8 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax.numpy as jnp
+
 from optx_core import Params, PyTree, build, incremental_update, tree
 
 
@@ -74,7 +76,11 @@ def rounded_as(params: Params, averages: PyTree, where: str = "merge_params") ->
         values = structure.flatten_up_to(averages)
     except (ValueError, TypeError):
         values, _ = tree.flatten(averages)
-    if len(values) != len(leaves):
+    same = len(values) == len(leaves) and all(
+        tree.is_placeholder(e) or jnp.shape(e) == jnp.shape(p)
+        for p, e in zip(leaves, values, strict=True)
+    )
+    if not same:
         raise ValueError(f"{where}: the averages belong to other parameters")
     return structure.unflatten(
         [
