@@ -25,33 +25,35 @@ def plain(given):
     return {
         "block": {
             "linear": {
-                name: {"kernel": x["kernel"].reshape((8, 6) if name == "out" else (6, 8))}
+                name: {"kernel": x["kernel"].reshape((-1, 6) if name == "out" else (6, -1))}
                 for name, x in kernels.items()
             }
         }
     }
 
 
-def run(tx, layout, steps=2):
-    params = layout(attention())
+def run(tx, layout, **sizes):
+    params = layout(attention(**sizes))
     state = tx.init(params)
-    for k in range(steps):
+    for k in (1.0, 2.0):
+        grads = layout(attention(k, **sizes))
         updates, state = tx.update(
-            layout(attention(k + 1.0)),
+            grads,
             state,
             params,
             value=jnp.asarray(1.0),
-            grad=layout(attention(k + 1.0)),
+            grad=grads,
             value_fn=lambda p: jnp.asarray(1.0),
             grad_fn=lambda p, i: p,
         )
     return updates
 
 
-def check(name):
+def check(name, **sizes):
     tx = ROWS[name].make()
-    updates = jax.jit(lambda: plain(run(tx, lambda t: t)))()
-    chex.assert_trees_all_close(updates, jax.jit(lambda: run(tx, plain))(), rtol=1e-4, atol=1e-5)
+    updates = jax.jit(lambda: plain(run(tx, lambda t: t, **sizes)))()
+    expected = jax.jit(lambda: run(tx, plain, **sizes))()
+    chex.assert_trees_all_close(updates, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.sampled(8)
@@ -63,6 +65,11 @@ def test_kernels_of_attention_move_as_matrices(name):
 @pytest.mark.parametrize("name", MATRIX)
 def test_optimizers_of_matrices_know_the_kernels_of_attention(name):
     check(name)
+
+
+@pytest.mark.parametrize("name", ["soap", "kron", "apollo_mini"])
+def test_a_single_head_as_wide_as_the_model_is_no_square_slot(name):
+    check(name, heads=1, width=6)
 
 
 def test_their_state_and_updates_lie_on_a_mesh_as_the_kernels_do(on_devices):

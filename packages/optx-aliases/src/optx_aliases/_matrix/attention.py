@@ -26,7 +26,7 @@ def attention_axes(params: PyTree) -> dict[int, Axes]:
     """Returns the matrix axes of the kernels of Flax's attention, by the place of the leaf.
 
     They are recognized by their names if the last axes of the query are the first ones of out, which those of
-    a stack of layers are not.
+    a stack of layers are not. The kernel out of a single head is left out: it is a stack of one matrix.
     """
     shapes: list[tuple[int, ...]] = []
     kernels: dict[tuple[str, ...], dict[str, int]] = {}
@@ -44,7 +44,8 @@ def attention_axes(params: PyTree) -> dict[int, Axes]:
             :2
         ]:
             axes |= {roles[x]: _HEADS_LAST for x in ("query", "key", "value") if x in roles}
-            axes[roles["out"]] = _HEADS_FIRST
+            if shapes[roles["out"]][0] > 1:
+                axes[roles["out"]] = _HEADS_FIRST
     return axes
 
 
