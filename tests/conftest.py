@@ -82,12 +82,22 @@ def _left_out(item, by_name):
     return zlib.crc32(item.nodeid.encode()) % sampled.args[0] != 0
 
 
+def _function(item):
+    """The test, without its case."""
+    return item.nodeid.partition("[")[0]
+
+
 def pytest_collection_modifyitems(config, items):
     """Without `--full`, leaves out the tests marked `full` and most of those marked `sampled`."""
     if config.getoption("--full"):
         return
     by_name = _by_name(config)
     left_out = [item for item in items if _left_out(item, by_name)]
+    started = {_function(item) for item in set(items) - set(left_out)}
+    for item in [item for item in left_out if item.get_closest_marker("sampled")]:
+        if _function(item) not in started and not item.get_closest_marker("full"):
+            started.add(_function(item))  # a sample is never empty
+            left_out.remove(item)
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         kept = set(items) - set(left_out)

@@ -116,6 +116,7 @@ def test_20_steps_in_double_precision(name, x64):
         close(x, y)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", ROWS)
 def test_20_steps_in_float32_and_the_same_state(name):
     ours, theirs = pair(name)

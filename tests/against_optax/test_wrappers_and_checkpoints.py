@@ -81,6 +81,7 @@ def pair(name):
     return ROWS[name](optx_core, optx_aliases), ROWS[name](optax, optax)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", ROWS)
 def test_a_wrapper_gives_the_numbers_of_optax(name):
     ours, theirs = pair(name)

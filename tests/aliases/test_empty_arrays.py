@@ -40,6 +40,7 @@ def loss(p):
     return sum(jnp.sum((x - 1.0) ** 2) for x in p.values())
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", MAKE)
 def test_arrays_without_entries_leave_no_nan(name):
     tx = MAKE[name]()

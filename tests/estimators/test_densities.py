@@ -40,6 +40,7 @@ def within(ours, truth, inputs, slopes, dtype):
     )
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "float64"])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_log_densities_and_scores_are_exact_from_1e_minus_3_to_1e9(x64, jit, name, dtype):
@@ -191,6 +192,7 @@ def means_over_noises(jit, name):
     return jax.tree.map(np.asarray, jit(run)(np.arange(200)))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", QUASI)
 @pytest.mark.parametrize("noise", ["antithetic", "sobol"])
 def test_families_of_gamma_variates_take_quasi_random_and_antithetic_noise(jit, name, noise):

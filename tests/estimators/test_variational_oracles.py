@@ -278,6 +278,7 @@ RANDOM = [
 ]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("row", RANDOM, ids=lambda r: " ".join(f"{r[0]!r} {r[1]!r}".split()))
 def test_a_thousand_seeds_agree_with_the_truth(jit, row):
     method, noise = row

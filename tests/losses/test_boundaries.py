@@ -111,7 +111,7 @@ ROWS_AT_BOUNDARIES = {
 }  # fmt: skip
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", ROWS_AT_BOUNDARIES)
 def test_at_a_boundary_values_gradients_and_products_are_finite(name):
     loss, args, kwargs, count, expected = ROWS_AT_BOUNDARIES[name]

@@ -64,6 +64,7 @@ def test_every_public_schedule_is_in_the_table():
     assert public <= public_names(TABLE)
 
 
+@pytest.mark.sampled(3)
 @every
 def test_whole_arrays_jit_vmap_and_python_numbers_agree(make):
     schedule, steps = make(), np.arange(70)
@@ -390,6 +391,7 @@ def test_every_schedule_with_arguments_is_in_the_table_of_edges():
     assert {name for name, *_ in EDGES.values()} == names - composed
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("edge", EDGES)
 def test_values_and_derivatives_at_the_edges_of_the_ranges(edge):
     name, arguments, values = EDGES[edge]

@@ -175,7 +175,7 @@ MODELS = {
 }
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", MODELS)
 def test_the_diagonal_is_that_of_the_definition(name, x64):
     loss, params, batch = MODELS[name](np.random.default_rng(0))
@@ -282,6 +282,7 @@ COMPLEX = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", COMPLEX)
 def test_a_real_value_that_becomes_complex_keeps_its_curvature(name, x64):
     loss = lambda p, a: COMPLEX[name](p * a)

@@ -317,7 +317,7 @@ def by_pullbacks(program):
 WAYS = [by_method("auto"), by_method("chain"), by_pullbacks]
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("first", range(0, COUNT // 10, AT_ONCE))
 def test_the_diagonal_is_that_of_the_hessian(first, any_operation):
     chosen = traced(by_definition, range(first * 10, first * 10 + 10 * AT_ONCE))

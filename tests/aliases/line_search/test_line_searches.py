@@ -85,6 +85,7 @@ def test_backtracking_takes_armijos_step(name, x64):
         np.testing.assert_allclose(state.value[k], f(start + updates[k]), rtol=1e-12)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("wide", [False, True])
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_the_step_of_the_zoom_search_satisfies_strong_wolfe(name, wide):

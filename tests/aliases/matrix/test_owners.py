@@ -8,9 +8,7 @@ import pytest
 SCRIPT = pathlib.Path(__file__).with_name("owners_on_eight_devices.py")
 SAMPLE = (
     "muon/Auto/rows/unequal",
-    "muon row/Explicit/2-D/unequal",
     "soap/Explicit/2-D/equal",
-    "shampoo/Auto/stacked/equal",
     "kron/Explicit/stacked/equal",
     "galore/Auto/columns/equal",
 )
