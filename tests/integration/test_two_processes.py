@@ -83,13 +83,14 @@ def test_two_processes_are_as_one_and_survive_being_killed(tmp_path):
     watchdog.start()
     try:
         checkpoints, copy = tmp_path / "checkpoints", tmp_path / "copy"
-        (checkpoints / "DiLoCo").mkdir(parents=True)
+        for name in ("DiLoCo", "owners"):
+            (checkpoints / name).mkdir(parents=True)
 
         def start(*args, **kwargs):
             started.append(Processes(*args, **kwargs))
             return started[-1]
 
-        together = start(2, checkpoints, "data parallel,FSDP,ZeRO-1+")
+        together = start(2, checkpoints, "data parallel,FSDP,offloaded owners,ZeRO-1+")
         losses = together.losses(
             until=lambda line: line["layout"] == "ZeRO-1" and line["step"] == 3
         )
@@ -105,7 +106,20 @@ def test_two_processes_are_as_one_and_survive_being_killed(tmp_path):
         second = start(2, checkpoints, "ZeRO-1+,DiLoCo+")
         resumed = second.losses(until=lambda line: line["layout"] == "DiLoCo" and line["step"] == 3)
         second.kill()
-        resumed_workers = start(2, checkpoints, "DiLoCo+").losses()
+        third = start(2, checkpoints, "DiLoCo+,offloaded owners+")
+        resumed_workers = third.losses(
+            until=lambda line: line["layout"] == "offloaded owners" and line["step"] == 3
+        )
+        third.kill()
+        resumed_owners = start(2, checkpoints, "offloaded owners+").losses()
+
+        # State in the host's memory, each matrix with its owner: the whole run, and its two lives.
+        owners = [losses.pop(("offloaded owners", k)) for k in range(STEPS)]
+        seen = [resumed_workers.pop(("offloaded owners", k)) for k in range(4)]
+        assert seen == owners[:4]
+        assert 3 <= STEPS - len(resumed_owners) < STEPS
+        for (_, k), loss in resumed_owners.items():
+            assert loss == owners[k], k
 
         # Workers on two devices of one process, on two processes, and in two lives of these.
         workers = [resumed_elsewhere.pop(("DiLoCo", k)) for k in range(STEPS)]

@@ -2,7 +2,7 @@
 
     training_in_two_processes.py RANK PROCESSES PORT CHECKPOINTS TASKS
 
-A task is the name of a layout, or DiLoCo; one with a "+" at its end saves a checkpoint after each step and
+A task is the name of a layout, "offloaded owners", or DiLoCo; one with a "+" at its end saves a checkpoint after each step and
 goes on from the last one there is. Each step prints a line of JSON.
 """
 
@@ -27,8 +27,8 @@ from jax.sharding import NamedSharding  # noqa: E402
 from jax.sharding import PartitionSpec as P  # noqa: E402
 
 from flax import nnx  # noqa: E402
-from optx_aliases import adamw, sgd  # noqa: E402
-from optx_core import apply_updates, diloco, with_ema, zero1_rule  # noqa: E402
+from optx_aliases import adamw, sgd, soap  # noqa: E402
+from optx_core import apply_updates, diloco, offload, with_ema, zero1_rule  # noqa: E402
 from optx_flax import abstract_state, compile_step, create_sharded, restore_into  # noqa: E402
 
 STEPS = 6
@@ -108,11 +108,24 @@ def ocp_target(x):
     return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
 
 
-def train(layout, checkpoints):
+def in_layout(layout):
+    """A model and its optimizer, whose state lies as the layout says."""
+    if layout == "offloaded owners":
+        tx = offload(soap(1e-2, precondition_frequency=2))
+        model, optimizer = create_sharded(Net, tx, MESH)
+        basis = optimizer.opt_state[0].left_basis["w1"][...].sharding
+        assert "data" in tuple(basis.spec), basis
+        assert basis.memory_kind == "pinned_host", basis
+        return model, optimizer
     model, optimizer = create_sharded(Net, with_ema(adamw(1e-2), 0.9), MESH, **LAYOUTS[layout])
     moments = optimizer.opt_state.inner_state[0].mu["w1"][...]
     split = "data" in tuple(moments.sharding.spec)
     assert split == (layout != "data parallel"), moments.sharding
+    return model, optimizer
+
+
+def train(layout, checkpoints):
+    model, optimizer = in_layout(layout)
     first = 0
     with jax.set_mesh(MESH):
         if checkpoints is not None:
@@ -140,6 +153,8 @@ for task in sys.argv[5].split(","):
     folder = pathlib.Path(sys.argv[4]) if task.endswith("+") else None
     if task.startswith("DiLoCo"):
         train_diloco(None if folder is None else folder / "DiLoCo")
+    elif task.startswith("offloaded owners"):
+        train("offloaded owners", None if folder is None else folder / "owners")
     else:
         train(task.removesuffix("+"), folder)
 print("done", flush=True)
