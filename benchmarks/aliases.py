@@ -1,6 +1,6 @@
-"""The optimizers against optax, torch.optim and the bytes that must move.
+"""The optimizers against optax, torch.optim and the bytes that must move; variants beside the plain ones.
 
-python -m benchmarks.aliases [steps] [leaves] [state]; without names all of them.
+python -m benchmarks.aliases [steps] [leaves] [state] [variants]; without names all of them.
 """
 
 from __future__ import annotations
@@ -37,6 +37,48 @@ ROWS: dict[str, tuple[Any, Any, float]] = {
         12,
     ),
     "lamb": (lambda m: m.lamb(1e-3), None, 28),
+}
+# name: (the plain optimizer, the variant)
+VARIANTS: dict[str, tuple[Any, Any]] = {
+    **{
+        f"muon, second_moment {kind!r}": (
+            lambda: optx_aliases.muon(1e-3),
+            lambda kind=kind: optx_aliases.muon(1e-3, second_moment=kind),
+        )
+        for kind in ("row", "entry", "scalar")
+    },
+    "dion2, a quarter of the rows, beside muon": (
+        lambda: optx_aliases.muon(1e-3),
+        lambda: optx_aliases.dion2(1e-3, fraction=0.25),
+    ),
+    "scion beside muon": (
+        lambda: optx_aliases.muon(1e-3),
+        lambda: optx_aliases.scion(1e-3),
+    ),
+    "hyperball(muon)": (
+        lambda: optx_aliases.muon(1e-3),
+        lambda: optx_aliases.hyperball(optx_aliases.muon(1.0), 1e-3),
+    ),
+    "hyperball(adam)": (
+        lambda: optx_aliases.adam(1e-3),
+        lambda: optx_aliases.hyperball(optx_aliases.adam(1.0), 1e-3),
+    ),
+    "kl_shampoo beside shampoo": (
+        lambda: optx_aliases.shampoo(1e-3),
+        lambda: optx_aliases.kl_shampoo(1e-3),
+    ),
+    "adamw, cautious_decay": (
+        lambda: optx_aliases.adamw(1e-3, weight_decay=0.1),
+        lambda: optx_aliases.adamw(1e-3, weight_decay=optx_core.cautious_decay(0.1)),
+    ),
+    "skip_if(adamw, window=128)": (
+        lambda: optx_aliases.adamw(1e-3),
+        lambda: optx_core.skip_if(optx_aliases.adamw(1e-3), window=128),
+    ),
+    "lookahead(adamw)": (
+        lambda: optx_aliases.adamw(1e-3),
+        lambda: optx_core.lookahead(optx_aliases.adamw(1e-3), 5, 0.5),
+    ),
 }
 SIZES = {"1 M": 1_000_000, "10 M": 10_000_000, "50 M": 50_000_000}
 LEAVES = (100, 1_000, 5_000)
@@ -162,7 +204,48 @@ def state_bytes(console: Console) -> None:
     console.print(table)
 
 
-PARTS = {"steps": steps, "leaves": many_leaves, "state": state_bytes}
+def variants(console: Console) -> None:
+    """Time, bytes, temporaries and state of variants, as parts of those of the plain optimizers."""
+    table = Table(
+        "variant", "ms", "x plain", "bytes moved", "x plain", "temporaries", "state bytes", "plain's",
+        title="Variants beside the plain optimizers, 4 matrices of 500 x 500",
+    )  # fmt: skip
+    params = matrices(1_000_000)
+    total = sum(p.size for p in params.values())
+    for name, pair in VARIANTS.items():
+        runs, programs, states = {}, {}, {}
+        for label, make in zip(("plain", "variant"), pair, strict=True):
+            tx = make()
+            extra = {"value": jnp.asarray(1.0)}
+            grads = jax.tree.map(
+                lambda p: 0.3 * jnp.cos(jnp.arange(p.size).reshape(p.shape)), params
+            )
+            held = [jax.tree.map(jnp.copy, params), tx.init(params)]
+            states[label] = sum(x.nbytes for x in jax.tree.leaves(held[1])) / total
+
+            def step(p: Any, state: Any, g: Any, tx: Any = tx, extra: Any = extra) -> Any:
+                updates, state = tx.update(g, state, p, **extra)
+                return optx_core.apply_updates(p, updates), state
+
+            programs[label] = jax.jit(step, donate_argnums=(0, 1)).lower(*held, grads).compile()
+
+            def run(held: list = held, program: Any = programs[label], grads: Any = grads) -> Any:
+                held[:] = program(*held, grads)
+                return held[0]
+
+            runs[label] = run
+        seconds = alternate(runs, rounds=15)
+        moved = {label: bytes_accessed(program) / total for label, program in programs.items()}
+        table.add_row(
+            name, f"{1e3 * seconds['variant']:.1f}", f"{seconds['variant'] / seconds['plain']:.2f}",
+            f"{moved['variant']:.0f}", f"{moved['variant'] / moved['plain']:.2f}",
+            f"{temporaries(programs['variant']) / total / 4:.1f} N",
+            f"{states['variant']:.2f}", f"{states['plain']:.2f}",
+        )  # fmt: skip
+    console.print(table)
+
+
+PARTS = {"steps": steps, "leaves": many_leaves, "state": state_bytes, "variants": variants}
 
 
 def main() -> None:
