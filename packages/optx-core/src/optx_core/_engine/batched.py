@@ -55,6 +55,18 @@ def call_on_rows(
     return results
 
 
+def rows_of_equals(arrays: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Splits arrays into rows of arrays of one shape, dtype and sharding, for a sum over all of them."""
+    groups: dict[Hashable, list[Any]] = {}
+    for x in arrays:
+        groups.setdefault(_layout(x), []).append(x)
+    return [
+        tuple(xs[start : start + ROWS_PER_CALL])
+        for xs in groups.values()
+        for start in range(0, len(xs), ROWS_PER_CALL)
+    ]
+
+
 def _layout(x: Any) -> tuple[Hashable, ...]:
     """The shape, dtype and sharding that the rows of one call share: a call runs on one set of devices."""
     placed = isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer)

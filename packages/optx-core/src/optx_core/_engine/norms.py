@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from optx_core._engine.batched import call_on_rows
+from optx_core._engine.batched import call_on_rows, rows_of_equals
 from optx_core._engine.seen import sees_slices
 from optx_core._protocol.absent import is_absent, is_placeholder
 from optx_core._protocol.dtypes import (
@@ -129,14 +130,15 @@ def _is_accurate(total: jax.Array) -> jax.Array:
 
 def _total(leaves: list[jax.Array], measure: Any, operands: Any = None) -> Any:
     """Sums the results of `measure` over all leaves."""
-    rows = [(x,) for x in leaves]
-    parts = call_on_rows(_row, [measure] * len(leaves), rows, operands)
-    return jax.tree.map(lambda *xs: jnp.sum(jnp.stack(xs)), *parts)
+    rows = rows_of_equals(leaves)
+    parts = call_on_rows(_row, [measure] * len(rows), rows, operands)
+    return jax.tree.map(lambda *xs: jnp.sum(lax.concatenate(xs, 0)), *parts)
 
 
 def _row(measure: Any) -> Any:
-    def run(row: tuple[jax.Array], operands: Any) -> Any:
-        return measure(row[0], operands)
+    def run(row: tuple[jax.Array, ...], operands: Any) -> Any:
+        sums = [measure(x, operands) for x in row]
+        return jax.tree.map(lambda *xs: functools.reduce(lax.add, xs).reshape(1), *sums)
 
     return run
 
