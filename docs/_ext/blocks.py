@@ -309,39 +309,38 @@ def _assigned(body: list[Any]) -> set[str]:
     return found
 
 
-def check_docstrings() -> list[str]:
-    """Compiles the examples of all public docstrings, and resolves every name in them.
-
-    The tests run them (`tests/repository/test_doctests.py`); here only imports and attributes are looked up.
-    """
+def check_examples(package: str) -> list[str]:
+    """Runs the examples in the docstrings of a package's public names, and compares what they print."""
     import names
 
     faults = []
+    runner = doctest.DocTestRunner(verbose=False)
+    parser = doctest.DocTestParser()
     for page in names.pages():
+        if page.package != package:
+            continue
         for name in page.names:
-            value = names.value_of(page.package, name)
-            where = f"{page.package}.{name}"
-            for example in doctest.DocTestParser().get_examples(inspect.getdoc(value) or ""):
-                try:
-                    tree = ast.parse(example.source)
-                except SyntaxError as error:
-                    faults.append(f"{where}: {error}")
-                    continue
-                imports = [n for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom)]
-                for node in imports:
-                    found: list[tuple[int, str]] = []
-                    _Walk({}, found).visit(node)
-                    faults += [f"{where}: {told}" for _, told in found]
+            where, text = f"{package}.{name}", inspect.getdoc(names.value_of(package, name)) or ""
+            told = io.StringIO()
+            try:
+                runner.run(parser.get_doctest(text, {}, where, None, None), out=told.write)
+            except ValueError as error:
+                told.write(f"{where}: {error}")
+            faults += [told.getvalue()] if told.getvalue() else []
     return faults
 
 
 def main(paths: list[str]) -> int:
-    """Checks pages; prints the faults and returns their number."""
+    """Checks pages, or with "--examples" packages; prints the faults and returns their number."""
     warnings.simplefilter("error")
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     faults = []
-    for path in paths:
-        faults += check_docstrings() if path == "--docstrings" else check_page(pathlib.Path(path))
+    if paths[0] == "--examples":
+        for package in paths[1:]:
+            faults += check_examples(package)
+    else:
+        for path in paths:
+            faults += check_page(pathlib.Path(path))
     for fault in faults:
         print(fault)
     return len(faults)

@@ -100,6 +100,27 @@ def test_the_constant_slot_stays_and_the_others_move():
     assert float(state.rows["b"]) == 6.0
 
 
+def test_equations_need_no_module():
+    code = """
+import jax.numpy as jnp
+from optx_core import build
+
+def leaf(g, *, x):
+    return x * g
+
+@build.factory
+def times(x: build.Positive = 2.0):
+    return build.leafwise(lambda flow, s, p, **_: build.LeafStep(leaf, operands={"x": x}))
+
+(updates, _), shown = times(3.0).update(jnp.ones(2), times().init(None)), repr(times())
+"""
+    space = {}
+    exec(code, space)  # without a `__name__`, unlike a program or a notebook
+    assert space["leaf"].__module__ is None
+    np.testing.assert_array_equal(space["updates"], [3.0, 3.0])
+    assert space["shown"] == "times(x=2.0)"
+
+
 def test_each_shape_is_traced_once_and_another_number_traces_nothing():
     traced.clear()
     params = {str(k): jnp.ones(5) for k in range(20)} | {"w": jnp.ones((2, 3))}

@@ -174,6 +174,14 @@ def test_what_a_block_prints_is_compared():
     assert "(nothing)" in fault
 
 
+def test_what_an_example_of_a_docstring_prints_is_compared(monkeypatch):
+    assert blocks.check_examples("optx_projections") == []
+    wrong = names.value_of("optx_projections", "projection_simplex")
+    monkeypatch.setattr(wrong, "__doc__", "A projection.\n\n>>> 1 + 1\n3\n")
+    (told,) = blocks.check_examples("optx_projections")
+    assert "Expected:\n    3\nGot:\n    2" in told
+
+
 def test_a_hidden_block_runs_and_a_foreign_one_is_compiled_only():
     hidden = "<!--python\nx = 3\n-->\n\n```python\nprint(x)\n```\n\n```text\n3\n```\n"
     assert blocks.check_text(hidden, "page.md") == []

@@ -139,7 +139,8 @@ def build(program: Program) -> Callable[..., Any]:
         renewed = [place for equations in program.equations for place in equations.renews]
         return _cast_back(update, row[0]), [_cast_back(values[k], row[k]) for k in renewed]
 
-    names = dict.fromkeys(leaf.__module__.rpartition(".")[2] for leaf, *_ in program.equations)
+    modules = (leaf.__module__ or "equations" for leaf, *_ in program.equations)  # None in `exec`
+    names = dict.fromkeys(module.rpartition(".")[2] for module in modules)
     run.__name__ = run.__qualname__ = "_".join(names)
     return run
 

@@ -181,7 +181,7 @@ def hints_of(target: Any, namespace: Mapping[str, Any] | None = None) -> dict[st
     if not isinstance(target, type | types.FunctionType):
         return {}
     if target not in _HINTS:
-        module = sys.modules.get(target.__module__)
+        module = sys.modules.get(target.__module__ or "")
         names = dict(vars(module)) if isinstance(target, type) and module else {}
         names |= getattr(inspect.unwrap(target), "__globals__", {})
         hints = {}
