@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from optx_aliases._matrix.explicit_mesh import explicit_sharding, laid, typed_spec
 from optx_aliases._matrix.hidden_matrices import names_of
-from optx_aliases._matrix.matrices import Axes, flatten_with_path, matrix_shape
+from optx_aliases._matrix.matrices import Axes, flatten_with_path, matrix_shape, shapes_of
 from optx_core import OptState, Params, PyTree, build, tree
 
 P = ParamSpec("P")
@@ -85,7 +85,7 @@ def attention_as_matrices(
         def stages(
             flow: build.Flow, state: OptState, params: Params = None, **extra_args: Any
         ) -> Callable[[], OptState]:
-            like = params if flow.has_structure_of(params) else flow.skeleton  # may lack gradients
+            like = shapes_of(flow, params)
             axes = attention_axes(like)
             if not axes:
                 return flow.through(tx, state, params, **extra_args)

@@ -19,7 +19,7 @@ import numpy as np
 from jax import Array
 
 from optx_aliases._matrix.dimension_numbers import DimensionNumbers, axes_of_leaves
-from optx_aliases._matrix.matrices import matrix_shape
+from optx_aliases._matrix.matrices import matrix_shape, shapes_of
 from optx_core import OptState, Params, build, tree
 
 
@@ -59,7 +59,7 @@ def scale_by_shape(
         return np.asarray(max(1.0, size) ** 0.5, np.float64)
 
     def step(flow: build.Flow, state: OptState, params: Params = None, **_: Any) -> build.LeafStep:
-        like = params if flow.has_structure_of(params) else flow.skeleton  # may lack gradients
+        like = shapes_of(flow, params)
         axes = axes_of_leaves("scale_by_shape", weight_dimension_numbers, like)
         leaves, structure = tree.flatten(like)
         factors = [
