@@ -105,10 +105,12 @@ def _as_matrices(given: PyTree, params: PyTree, axes: dict[int, Axes]) -> PyTree
     def merged(x: Any, p: Any, own: Axes) -> Any:
         if jnp.shape(x) != jnp.shape(p):
             return x
-        if explicit_sharding(x) is not None:  # of merged axes, only the first may be split
+        sharding = explicit_sharding(x)
+        if sharding is not None:  # of merged axes, only the first may be split
             later = own.rows[1:] + own.columns[1:]
             spec = [None if axis in later else part for axis, part in enumerate(typed_spec(x))]
-            x = jax.sharding.reshard(x, jax.sharding.PartitionSpec(*spec))
+            layout = jax.sharding.PartitionSpec(*spec)
+            x = jax.sharding.reshard(x, jax.sharding.NamedSharding(sharding.mesh, layout))
         return jnp.reshape(x, matrix_shape(x.shape, own))
 
     return _mapped(merged, given, params, axes)

@@ -76,7 +76,7 @@ def is_options(value: Any) -> bool:
         defaults = [field.default for field in dataclasses.fields(value)]
         return value.__hash__ is not None and dataclasses.MISSING not in defaults
     names = getattr(value, "_fields", None)
-    return names is not None and len(value._field_defaults) == len(names)
+    return names is not None and len(getattr(value, "_field_defaults", ())) == len(names)
 
 
 @build.recorded
