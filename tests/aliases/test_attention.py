@@ -9,7 +9,7 @@ import pytest
 from attention_kernels import attention
 from optimizer_rows import ROWS
 
-from optx_aliases import scale_by_adam_mini
+from optx_aliases import scale_by_adam_mini, scale_by_muon
 from optx_aliases._matrix.attention import attention_axes
 
 BY_AXES = {  # what keeps numbers for axes
@@ -104,6 +104,12 @@ def test_stacks_of_layers_are_no_heads_where_others_are_not_there():
     kernels = {"query": (3, 6, 6), "key": (3, 6, 2), "out": (3, 6, 6)}
     for name, shape in kernels.items():
         assert not attention_axes({name: {"kernel": jnp.ones(shape)}})
+
+
+def test_a_stack_of_attentions_is_refused_by_muon_with_the_cure():
+    stack = jax.tree.map(lambda x: jnp.stack([x, x, x]), attention())
+    with pytest.raises(ValueError, match=r"\['out'\]\['kernel'\] of shape .* optx_core.per_slice"):
+        scale_by_muon().init(stack)
 
 
 def test_adam_mini_knows_the_heads_of_an_attention_in_a_layer_named_query():
