@@ -78,6 +78,17 @@ def check_run(name, layout, kind):
     )
 
 
+def check_without_context(name):
+    """A step on Explicit axes outside of `jax.set_mesh`, where a spec alone has no mesh."""
+    tx, params = ROWS[name].make(), laid_out(mesh_of(AxisType.Explicit), "all")
+    updates, _ = tx.update(params, tx.init(params), params)
+    kernels = attention()["block"]["attention"]
+    expected, _ = tx.update(kernels, tx.init(kernels), kernels)
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5), updates, expected
+    )
+
+
 if __name__ == "__main__":
     for name in NAMES:
         for layout in LAYOUTS:
@@ -85,4 +96,5 @@ if __name__ == "__main__":
     for name, layout in (("soap", "all"), ("kron", "heads")):
         for kind in (AxisType.Auto, AxisType.Explicit):
             check_run(name, layout, kind)
+    check_without_context("apollo_mini")
     print("ok")

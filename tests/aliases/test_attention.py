@@ -9,6 +9,9 @@ import pytest
 from attention_kernels import attention
 from optimizer_rows import ROWS
 
+from optx_aliases import scale_by_adam_mini, scale_by_muon
+from optx_aliases._matrix.attention import attention_axes
+
 BY_AXES = {  # what keeps numbers for axes
     "adafactor": "factors the two largest axes",
     "adam_mini": "one number for each head",
@@ -25,7 +28,9 @@ def plain(given):
     return {
         "block": {
             "linear": {
-                name: {"kernel": x["kernel"].reshape((-1, 6) if name == "out" else (6, -1))}
+                name: jax.tree.map(
+                    lambda k, name=name: k.reshape((-1, 6) if name == "out" else (6, -1)), x
+                )
                 for name, x in kernels.items()
             }
         }
@@ -65,6 +70,54 @@ def test_kernels_of_attention_move_as_matrices(name):
 @pytest.mark.parametrize("name", MATRIX)
 def test_optimizers_of_matrices_know_the_kernels_of_attention(name):
     check(name)
+
+
+def without(part, given):
+    """The tree without the gradient, or without the leaf, of a kernel."""
+    rest, role = dict(given["block"]["attention"]), part.removeprefix("gradient of ")
+    if role == part:
+        del rest[role]
+    else:
+        rest[role] = {"kernel": None}
+    return {"block": {"attention": rest}}
+
+
+@pytest.mark.parametrize("part", ["gradient of query", "gradient of out", "query", "out"])
+@pytest.mark.parametrize("name", MATRIX)
+def test_kernels_of_attention_whose_others_are_not_there_are_matrices_too(name, part):
+    tx, whole = ROWS[name].make(), attention()
+    params = whole if part.startswith("gradient") else without(part, whole)
+
+    def updates(layout):
+        given, state = layout(params), tx.init(layout(params))
+        for k in (1.0, 2.0):
+            grads = layout(without(part, attention(k)))
+            moves, state = tx.update(grads, state, given)
+        return moves
+
+    (one,) = jax.tree.leaves(jax.jit(lambda: updates(lambda t: t))())
+    (other,) = jax.tree.leaves(jax.jit(lambda: updates(plain))())
+    chex.assert_trees_all_close(one.reshape(other.shape), other, rtol=1e-4, atol=1e-5)
+
+
+def test_stacks_of_layers_are_no_heads_where_others_are_not_there():
+    kernels = {"query": (3, 6, 6), "key": (3, 6, 2), "out": (3, 6, 6)}
+    for name, shape in kernels.items():
+        assert not attention_axes({name: {"kernel": jnp.ones(shape)}})
+
+
+def test_a_stack_of_attentions_is_refused_by_muon_with_the_cure():
+    stack = jax.tree.map(lambda x: jnp.stack([x, x, x]), attention())
+    with pytest.raises(ValueError, match=r"\['out'\]\['kernel'\] of shape .* optx_core.per_slice"):
+        scale_by_muon().init(stack)
+
+
+def test_adam_mini_knows_the_heads_of_an_attention_in_a_layer_named_query():
+    named = {"query": attention(), "key": attention()["block"]}
+    nu = scale_by_adam_mini().init(named).nu
+    for kernels in (nu["query"]["block"]["attention"], nu["key"]["attention"]):
+        assert kernels["query"]["kernel"].shape == (1, 2, 1)
+        assert kernels["out"]["kernel"].shape == (1, 1, 6)
 
 
 @pytest.mark.parametrize("name", ["soap", "kron", "apollo_mini"])

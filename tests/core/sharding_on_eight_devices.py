@@ -15,6 +15,7 @@ from optx_core import (
     chain,
     clip_by_global_norm,
     ema,
+    flatten,
     global_norm,
     inject_hyperparams,
     masked,
@@ -244,6 +245,23 @@ def conformance_part():
     """The kit on eight devices: the kernel of the default parameters has rows for each."""
     for name in ("optimizer", "multi_steps", "stochastic_rounding", "partition"):
         check_transformation(ROWS[name], promises=(8,))
+
+
+def flat_part():
+    """Buffers of Explicit arrays, in `jax.set_mesh` and, where a spec alone has no mesh, outside of it."""
+    params = params_on(mesh_of(AxisType.Explicit))
+    tx = flatten(trace(0.9))
+
+    def after_two(params):
+        _, state = tx.update(params, tx.init(params))
+        return tx.update(params, state)[0]
+
+    with jax.set_mesh(mesh_of(AxisType.Explicit)):
+        inside = after_two(params)
+    for updates in (inside, after_two(params)):
+        for name, p in params.items():
+            assert updates[name].sharding.is_equivalent_to(p.sharding, p.ndim)
+            np.testing.assert_allclose(np.asarray(updates[name]), 1.9 * np.asarray(p), rtol=1e-6)
 
 
 if __name__ == "__main__":

@@ -110,6 +110,7 @@ def test_options_factories_and_estimators_have_a_form():
     dims = optx_aliases.MuonDimensionNumbers((0, 1), 2)
     for tx in (
         optx_aliases.muon(0.1, muon_weight_dimension_numbers={"w": dims, "b": None}),
+        optx_core.per_slice(optx_aliases.lamb(0.1), {"w": optx_core.Slices((1,), (2, 3)), "b": 1}),
         optx_core.inject_hyperparams(optx_aliases.adamw)(optx_schedules.linear_schedule(1, 0, 9)),
         optx_aliases.sophia(0.1, hessian_diagonal_fn=optx_second_order.hutchinson_estimator(1)),
     ):

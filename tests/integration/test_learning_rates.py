@@ -7,7 +7,19 @@ import pytest
 from optimizer_rows import ROWS
 
 import optx_aliases
-from optx_core import chain, hyperparams, inject_hyperparams, learning_rates, metrics, tree
+from optx_core import (
+    chain,
+    diloco,
+    flatten,
+    hyperparams,
+    inject_hyperparams,
+    learning_rates,
+    master_weights,
+    metrics,
+    offload,
+    per_slice,
+    tree,
+)
 from optx_core.build import call_of
 from optx_schedules import reduce_on_plateau
 
@@ -74,3 +86,42 @@ def test_the_plateau_takes_part_in_the_learning_rate_and_in_the_metrics():
     assert float(metrics(state)["scale"]) == 0.25
     assert float(learning_rates(tx, state)["learning_rate"]) == 0.25 * 0.0625
     np.testing.assert_allclose(hyperparams(tx, state)["learning_rate"], 0.0625)
+
+
+def plateau():
+    return chain(optx_aliases.sgd(0.5), reduce_on_plateau(factor=0.5, patience=1))
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [flatten, lambda tx: per_slice(tx, 0), offload, master_weights, optx_aliases.quantize_state],
+    ids=["flatten", "per_slice", "offload", "master_weights", "quantize_state"],
+)
+@pytest.mark.parametrize("make", [lambda: optx_aliases.prodigy(0.5), plateau])
+def test_a_wrapper_counts_the_factors_inside_once(make, wrap):
+    def after_three(tx):
+        state = tx.init(PARAMS)
+        for _ in range(3):
+            _, state = tx.update(PARAMS, state, PARAMS, value=1.0)
+        return float(learning_rates(tx, state)["learning_rate"])
+
+    assert after_three(wrap(make())) == pytest.approx(after_three(make()))
+
+
+@pytest.mark.parametrize(
+    ("wrap", "names"),
+    [
+        (lambda one, other: diloco(one, other, 2), ("inner", "outer")),
+        (optx_aliases.sam, ("optimizer", "adv_optimizer")),
+    ],
+)
+def test_two_transformations_in_a_wrapper_have_a_rate_each(wrap, names):
+    tx = wrap(optx_aliases.sgd(0.3), optx_aliases.sgd(0.7))
+    rates = learning_rates(tx, tx.init(PARAMS))
+    one, other = (f"{name}/learning_rate" for name in names)
+    assert rates == {one: pytest.approx(0.3), other: pytest.approx(0.7)}
+
+
+def test_the_factors_of_the_optimizer_inside_do_not_scale_the_steps_of_a_hyperball():
+    tx = optx_aliases.hyperball(optx_aliases.prodigy(0.5), 0.1)
+    assert learning_rates(tx, tx.init(PARAMS)) == {"learning_rate": pytest.approx(0.1)}

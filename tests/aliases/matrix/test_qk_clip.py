@@ -1,12 +1,13 @@
 """QK-clip: the weights of queries and keys."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from optx_aliases import qk_clip, sgd
-from optx_core import apply_updates, chain
+from optx_core import apply_updates, chain, masked
 from optx_testing import check_transformation
 
 D, H, W = 5, 2, 3  # the width of the model, heads, and their width
@@ -162,6 +163,25 @@ def test_the_conformance_kit_finds_nothing():
         extra_args=lambda params, updates: {"max_logits": {"attention": jnp.array([8.0, 1.0])}},
         promises=(1, 3),
     )
+
+
+FROZEN = {
+    "gradients": None,
+    "a subtree": False,
+    "leaves": jax.tree.map(lambda _: False, attention()),
+}
+
+
+@pytest.mark.parametrize("frozen", FROZEN)
+def test_the_logits_of_frozen_layers_are_passed_over(frozen):
+    p, logits, alone = {"a": attention(), "b": attention(seed=1)}, jnp.full(H, 4.0), qk_clip(1.0)
+    g, tx = {"a": p["a"], "b": jax.tree.map(lambda _: None, p["b"])}, alone
+    if frozen != "gradients":
+        g, tx = p, masked(alone, {"a": jax.tree.map(lambda _: True, p["a"]), "b": FROZEN[frozen]})
+    u, _ = tx.update(g, tx.init(p), p, max_logits={"a": logits, "b": logits})
+    expected, _ = alone.update(p["a"], alone.init(p["a"]), p["a"], max_logits=logits)
+    chex.assert_trees_all_equal(u["a"], expected)
+    chex.assert_trees_all_equal(u["b"], g["b"])
 
 
 def test_what_does_not_fit_is_refused_by_name():

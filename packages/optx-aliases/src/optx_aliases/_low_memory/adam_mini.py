@@ -25,8 +25,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from optx_aliases._matrix.attention import attention_axes
-from optx_aliases._matrix.hidden_matrices import names_of
+from optx_aliases._matrix.attention import attention_axes, names_of_kernel
 from optx_aliases._matrix.matrices import Axes
 from optx_aliases._transforms.overflow import finite_sum, squarable
 from optx_core import (
@@ -174,7 +173,7 @@ def _reduced(path: tuple[Any, ...], x: Array, blocks: Blocks | None, matrix: Axe
     name = jax.tree_util.keystr(path)
     if matrix is None:
         axes = tuple((default_blocks if blocks is None else blocks)(name, x.shape))
-    elif {"query", "key"} & {*names_of(path)}:
+    elif names_of_kernel(path)[-1] in ("query", "key"):
         axes = (0, 2)  # a head
     else:
         axes = matrix.rows  # an output

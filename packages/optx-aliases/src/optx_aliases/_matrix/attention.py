@@ -15,10 +15,11 @@ import jax.numpy as jnp
 
 from optx_aliases._matrix.explicit_mesh import explicit_sharding, laid, typed_spec
 from optx_aliases._matrix.hidden_matrices import names_of
-from optx_aliases._matrix.matrices import Axes, flatten_with_path, matrix_shape
+from optx_aliases._matrix.matrices import Axes, flatten_with_path, matrix_shape, shapes_of
 from optx_core import OptState, Params, PyTree, build, tree
 
 P = ParamSpec("P")
+_ROLES = ("query", "key", "value", "out")
 _HEADS_LAST, _HEADS_FIRST = Axes((), (0,), (1, 2)), Axes((), (0, 1), (2,))
 
 
@@ -26,27 +27,43 @@ def attention_axes(params: PyTree) -> dict[int, Axes]:
     """Returns the matrix axes of the kernels of Flax's attention, by the place of the leaf.
 
     They are recognized by their names if the last axes of the query are the first ones of out, which those of
-    a stack of layers are not. The kernel out of a single head is left out: it is a stack of one matrix.
+    a stack of layers are not. Where the query or out is not there, as in a part of the parameters, the sizes
+    of each kernel decide. The kernel out of a single head is left out: it is a stack of one matrix.
     """
-    shapes: list[tuple[int, ...]] = []
-    kernels: dict[tuple[str, ...], dict[str, int]] = {}
+    attentions: dict[tuple[str, ...], dict[str, tuple[int, tuple[int, ...]]]] = {}
     for place, (path, x) in enumerate(flatten_with_path(params)[0]):
-        shapes.append(() if tree.is_absent(x) else jnp.shape(x))
-        if len(shapes[-1]) != 3 or not build.is_inexact(x):
+        if tree.is_absent(x) or jnp.ndim(x) != 3 or not build.is_inexact(x):
             continue
-        names = names_of(path)
-        names = names[:-1] if names[-2:] == ("kernel", "value") else names  # of a Flax Variable
-        if names[-1:] == ("kernel",) and len(names) > 1:
-            kernels.setdefault(names[:-2], {})[names[-2]] = place
+        names = names_of_kernel(path)
+        if names and names[-1] in _ROLES:
+            attentions.setdefault(names[:-1], {})[names[-1]] = place, jnp.shape(x)
     axes: dict[int, Axes] = {}
-    for roles in kernels.values():
-        if {"query", "out"} <= roles.keys() and shapes[roles["query"]][1:] == shapes[roles["out"]][
-            :2
-        ]:
-            axes |= {roles[x]: _HEADS_LAST for x in ("query", "key", "value") if x in roles}
-            if shapes[roles["out"]][0] > 1:
-                axes[roles["out"]] = _HEADS_FIRST
+    for kernels in attentions.values():
+        whole = {"query", "out"} <= kernels.keys()
+        if whole and kernels["query"][1][1:] != kernels["out"][1][:2]:
+            continue
+        for role, (place, shape) in kernels.items():
+            if (whole or _is_of_heads(role, shape)) and not (role == "out" and shape[0] == 1):
+                axes[place] = _HEADS_FIRST if role == "out" else _HEADS_LAST
     return axes
+
+
+def names_of_kernel(path: tuple[Any, ...]) -> tuple[str, ...]:
+    """Returns the names of the layer whose kernel is at a path; none if it is no kernel."""
+    names = names_of(path)
+    names = names[:-1] if names[-2:] == ("kernel", "value") else names  # of a Flax Variable
+    return names[:-1] if names[-1:] == ("kernel",) else ()
+
+
+def _is_of_heads(role: str, shape: tuple[int, ...]) -> bool:
+    """Returns whether a kernel is one of heads, not of a stack of layers, by its own sizes.
+
+    A layer has more features than heads, but not fewer than a model has layers. Its heads together are about
+    as wide as its features; a stack of kernels out is about as wide as each is high.
+    """
+    if role == "out":
+        return shape[2] ** 2 > shape[0] * shape[1] ** 2
+    return shape[0] > shape[1]
 
 
 def attention_as_matrices(
@@ -68,7 +85,7 @@ def attention_as_matrices(
         def stages(
             flow: build.Flow, state: OptState, params: Params = None, **extra_args: Any
         ) -> Callable[[], OptState]:
-            like = flow.skeleton
+            like = shapes_of(flow, params)
             axes = attention_axes(like)
             if not axes:
                 return flow.through(tx, state, params, **extra_args)
@@ -88,10 +105,12 @@ def _as_matrices(given: PyTree, params: PyTree, axes: dict[int, Axes]) -> PyTree
     def merged(x: Any, p: Any, own: Axes) -> Any:
         if jnp.shape(x) != jnp.shape(p):
             return x
-        if explicit_sharding(x) is not None:  # of merged axes, only the first may be split
+        sharding = explicit_sharding(x)
+        if sharding is not None:  # of merged axes, only the first may be split
             later = own.rows[1:] + own.columns[1:]
             spec = [None if axis in later else part for axis, part in enumerate(typed_spec(x))]
-            x = jax.sharding.reshard(x, jax.sharding.PartitionSpec(*spec))
+            layout = jax.sharding.PartitionSpec(*spec)
+            x = jax.sharding.reshard(x, jax.sharding.NamedSharding(sharding.mesh, layout))
         return jnp.reshape(x, matrix_shape(x.shape, own))
 
     return _mapped(merged, given, params, axes)

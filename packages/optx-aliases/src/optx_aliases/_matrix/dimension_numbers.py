@@ -120,7 +120,8 @@ def axes_of_leaves(where: str, dims: Any, updates: PyTree) -> list[Axes | None]:
                     f"{name} of shape {shape} may be a convolution's kernel, or a stack of matrices "
                     "such as (layers, experts, rows, columns). Say which axes are its rows and columns: "
                     "MuonDimensionNumbers(-2, -1) for a stack, MuonDimensionNumbers((0, 1, 2), 3) "
-                    "for a kernel"
+                    "for a kernel. The layers of a stack, such as attentions, by themselves: "
+                    "optx_core.per_slice"
                 )
             axes.append(attention.get(place, default_axes(len(shape))))
         else:

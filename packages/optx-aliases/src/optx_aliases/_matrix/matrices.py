@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from optx_core import PyTree, tree
+from optx_core import Params, PyTree, build, tree
 
 
 class Axes(NamedTuple):
@@ -33,6 +33,12 @@ PLAIN = Axes((), (0,), (1,))
 def flatten_with_path(params: PyTree) -> tuple[list[tuple[tuple[Any, ...], Any]], Any]:
     """Flattens a tree to pairs of path and leaf, placeholders included."""
     return jax.tree_util.tree_flatten_with_path(params, is_leaf=tree.is_placeholder)
+
+
+def shapes_of(flow: build.Flow, params: Params) -> PyTree:
+    """Returns a tree with the shapes of all leaves: the parameters, or the updates, which may lack some."""
+    given = params is not None and flow.has_structure_of(params)
+    return params if given else flow.skeleton
 
 
 def default_axes(ndim: int) -> Axes:

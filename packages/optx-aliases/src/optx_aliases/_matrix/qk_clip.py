@@ -176,11 +176,17 @@ def _clipped(
         factors: list[Any] = [None] * len(pairs)
         used = set()
         for k, (path, u) in enumerate(pairs):
-            role = None if tree.is_absent(u) else _role(names_of(path), tuple(heads))
+            at = names_of(path)
+            role = _role(at, tuple(heads))
+            if tree.is_absent(u):  # frozen layers have logits too
+                used |= {x[0] for x in limits if x[0][: len(at)] == at}
             if role is None:
                 continue
-            above, leaf = names_of(path)[: role[0]], f"params{jax.tree_util.keystr(path)}"
+            above, leaf = at[: role[0]], f"params{jax.tree_util.keystr(path)}"
             own = [x for x in limits if above[: len(x[0])] == x[0]]
+            if tree.is_absent(u):
+                used |= {x[0] for x in own}
+                continue
             if len(own) != 1:
                 found = ", ".join(f"max_logits{name}" for _, name, _ in own) or "none"
                 raise ValueError(

@@ -163,7 +163,7 @@ def scale_by_dion2(
         return Dion2State(tree.slots_like(params, mu_dtype))
 
     def update(updates: Updates, state: Dion2State, *_: Any, **__: Any) -> tuple[Any, Dion2State]:
-        axes = axes_of_leaves(where, None, updates)
+        axes = axes_of_leaves(where, None, state.mu)  # updates may lack gradients
         leaves, structure = tree.flatten(updates)
         mu, slots = tree.flatten(state.mu)
         summed, _ = tree.flatten(

@@ -205,7 +205,7 @@ def scale_by_muon(
     def update(updates: Updates, state: Any, *_: Any, **__: Any) -> tuple[Any, Any]:
         if (second_moment is None) == hasattr(state, "nu"):
             raise TypeError(f"{where}: {type(state).__name__} is not the state of {second_moment=}")
-        axes = axes_of_leaves(where, dims, updates)
+        axes = axes_of_leaves(where, dims, state.mu)  # updates may lack gradients
         t = safe_increment(state.count)
         momentum, mu = tree.map_leaves(
             _momentum,

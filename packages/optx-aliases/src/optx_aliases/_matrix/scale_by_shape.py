@@ -19,8 +19,8 @@ import numpy as np
 from jax import Array
 
 from optx_aliases._matrix.dimension_numbers import DimensionNumbers, axes_of_leaves
-from optx_aliases._matrix.matrices import matrix_shape
-from optx_core import OptState, build, tree
+from optx_aliases._matrix.matrices import matrix_shape, shapes_of
+from optx_core import OptState, Params, build, tree
 
 
 def _equations(g: Array, factor: Array, *, consistent_rms: Any) -> Array:
@@ -58,9 +58,10 @@ def scale_by_shape(
         size = columns / max(rows, 1) if consistent_rms is None else max(rows, columns)
         return np.asarray(max(1.0, size) ** 0.5, np.float64)
 
-    def step(flow: build.Flow, state: OptState, *_: Any, **__: Any) -> build.LeafStep:
-        axes = axes_of_leaves("scale_by_shape", weight_dimension_numbers, flow.skeleton)
-        leaves, structure = tree.flatten(flow.skeleton)
+    def step(flow: build.Flow, state: OptState, params: Params = None, **_: Any) -> build.LeafStep:
+        like = shapes_of(flow, params)
+        axes = axes_of_leaves("scale_by_shape", weight_dimension_numbers, like)
+        leaves, structure = tree.flatten(like)
         factors = [
             None if own is None else factor(*matrix_shape(jnp.shape(x), own))
             for x, own in zip(leaves, axes, strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -65,9 +66,17 @@ def may_be_called(value: Any) -> bool:
 
 
 def is_options(value: Any) -> bool:
-    """Returns whether an object is a NamedTuple class whose fields all have defaults; no state is one."""
-    fields = getattr(value, "_fields", None) if isinstance(value, type) else None
-    return fields is not None and len(value._field_defaults) == len(fields)
+    """Returns whether an object is a NamedTuple or a hashable dataclass whose fields all have defaults.
+
+    No state is one.
+    """
+    if not isinstance(value, type):
+        return False
+    if dataclasses.is_dataclass(value):
+        defaults = [field.default for field in dataclasses.fields(value)]
+        return value.__hash__ is not None and dataclasses.MISSING not in defaults
+    names = getattr(value, "_fields", None)
+    return names is not None and len(getattr(value, "_field_defaults", ())) == len(names)
 
 
 @build.recorded

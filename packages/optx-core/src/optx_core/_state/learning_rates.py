@@ -13,6 +13,7 @@ from optx_core._protocol.kinds import Slot
 from optx_core._protocol.recorded import returned_by
 from optx_core._state.composition import (
     Place,
+    is_transformation,
     members,
     parts_inside,
     recorded_of,
@@ -42,7 +43,8 @@ def learning_rates(tx: Any, state: OptState) -> dict[str, Any]:
 
     Returns:
       The learning rates: "learning_rate" if there is only one, otherwise by place,
-      "1/decay/learning_rate"; those of a mask by "True" and "False". Frozen groups have 0.
+      "1/decay/learning_rate"; those of a mask by "True" and "False", those of two transformations in one
+      wrapper (`diloco`) by the names of its arguments. Frozen groups have 0.
 
     Raises:
       TypeError: if the transformation was not created by a recorded function.
@@ -102,15 +104,23 @@ def _factors(tx: Any, state: Any) -> Factors:
     inner = returned_by(tx)
     within: Factors = _factors(inner, state) if inner is not None else {(): None}
     if not _any(within) and parts:
-        within = _chained(tx, state)
+        names = [name for name, value in arguments.items() if is_transformation(value)]
+        if len(names) == len(parts) > 1:  # neither takes the updates of the other
+            named = zip(names, parts, strict=True)
+            within = _grouped({name: _factors(*part[1:]) for name, part in named})
+        else:
+            within = _chained(tx, state)
     rate = arguments.get("learning_rate")
     if rate is not None and not (_any(within) and _is_passed_on(rate, tx, state)):
         within = {(): -current_value(rate)}
         if inner is not None:
-            states = {id(part): part for _, part in parts_inside(tx, state)}  # each once
-            for part in states.values():
-                within = _product(within, _declared(part))
-    return _product(within, own) if inner is None else within
+            # A transformation that was passed in scales its own steps only.
+            given = {id(part) for _, member, own in parts for part in _with_parts(member, own)}
+            states = {id(x): x for part, x in parts_inside(tx, state) if id(part) not in given}
+            for x in states.values():  # each once
+                within = _product(within, _declared(x))
+    is_counted = inner is not None or any(part[2] is state for part in parts)  # by a part
+    return within if is_counted else _product(within, own)
 
 
 _READERS: dict[Any, Callable[[dict[str, Any]], tuple[str, float]]] = {
@@ -121,6 +131,11 @@ _READERS: dict[Any, Callable[[dict[str, Any]], tuple[str, float]]] = {
         -1.0 if arguments["flip_sign"] else 1.0,
     ),
 }
+
+
+def _with_parts(tx: Any, state: Any) -> list[Any]:
+    """Returns a transformation and the parts of it."""
+    return [tx, *(part for part, _ in parts_inside(tx, state))]
 
 
 def _chained(tx: Any, state: Any) -> Factors:

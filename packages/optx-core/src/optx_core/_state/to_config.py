@@ -138,8 +138,10 @@ class _Writer:
             }
         kind = type(value).__name__
         if is_options(type(value)) and public(kind) is type(value):
-            fields = value._asdict().items()
-            return {"name": kind} | {k: self.value(item, f"{path}.{k}") for k, item in fields}
+            given = {
+                k: getattr(value, k) for k in signature_of("to_config", type(value)).parameters
+            }
+            return {"name": kind} | {k: self.value(x, f"{path}.{k}") for k, x in given.items()}
         name = getattr(value, "__name__", "")
         if callable(value) and public(name) is value:
             return {"$object": name}

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Hashable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from optx_core import PyTree, TreeMismatchError, build, tree
 from optx_core._protocol.absent import paths
@@ -28,7 +27,7 @@ class Leaf:
     dtype: str
     start: int
     shape: tuple[int, ...]
-    layout: Hashable  # the sharding in its type on an Explicit mesh, else None
+    layout: NamedSharding | None  # the sharding in its type on an Explicit mesh, else None
 
     @property
     def size(self) -> int:
@@ -76,7 +75,8 @@ def pack(arrays: PyTree, plan: Plan) -> PyTree:
             continue
         array = jnp.zeros(leaf.shape, leaf.dtype) if tree.is_absent(x) else jnp.asarray(x)
         if leaf.layout is not None:
-            array = jax.sharding.reshard(array, PartitionSpec(*(None,) * array.ndim))
+            whole = NamedSharding(leaf.layout.mesh, PartitionSpec(*(None,) * array.ndim))
+            array = jax.sharding.reshard(array, whole)
         parts[leaf.dtype].append(array.reshape(-1))
     buffers = {
         dtype: part[0] if len(part) == 1 else jnp.concatenate(part) for dtype, part in parts.items()
@@ -95,7 +95,7 @@ def unpack(flat: PyTree, plan: Plan) -> PyTree:
             return rest
         x = jax.lax.slice_in_dim(buffers[leaf.dtype], leaf.start, leaf.start + leaf.size)
         x = x.reshape(leaf.shape)
-        return x if leaf.layout is None else jax.sharding.reshard(x, leaf.layout.spec)  # type: ignore[attr-defined]
+        return x if leaf.layout is None else jax.sharding.reshard(x, leaf.layout)
 
     return plan.structure.unflatten(
         [view(*pair) for pair in zip(plan.leaves, plan.rest, strict=True)]
@@ -172,7 +172,7 @@ class Unravel:
         return pack(arrays, self._plan)
 
 
-def _layout(x: Any) -> Hashable:
+def _layout(x: Any) -> NamedSharding | None:
     sharding = getattr(jax.typeof(x), "sharding", None) if isinstance(x, jax.Array) else None
     if sharding is None or sharding.mesh.empty:
         return None
