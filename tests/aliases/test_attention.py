@@ -11,6 +11,7 @@ from optimizer_rows import ROWS
 
 from optx_aliases import scale_by_adam_mini, scale_by_muon
 from optx_aliases._matrix.attention import attention_axes
+from optx_core import per_slice
 
 BY_AXES = {  # what keeps numbers for axes
     "adafactor": "factors the two largest axes",
@@ -110,6 +111,16 @@ def test_a_stack_of_attentions_is_refused_by_muon_with_the_cure():
     stack = jax.tree.map(lambda x: jnp.stack([x, x, x]), attention())
     with pytest.raises(ValueError, match=r"\['out'\]\['kernel'\] of shape .* optx_core.per_slice"):
         scale_by_muon().init(stack)
+
+
+@pytest.mark.parametrize("name", ["soap", "shampoo", "kl_shampoo", "kron", "apollo_mini"])
+def test_a_stack_of_attentions_is_refused_where_it_would_pass_for_convolutions(name):
+    stack = jax.tree.map(lambda x: jnp.stack([x, x, x]), attention())
+    message = r"\['query'\]\['kernel'\] of shape \(3, 6, 2, 4\) .* optx_core.per_slice"
+    with pytest.raises(ValueError, match=message):
+        ROWS[name].make().init(stack)
+    state = jax.eval_shape(per_slice(ROWS[name].make(), 1).init, stack)
+    assert jax.tree.leaves(state)
 
 
 def test_adam_mini_knows_the_heads_of_an_attention_in_a_layer_named_query():

@@ -30,15 +30,8 @@ def attention_axes(params: PyTree) -> dict[int, Axes]:
     a stack of layers are not. Where the query or out is not there, as in a part of the parameters, the sizes
     of each kernel decide. The kernel out of a single head is left out: it is a stack of one matrix.
     """
-    attentions: dict[tuple[str, ...], dict[str, tuple[int, tuple[int, ...]]]] = {}
-    for place, (path, x) in enumerate(flatten_with_path(params)[0]):
-        if tree.is_absent(x) or jnp.ndim(x) != 3 or not build.is_inexact(x):
-            continue
-        names = names_of_kernel(path)
-        if names and names[-1] in _ROLES:
-            attentions.setdefault(names[:-1], {})[names[-1]] = place, jnp.shape(x)
     axes: dict[int, Axes] = {}
-    for kernels in attentions.values():
+    for kernels in _attentions(params, 3):
         whole = {"query", "out"} <= kernels.keys()
         if whole and kernels["query"][1][1:] != kernels["out"][1][:2]:
             continue
@@ -46,6 +39,32 @@ def attention_axes(params: PyTree) -> dict[int, Axes]:
             if (whole or _is_of_heads(role, shape)) and not (role == "out" and shape[0] == 1):
                 axes[place] = _HEADS_FIRST if role == "out" else _HEADS_LAST
     return axes
+
+
+def _attentions(params: PyTree, ndim: int) -> list[dict[str, tuple[int, tuple[int, ...]]]]:
+    """Returns the kernels of so many axes of each attention: their places and shapes, by their names."""
+    found: dict[tuple[str, ...], dict[str, tuple[int, tuple[int, ...]]]] = {}
+    for place, (path, x) in enumerate(flatten_with_path(params)[0]):
+        if tree.is_absent(x) or jnp.ndim(x) != ndim or not build.is_inexact(x):
+            continue
+        names = names_of_kernel(path)
+        if names and names[-1] in _ROLES:
+            found.setdefault(names[:-1], {})[names[-1]] = place, jnp.shape(x)
+    return list(found.values())
+
+
+def _refuse_stacks(where: str, params: PyTree) -> None:
+    """Refuses the kernels of stacked attentions, which by their shapes would be taken for convolutions'."""
+    for kernels in _attentions(params, 4):
+        if {"query", "out"} <= kernels.keys():
+            (place, query), (_, out) = kernels["query"], kernels["out"]
+            if query[0] == out[0] and query[2:] == out[1:3]:
+                path = jax.tree_util.keystr(flatten_with_path(params)[0][place][0])
+                raise ValueError(
+                    f"{where}: the parameter{path} of shape {query} belongs to a stack of attentions, which "
+                    "cannot be told from a convolution by its shape. Take each layer by itself: "
+                    "optx_core.per_slice(optimizer, slices)"
+                )
 
 
 def names_of_kernel(path: tuple[Any, ...]) -> tuple[str, ...]:
@@ -71,14 +90,16 @@ def attention_as_matrices(
 ) -> Callable[P, build.Transformation]:
     """Presents the kernels of attention to a transformation as matrices.
 
-    Its state keeps the parameters' shapes. A decorator.
+    Its state keeps the parameters' shapes. A decorator. `init` raises ValueError for stacked attentions.
     """
 
     @functools.wraps(make)
     def make_for_attention(*args: P.args, **kwargs: P.kwargs) -> build.Transformation:
         tx = make(*args, **kwargs)
+        call = build.call_of(tx)
 
         def init(params: Params) -> OptState:
+            _refuse_stacks(call.name if call else "init", params)
             axes = attention_axes(params)
             return _restored(tx.init(_as_matrices(params, params, axes)), params, axes)
 
