@@ -83,6 +83,7 @@ def without(part, given):
     return {"block": {"attention": rest}}
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("part", ["gradient of query", "gradient of out", "query", "out"])
 @pytest.mark.parametrize("name", MATRIX)
 def test_kernels_of_attention_whose_others_are_not_there_are_matrices_too(name, part):
