@@ -98,14 +98,14 @@ def tasks() -> list[Task]:
         result.append(Task(f"trajectories {part}", command, (figures, *rows)))
     result.append(Task("curves", (str(figures), "curves", str(FIGURES)), (figures,)))
     checker = ext / "blocks.py"
+    for package in names.PACKAGES:
+        command = (str(checker), "--examples", package)
+        result.append(Task(f"examples of {package}", command, (checker, ext / "names.py")))
     for page in sorted([*DOCS.glob("*.md"), *DOCS.glob("guide/*.md")]):
         command = (str(checker), str(page))
         result.append(
             Task(f"blocks of {page.name}", command, (page, checker), page.name == "scale.md")
         )
-    for package in names.PACKAGES:
-        command = (str(checker), "--examples", package)
-        result.append(Task(f"examples of {package}", command, (checker, ext / "names.py")))
     return result
 
 
