@@ -10,7 +10,7 @@ the compiled program is the same.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -38,33 +38,32 @@ def call_on_rows(
     Returns:
       The results, in the order of the rows.
     """
-    groups: dict[Hashable, list[int]] = {}
-    for index, (spec, row) in enumerate(zip(specs, rows, strict=True)):
-        groups.setdefault((id(spec), *_layout(row[0])), []).append(index)
     results: list[Any] = [None] * len(rows)
-    for members in groups.values():
-        one, many = _jitted(build, specs[members[0]])
-        for start in range(0, len(members), ROWS_PER_CALL):
-            chunk = members[start : start + ROWS_PER_CALL]
-            if len(chunk) == 1:
-                results[chunk[0]] = one(rows[chunk[0]], operands)
-                continue
-            batch = many([rows[index] for index in chunk], operands)
-            for index, result in zip(chunk, batch, strict=True):
-                results[index] = result
+    keys = ((id(spec), *_layout(row[0])) for spec, row in zip(specs, rows, strict=True))
+    for chunk in _chunks(keys):
+        one, many = _jitted(build, specs[chunk[0]])
+        if len(chunk) == 1:
+            results[chunk[0]] = one(rows[chunk[0]], operands)
+            continue
+        batch = many([rows[index] for index in chunk], operands)
+        for index, result in zip(chunk, batch, strict=True):
+            results[index] = result
     return results
 
 
 def rows_of_equals(arrays: Sequence[Any]) -> list[tuple[Any, ...]]:
     """Splits arrays into rows of arrays of one shape, dtype and sharding, for a sum over all of them."""
-    groups: dict[Hashable, list[Any]] = {}
-    for x in arrays:
-        groups.setdefault(_layout(x), []).append(x)
-    return [
-        tuple(xs[start : start + ROWS_PER_CALL])
-        for xs in groups.values()
-        for start in range(0, len(xs), ROWS_PER_CALL)
-    ]
+    return [tuple(arrays[index] for index in chunk) for chunk in _chunks(map(_layout, arrays))]
+
+
+def _chunks(keys: Iterable[Hashable]) -> Iterator[list[int]]:
+    """The places of equal keys, at most `ROWS_PER_CALL` at a time."""
+    groups: dict[Hashable, list[int]] = {}
+    for index, key in enumerate(keys):
+        groups.setdefault(key, []).append(index)
+    for members in groups.values():
+        for start in range(0, len(members), ROWS_PER_CALL):
+            yield members[start : start + ROWS_PER_CALL]
 
 
 def _layout(x: Any) -> tuple[Hashable, ...]:
