@@ -32,9 +32,11 @@ def optax_names(package: str) -> tuple[Callable[[str], Any], Callable[[], list[s
         if name in modules:
             return import_module(f"{package}.{name}")
         if name not in homes:
+            # local: the names alone need no package of optx
+            from optx_core.build import is_from_import
+
             message = f"{package}.{name}: {why_missing(theirs, name)}"
-            # `from package import name` asks from here, and would hide the message of an AttributeError.
-            if not name.startswith("_") and sys._getframe(1).f_code.co_name == "_handle_fromlist":
+            if not name.startswith("_") and is_from_import():
                 raise ImportError(message, name=package)
             raise AttributeError(message)
         module, _, ours = homes[name].partition(":")

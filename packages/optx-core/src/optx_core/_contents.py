@@ -72,8 +72,7 @@ def table_of_contents(
     def getattr_(name: str) -> Any:
         if name not in modules:
             hint = _elsewhere(name)
-            # `from package import name` asks from here, and would hide the message of an AttributeError.
-            if hint and sys._getframe(1).f_code.co_name == "_handle_fromlist":
+            if hint and is_from_import():
                 raise ImportError(
                     f"cannot import name {name!r} from {package!r}{hint}", name=package
                 )
@@ -85,6 +84,24 @@ def table_of_contents(
         return value
 
     return getattr_, lambda: names, names
+
+
+def is_from_import() -> bool:
+    """Returns whether `from package import name` has called a module's `__getattr__`, which calls this.
+
+    The statement hides the message of an AttributeError, but not that of an ImportError.
+
+    Returns:
+      A bool.
+
+    Example:
+      >>> from optx_core.build import is_from_import
+      >>> def __getattr__(name):
+      ...     return is_from_import()
+      >>> __getattr__("adam")
+      False
+    """
+    return sys._getframe(2).f_code.co_name == "_handle_fromlist"
 
 
 _MODULES = (

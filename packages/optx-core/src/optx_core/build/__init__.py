@@ -9,7 +9,7 @@ __getattr__, __dir__, __all__ = table_of_contents(
     __name__,
     """
     _combinators.partition: parted
-    _contents: table_of_contents
+    _contents: is_from_import table_of_contents
     _engine.factory: factory
     _engine.flow: Flow
     _engine.leafwise: LeafStep

@@ -5,6 +5,7 @@ Users of optimizers need only `optx_core`."""
 # Written by tools/write_stubs.py.
 
 from optx_core._combinators.partition import parted as parted
+from optx_core._contents import is_from_import as is_from_import
 from optx_core._contents import table_of_contents as table_of_contents
 from optx_core._engine.factory import factory as factory
 from optx_core._engine.flow import Flow as Flow
