@@ -110,22 +110,26 @@ def torch_runs(make: Any, params: dict[str, jax.Array]) -> dict[str, Any]:
     return runs
 
 
+def compiled(tx: Any, module: Any, params: Any, grads: Any, **extra_args: Any) -> tuple[Any, Any]:
+    """The compiled step, and a function that takes one step after the other."""
+    held = [jax.tree.map(jnp.copy, params), tx.init(params)]
+    program = step_of(tx, module, **extra_args).lower(*held, grads).compile()
+
+    def run() -> Any:
+        held[:] = program(*held, grads)
+        return held[0]
+
+    return program, run
+
+
 def running(name: str, params: dict[str, jax.Array], rounds: int) -> tuple[dict[str, float], Any]:
     """Median seconds of a jitted, donated step of each library, and the two compiled programs."""
     make, make_torch, _ = ROWS[name]
     runs: dict[str, Any] = {}
     programs = {}
     for label, aliases, module in (("optx", optx_aliases, optx_core), ("optax", optax, optax)):
-        tx = make(aliases)
         grads = jax.tree.map(lambda p: 0.3 * p, params)
-        held = [jax.tree.map(jnp.copy, params), tx.init(params)]
-        programs[label] = step_of(tx, module).lower(*held, grads).compile()
-
-        def run(held: list = held, program: Any = programs[label], grads: Any = grads) -> Any:
-            held[:] = program(*held, grads)
-            return held[0]
-
-        runs[label] = run
+        programs[label], runs[label] = compiled(make(aliases), module, params, grads)
     seconds = alternate(runs, rounds=rounds)
     if make_torch is not None:
         # In a round of their own: torch's threads go on spinning for a while after each call.
@@ -191,6 +195,11 @@ def many_leaves(console: Console, counts: tuple[int, ...] = LEAVES) -> None:
     console.print(table)
 
 
+def bytes_of(state: Any) -> int:
+    """The bytes of a state, or of its shapes."""
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
+
+
 def state_bytes(console: Console) -> None:
     """Bytes of state per float32 parameter, on matrices of 1,024 x 1,024."""
     table = Table("optimizer", "optx", "optax", title="Bytes of state a float32 parameter")
@@ -199,7 +208,7 @@ def state_bytes(console: Console) -> None:
         sizes = []
         for module in (optx_aliases, optax):
             state = jax.eval_shape(make(module).init, params)
-            sizes.append(sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state)) / 2**20)
+            sizes.append(bytes_of(state) / 2**20)
         table.add_row(name, *(f"{size:.3f}" for size in sizes))
     console.print(table)
 
@@ -211,29 +220,16 @@ def variants(console: Console) -> None:
         title="Variants beside the plain optimizers, 4 matrices of 500 x 500",
     )  # fmt: skip
     params = matrices(1_000_000)
+    grads = jax.tree.map(lambda p: 0.3 * jnp.cos(jnp.arange(p.size).reshape(p.shape)), params)
     total = sum(p.size for p in params.values())
     for name, pair in VARIANTS.items():
         runs, programs, states = {}, {}, {}
         for label, make in zip(("plain", "variant"), pair, strict=True):
             tx = make()
-            extra = {"value": jnp.asarray(1.0)}
-            grads = jax.tree.map(
-                lambda p: 0.3 * jnp.cos(jnp.arange(p.size).reshape(p.shape)), params
+            states[label] = bytes_of(jax.eval_shape(tx.init, params)) / total
+            programs[label], runs[label] = compiled(
+                tx, optx_core, params, grads, value=jnp.asarray(1.0)
             )
-            held = [jax.tree.map(jnp.copy, params), tx.init(params)]
-            states[label] = sum(x.nbytes for x in jax.tree.leaves(held[1])) / total
-
-            def step(p: Any, state: Any, g: Any, tx: Any = tx, extra: Any = extra) -> Any:
-                updates, state = tx.update(g, state, p, **extra)
-                return optx_core.apply_updates(p, updates), state
-
-            programs[label] = jax.jit(step, donate_argnums=(0, 1)).lower(*held, grads).compile()
-
-            def run(held: list = held, program: Any = programs[label], grads: Any = grads) -> Any:
-                held[:] = program(*held, grads)
-                return held[0]
-
-            runs[label] = run
         seconds = alternate(runs, rounds=15)
         moved = {label: bytes_accessed(program) / total for label, program in programs.items()}
         table.add_row(

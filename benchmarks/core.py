@@ -34,11 +34,11 @@ def big(size: int, count: int = 4) -> dict[str, jax.Array]:
     return {f"w{k}": jnp.ones(size // count) for k in range(count)}
 
 
-def step_of(tx: Any, module: Any) -> Any:
+def step_of(tx: Any, module: Any, **extra_args: Any) -> Any:
     """One step, jitted and donated: update and apply."""
 
     def step(params: Any, state: Any, grads: Any) -> Any:
-        updates, state = tx.update(grads, state, params)
+        updates, state = tx.update(grads, state, params, **extra_args)
         return module.apply_updates(params, updates), state
 
     return jax.jit(step, donate_argnums=(0, 1))
