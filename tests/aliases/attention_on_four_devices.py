@@ -1,7 +1,7 @@
 """Run by test_attention.py with four fake devices: where the state of attention's kernels lies, and a step."""
 
+import chex
 import jax
-import numpy as np
 from attention_kernels import attention
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -73,9 +73,7 @@ def check_run(name, layout, kind):
     with jax.set_mesh(mesh):
         updates = jax.jit(run)(laid_out(mesh, layout))
     kernels = jax.jit(run)(attention()["block"]["attention"])
-    jax.tree.map(
-        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5), updates, kernels
-    )
+    chex.assert_trees_all_close(updates, kernels, rtol=1e-4, atol=1e-5)
 
 
 def check_without_context(name):
@@ -84,9 +82,7 @@ def check_without_context(name):
     updates, _ = tx.update(params, tx.init(params), params)
     kernels = attention()["block"]["attention"]
     expected, _ = tx.update(kernels, tx.init(kernels), kernels)
-    jax.tree.map(
-        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5), updates, expected
-    )
+    chex.assert_trees_all_close(updates, expected, rtol=1e-4, atol=1e-5)
 
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ def keras_rates(keras, cell):
 
 
 def peers_numbers(peer, cell):
-    """What a left cell comes to: parameters after each step, or learning rates."""
+    """The numbers of a left cell: the parameters after each step of an optimizer, or the rates of a schedule."""
     os.environ.setdefault("KERAS_BACKEND", "jax")
     library = pytest.importorskip(peer)
     kind = "parameters" if any(row[:2] == (peer, cell) for row in OPTIMIZERS) else "rates"
@@ -89,7 +89,7 @@ def peers_numbers(peer, cell):
 
 
 def made_by(expression):
-    """What a right cell makes."""
+    """The optimizer or schedule in a right cell."""
     space = {"jnp": jnp}
     for package in (optx_core, optx_schedules, optx_aliases):
         space |= {name: getattr(package, name) for name in package.__all__}

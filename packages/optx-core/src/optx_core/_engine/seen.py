@@ -1,4 +1,4 @@
-"""What a transformation sees of the parameters: all of them, a part, or slices of some."""
+"""Whether a transformation sees all parameters, a part of them, or slices."""
 
 from __future__ import annotations
 
