@@ -137,12 +137,16 @@ def every_case(request):
 
 @pytest.fixture
 def on_devices():
-    """Runs Python in a process of its own with fake devices: `on_devices(script, *arguments, count=8)`."""
+    """Runs Python in a process of its own with fake devices: `on_devices(script, *arguments, count=8)`.
+
+    Warnings are errors there too.
+    """
+    warnings = ["-W", "error", "-W", "ignore:Error reading persistent compilation cache entry"]
 
     def run(*arguments, count=8):
         flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={count}"
         done = subprocess.run(
-            [sys.executable, *map(str, arguments)],
+            [sys.executable, *warnings, *map(str, arguments)],
             env={
                 **os.environ,
                 "JAX_PLATFORMS": "cpu",
