@@ -5,6 +5,7 @@ of the work, or that of the largest matrix; exchange updates twice; exchange not
 an eighth of the preconditioners; and compute the numbers of one device. A NAME is one of a situation.
 """
 
+import itertools
 import sys
 
 import jax
@@ -88,13 +89,16 @@ def programs(tx, kind, spec, shapes):
 def check_cell(name, kind, layout, matrices):
     tx = getattr(optx_aliases, f"scale_by_{name.split()[0]}")(**OPTIONS[name])
     shapes = shapes_of(layout, matrices)
-    (one, s1, here, _), (eight, s8, there, place) = programs(
-        tx, getattr(AxisType, kind), LAYOUTS[layout], shapes
-    )
-    alone, shared = CompiledWork(one), CompiledWork(eight)
+    both = list(programs(tx, getattr(AxisType, kind), LAYOUTS[layout], shapes))
+    alone, shared = (CompiledWork(program) for program, *_ in both)
     check_work(alone, shared, single=layout != "stacked" and matrices == "unequal")
     check_exchanges(shared, name, sum(map(np.prod, shapes)))
-    check_bytes(s8)
+    check_bytes(both[1][1])
+    check_numbers(*both)
+
+
+def check_numbers(on_one, on_eight):
+    (one, s1, here, _), (eight, s8, there, place) = on_one, on_eight
     for t in range(3):
         grads = {
             k: jnp.asarray(gradient(x.shape, 10 * t + i)) for i, (k, x) in enumerate(here.items())
@@ -205,7 +209,29 @@ def programs_differ():
     assert len(texts) == 3
 
 
-SITUATIONS = {f.__name__: f for f in (odd_sizes, derivatives, wrong_axis, programs_differ)}
+def apollo_leaves_matrices_in_place():
+    """Reading a matrix is all the work of a projection: devices exchange those, and norms."""
+    tx = optx_aliases.scale_by_apollo(rank=2, per_channel=True)
+    for kind, layout in itertools.product((AxisType.Auto, AxisType.Explicit), LAYOUTS):
+        shapes = shapes_of(layout, "unequal")
+        both = list(programs(tx, kind, LAYOUTS[layout], shapes))
+        work = CompiledWork(both[1][0])
+        assert set(work.collectives) <= {"all-reduce"}, (kind, layout, work.collectives)
+        projected = sum(2 * np.prod(x) // min(x[-2:]) for x in shapes)
+        assert work.entries["all-reduce"] <= projected + 10, (kind, layout, work.entries)
+        check_numbers(*both)
+
+
+SITUATIONS = {
+    f.__name__: f
+    for f in (
+        odd_sizes,
+        derivatives,
+        wrong_axis,
+        programs_differ,
+        apollo_leaves_matrices_in_place,
+    )
+}
 
 
 if __name__ == "__main__":

@@ -84,6 +84,32 @@ def test_gradients_vary_inside_shard_map_whether_or_not_the_state_does(name, mad
     assert varying(two_steps, p[None], tx.init(p)).shape == (1, 4, 3)
 
 
+OF_STACKS = [
+    *((name, {}) for name in OPTIMIZERS if name != "scale_by_galore"),  # which projects no stacks
+    *(("scale_by_muon", {"second_moment": kind}) for kind in ("row", "entry", "scalar")),
+    ("scale_by_shampoo", {"graft": "adagrad"}),
+    ("scale_by_apollo", {"rank": 2, "per_channel": True}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), OF_STACKS)
+def test_matrices_in_a_stack_move_as_they_would_alone(name, options):
+    rng = np.random.default_rng(0)
+    sizes = np.array([1e-2, 1.0, 30.0])[:, None, None]
+    grads = [jnp.asarray(sizes * rng.normal(size=(3, 4, 6))) for _ in range(4)]
+    tx = optimizer(name, **options)
+    moved = np.zeros((3, 4, 6))
+    state = tx.init(grads[0])
+    for t, g in enumerate(grads):
+        moved, state = tx.update(g.at[1].set(0.0) if t == 2 else g, state, grads[0])
+    for k in range(3):
+        alone = tx.init(grads[0][k])
+        for t, g in enumerate(grads):
+            g = jnp.zeros_like(g[k]) if (t, k) == (2, 1) else g[k]
+            one, alone = tx.update(g, alone, grads[0][k])
+        np.testing.assert_allclose(moved[k], one, rtol=2e-4, atol=1e-6 * sizes[k, 0, 0])
+
+
 @pytest.mark.parametrize("steps", [5, 12])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_long_matrices_of_any_condition_stay_bounded_in_every_precision(dtype, steps):

@@ -12,7 +12,10 @@ SAMPLE = (
     "kron/Explicit/stacked/equal",
     "galore/Auto/columns/equal",
 )
-SITUATIONS = ("odd_sizes", "derivatives", "wrong_axis", "programs_differ")
+SITUATIONS = (
+    *("odd_sizes", "derivatives", "wrong_axis", "programs_differ"),
+    "apollo_leaves_matrices_in_place",
+)
 LAYOUTS = ("replicated", "rows", "columns", "2-D", "stacked")
 
 

@@ -6,7 +6,8 @@ u = (‖R̃‖ / ‖R‖)·G         one factor for the whole matrix (for each c
 u ← u·min(1, growth_limit·‖u₋₁‖ / ‖u‖)      u₋₁ the u before
 the update is scale·√(1 − b2ᵗ)/(1 − b1ᵗ)·u
 
-The state holds the key of P, not P itself: a matrix of m × n, m ≤ n, has 2·rank·n numbers and one norm.
+The state holds the key of P, not P itself: a matrix of m × n, m ≤ n, has 2·rank·n numbers and one norm. On a
+mesh the matrices stay where they lie: devices exchange R and norms, which are small.
 Leaves that are no matrices are Adam's. The moments stay when P is drawn anew, and the limiter acts before the
 bias correction, as in the authors' code.
 
@@ -20,12 +21,13 @@ from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from optx_aliases._matrix.attention import attention_as_matrices
-from optx_aliases._matrix.matrices import side_lengths
+from optx_aliases._matrix.explicit_mesh import laid
+from optx_aliases._matrix.matrices import default_axes, from_stack, side_lengths
+from optx_aliases._matrix.norms import norm_over
 from optx_aliases._matrix.sides import stack_of
-from optx_aliases._matrix.stacked import stacked
 from optx_aliases._transforms.overflow import squarable
 from optx_core import (
     PyTree,
@@ -51,8 +53,11 @@ def _moment_slot(*, real: bool = False) -> build.Slot:
     return build.slot(init=init, nonnegative=real)
 
 
-def _zero(p: Any, **_: Any) -> Array:
-    return jnp.zeros((), tree.slot_dtype(p, real=True))
+def _zeros(p: Any, **_: Any) -> Array:
+    dtype = tree.slot_dtype(p, real=True)
+    if not any(side_lengths(p.shape)):
+        return jnp.zeros((), dtype)
+    return stack_of(jnp.zeros_like(p, dtype=dtype)).sum((1, 2))
 
 
 class ScaleByApolloState(NamedTuple):
@@ -63,22 +68,14 @@ class ScaleByApolloState(NamedTuple):
       key: the key of `jax.random` that the projections are drawn from.
       mu: m of each leaf, (batch, rank, longer side); of its shape where it is Adam's.
       nu: v, likewise; real where the parameters are complex.
-      norm: ‖u₋₁‖ of each leaf, before the bias correction, a real scalar.
+      norm: ‖u₋₁‖ of each matrix, before the bias correction, (batch,); a scalar where it is Adam's. Real.
     """
 
     count: build.Count
     key: build.Key
     mu: Annotated[PyTree, _moment_slot()]
     nu: Annotated[PyTree, _moment_slot(real=True)]
-    norm: Annotated[PyTree, build.slot(init=_zero, nonnegative=True)]
-
-
-def _norm(x: Array, axis: Any = None, keepdims: bool = False) -> Array:
-    """The Euclidean norm, with the derivative 0 at 0 and no overflow."""
-    largest = lax.stop_gradient(jnp.max(jnp.abs(x)))
-    unit = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
-    total = jnp.sum(build.abs_squared(x / unit.astype(x.dtype)), axis=axis, keepdims=keepdims)
-    return unit * jnp.where(total == 0, 0, jnp.sqrt(jnp.where(total == 0, 1, total)))
+    norm: Annotated[PyTree, build.slot(init=_zeros, nonnegative=True)]
 
 
 def _ratio(x: Array, y: Array) -> Array:
@@ -86,7 +83,7 @@ def _ratio(x: Array, y: Array) -> Array:
 
 
 @attention_as_matrices
-@build.rule(ScaleByApolloState, around=stacked)
+@build.rule(ScaleByApolloState)
 def scale_by_apollo(
     g: Array,
     s: ScaleByApolloState,
@@ -127,32 +124,34 @@ def scale_by_apollo(
       (1, 1, 256)
     """
     g = squarable(g, g.size)
-    t, matrix = s.count, any(side_lengths(g.shape))
-    R, wide = g, matrix and g.shape[1] <= g.shape[2]
-    if matrix:
-        k = s.mu.shape[1]
-        shape = (k, min(g.shape[1:]))
-        P = jax.random.normal(s.key.at((t - 1) // update_proj_gap), shape, g.real.dtype)
-        P = (P / k**0.5).astype(g.dtype)
-        R = P[None] @ (g if wide else jnp.swapaxes(g, 1, 2))
+    if not any(side_lengths(g.shape)):
+        m = b1 * s.mu + (1 - b1) * g
+        v = b2 * s.nu + (1 - b2) * build.abs_squared(g)
+        step = m / (1 - b1**s.count) / (jnp.sqrt(v / (1 - b2**s.count)) + eps)
+        return step, s._replace(mu=m, nu=v)
+    G, t, k = stack_of(g), s.count, s.mu.shape[1]
+    wide = G.shape[1] <= G.shape[2]
+    P = jax.random.normal(s.key.at((t - 1) // update_proj_gap), (k, min(G.shape[1:])), g.real.dtype)
+    P = (P / k**0.5).astype(g.dtype)
+    R = jnp.einsum("ki,bij->bkj" if wide else "kj,bij->bki", P, G)
     m = b1 * s.mu + (1 - b1) * R
     v = b2 * s.nu + (1 - b2) * build.abs_squared(R)
-    if not matrix:
-        step = m / (1 - b1**t) / (jnp.sqrt(v / (1 - b2**t)) + eps)
-        return step, s._replace(mu=m, nu=v)
     step = m / (jnp.sqrt(v) + eps)
     if per_channel:  # a factor for each entry of the longer side
-        factor = _ratio(_norm(step, 1, keepdims=True), _norm(R, 1, keepdims=True))
+        factor = _ratio(norm_over(step, (1,)), norm_over(R, (1,)))
         factor = factor if wide else jnp.swapaxes(factor, 1, 2)
     else:
-        factor = _ratio(_norm(step), _norm(R))
-    u = g * factor.astype(g.dtype)
-    size, limit = _norm(u), growth_limit * s.norm
-    too_long = (s.norm > 0) & (size > limit)
+        factor = _ratio(norm_over(step, (1, 2)), norm_over(R, (1, 2)))
+    u = G * factor.astype(g.dtype)
+    before, size = s.norm[:, None, None], norm_over(u, (1, 2))
+    limit = growth_limit * before
+    too_long = (before > 0) & (size > limit)
     shrink = jnp.where(too_long, limit / jnp.where(size > 0, size, 1), 1)
-    norm = jnp.where(too_long, limit, size).astype(s.norm.dtype)
+    norm = jnp.where(too_long, limit, size)[:, 0, 0].astype(s.norm.dtype)
     correction = jnp.sqrt(1 - b2**t) / (1 - b1**t)
-    return u * (scale * correction * shrink).astype(g.dtype), s._replace(mu=m, nu=v, norm=norm)
+    u = u * (scale * correction * shrink).astype(g.dtype)
+    u = laid(from_stack(u, g.shape, default_axes(g.ndim)), g)
+    return u, s._replace(mu=m, nu=v, norm=norm)
 
 
 @build.recorded

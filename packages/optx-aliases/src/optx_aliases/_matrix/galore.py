@@ -324,7 +324,7 @@ def _on_owners(
     mesh: Any,
     owner_axes: OwnerAxes,
 ) -> list[tuple[Array, ...]]:
-    def of_stacks(arrays: tuple[Array, ...], shared: list[Array], _: Any) -> Any:
+    def of_stacks(arrays: tuple[Array, ...], shared: list[Array]) -> Any:
         return jax.vmap(lambda *matrices: function(*matrices, *shared))(*arrays)
 
     return on_owners(

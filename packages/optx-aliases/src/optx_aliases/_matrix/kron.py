@@ -1,7 +1,7 @@
 """PSGD-Kron: a Kronecker-factored preconditioner, fitted to whiten the gradient.
 
 m ← b1·m + (1 − b1)·G,   m̂ = m / (1 − b1ᵗ)
-every precondition_frequency steps, with V of standard normal entries:
+every precondition_frequency steps, with V of standard normal entries, the same for all matrices of a stack:
     A = Q_L·m̂·Q_Rᵀ,   B = Q_L⁻ᵀ·V·Q_R⁻¹
     Q_L ← Q_L − μ·triu(A·Aᵀ − B·Bᵀ)·Q_L / (‖A·Aᵀ + B·Bᵀ‖),      μ = precond_lr
     Q_R ← Q_R − μ·triu(Aᵀ·A − Bᵀ·B)·Q_R / (‖Aᵀ·A + Bᵀ·B‖)
@@ -32,10 +32,16 @@ from jax import Array, lax
 from optx_aliases._matrix.attention import attention_as_matrices
 from optx_aliases._matrix.explicit_mesh import whole
 from optx_aliases._matrix.matrices import side_lengths
+from optx_aliases._matrix.norms import root
 from optx_aliases._matrix.owned import owned
 from optx_aliases._matrix.owners import OwnerAxes, kept_by_owners
-from optx_aliases._matrix.sides import is_used, side_matrices, stack_of, unused_slot
-from optx_aliases._matrix.spread import over_leaf, part_of_leaf
+from optx_aliases._matrix.sides import (
+    is_used,
+    map_sides,
+    side_matrices,
+    stack_of,
+    unused_slot,
+)
 from optx_aliases._matrix.stacked import stacked
 from optx_aliases._matrix.triangular_fit import fitted, preconditioned
 from optx_aliases._transforms.overflow import squarable
@@ -141,18 +147,20 @@ def scale_by_kron(
     seen, rate = lax.stop_gradient((x, precond_lr))
 
     def fit(factors: tuple[Array, Array]) -> tuple[Array, Array]:
-        V = part_of_leaf(
-            lambda shape: jax.random.normal(s.key.at(t), shape, x.dtype), x, owner_axes
+        V = jax.random.normal(s.key.at(t), (1, *x.shape[1:]), x.dtype)
+        old = lax.stop_gradient(factors)
+        new = fitted(*old, seen, jnp.broadcast_to(V, x.shape), rate)
+        # A zero gradient tells nothing; fitted to it, Q would only grow.
+        told = jnp.any(seen != 0, axis=(1, 2))
+        return map_sides(
+            lambda a, b: jnp.where(told.reshape(-1, *(1,) * (a.ndim - 1)), a, b), new, old
         )
-        return fitted(*lax.stop_gradient(factors), seen, V, rate)
 
-    # A zero gradient tells nothing; fitted to it, Q would only grow.
-    due = ((t - 1) % precondition_frequency == 0) & over_leaf(jnp.any, seen != 0, owner_axes)
+    due = (t - 1) % precondition_frequency == 0
     QL, QR = build.run_if(due, fit, (s.left, s.right))
     u = preconditioned(QL, QR, x)
     u = squarable(u, u.size)
-    mean = over_leaf(jnp.mean, u * u, owner_axes)
-    rms = jnp.where(mean > 0, jnp.sqrt(jnp.where(mean > 0, mean, 1)), 0)
+    rms = root(jnp.mean(u * u, axis=(1, 2), keepdims=True))
     u = u * jnp.where(rms > clip, clip / jnp.where(rms > 0, rms, 1), 1)
     return u.reshape(g.shape), s._replace(mu=m, left=QL, right=QR)
 
@@ -181,7 +189,7 @@ def kron(
       precond_init_scale: the first Q_LᵀQ_L ⊗ Q_RᵀQ_R is the square of this.
       precondition_frequency: the number of steps between two fits, a positive int.
       max_precond_dim: the longest side with a triangular factor; longer ones have a diagonal.
-      clip: the largest root mean square of a leaf's update, or a schedule; inf for no limit.
+      clip: the largest root mean square of a matrix's or a vector's update, or a schedule; inf for no limit.
       mu_dtype: dtype of `mu`; by default the parameters', at least float32.
       weight_decay: λ, a scalar at least 0, or a schedule.
       mask: which leaves decay, as for `optx_core.masked`; all by default.

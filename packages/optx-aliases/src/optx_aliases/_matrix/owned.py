@@ -13,7 +13,6 @@ from jax import Array
 
 from optx_aliases._matrix.matrices import Axes, default_axes, flatten_with_path, side_lengths
 from optx_aliases._matrix.owners import OwnerAxes, mesh_of, on_owners
-from optx_aliases._matrix.spread import MATRICES
 from optx_core import OptState, Params, TreeMismatchError, build, tree
 
 P = ParamSpec("P")
@@ -23,8 +22,8 @@ def owned(make: Callable[P, build.Transformation]) -> Callable[P, build.Transfor
     """Lets the owners of matrices run a rule, on a mesh of several devices.
 
     Args:
-      make: a `build.rule` around `stacked`, with an argument `owner_axes`, which its equations receive as the
-        `Spread` of a stack, or (). A decorator.
+      make: a `build.rule` around `stacked`, whose equations treat each matrix of a stack by itself, with an
+        argument `owner_axes`. A decorator.
 
     Returns:
       A function of the same signature. Without a mesh, and inside `jax.shard_map`, its transformations are
@@ -51,8 +50,7 @@ def owned(make: Callable[P, build.Transformation]) -> Callable[P, build.Transfor
 
             mesh = mesh_of(x for x in jax.tree.leaves(flow.skeleton) if not tree.is_absent(x))
             if mesh is None:
-                operands = {**inner.operands, "owner_axes": ()}
-                return dataclasses.replace(inner, operands=operands, close=close)
+                return dataclasses.replace(inner, close=close)
             flow.updates, renewed = _updated(where, inner, flow.updates, mesh, owner_axes)
             return build.LeafStep(_unchanged, close=lambda: close(*renewed))
 
@@ -105,11 +103,10 @@ class _Equations(NamedTuple):
     def renewed(self) -> int:
         return 1 + sum(self.counts[:2])
 
-    def __call__(self, arrays: Any, numbers: list[Array], spread: Any) -> tuple[Any, ...]:
+    def __call__(self, arrays: Any, numbers: list[Array]) -> tuple[Any, ...]:
         """Applies the equations to the update and the arrays that belong to it, or to trees of these."""
         left = iter(numbers)
         values = [next(left) if x is _NUMBER else x for x in self.fixed]
-        operands = {**self.structure.unflatten(values), "owner_axes": spread}
         g, *rest = arrays
         slots, reduced, _ = self.counts
         return tree.map_leaves(
@@ -119,7 +116,7 @@ class _Equations(NamedTuple):
             reduced=tuple(rest[slots : slots + reduced]),
             reads=tuple(rest[slots + reduced :]),
             name=self.where,
-            **operands,
+            **self.structure.unflatten(values),
         )
 
 
@@ -133,8 +130,7 @@ def _updated(
     leaves, structure = tree.flatten(updates)
     given = (*step.slots, *step.reduced, *step.reads)
     columns = [leaves, *(_column(where, structure, x) for x in given)]
-    operands = {k: x for k, x in step.operands.items() if k != "owner_axes"}
-    values, operand_structure = jax.tree_util.tree_flatten(operands)
+    values, operand_structure = jax.tree_util.tree_flatten(step.operands)
     is_number = [isinstance(x, float | np.floating | jax.Array | np.ndarray) for x in values]
     equations = _Equations(
         where,
@@ -180,9 +176,8 @@ def _run(
 ) -> list[tuple[Array, ...]]:
     """Runs the equations: on the owners for rows with matrices, as they lie for others."""
 
-    def of_matrices(arrays: tuple[Array, ...], numbers: list[Array], spread: Any) -> Any:
-        one = lambda *arrays: equations(arrays, numbers, spread)  # noqa: E731
-        return jax.vmap(one, axis_name=MATRICES)(*arrays)
+    def of_matrices(arrays: tuple[Array, ...], numbers: list[Array]) -> Any:
+        return jax.vmap(lambda *arrays: equations(arrays, numbers))(*arrays)
 
     results: list[Any] = [None] * len(rows)
     slots, reduced, _ = equations.counts
@@ -203,7 +198,7 @@ def _run(
         results[k] = row
     if others:
         columns = equations(
-            [list(x) for x in zip(*(rows[k] for k in others), strict=True)], numbers, ()
+            [list(x) for x in zip(*(rows[k] for k in others), strict=True)], numbers
         )
         for k, row in zip(others, zip(*columns, strict=True), strict=True):
             results[k] = row

@@ -142,7 +142,7 @@ def laid_out(x: Array, sharding: NamedSharding) -> Array:
 
 
 def on_owners(
-    function: Callable[[tuple[Array, ...], list[Array], Any], tuple[Array, ...]],
+    function: Callable[[tuple[Array, ...], list[Array]], tuple[Array, ...]],
     rows: Sequence[tuple[Array, ...]],
     axes: Sequence[tuple[Axes | Fresh | None, ...]],
     *,
@@ -156,9 +156,8 @@ def on_owners(
     """Applies a function to all matrices, each on its owner.
 
     Args:
-      function: `function(arrays, shared, spread)`, from the arrays of n matrices to the renewed ones: stacks
-        (n, rows, columns), other arrays of a matrix (n, 1, ...), and those of its leaf (n, ...). `spread` is
-        for `over_leaf`.
+      function: `function(arrays, shared)`, from the arrays of n matrices to the renewed ones: stacks
+        (n, rows, columns), other arrays of a matrix (n, 1, ...), and those of its leaf (n, ...).
       rows: the arrays of each leaf: the matrices, and what belongs to them.
       axes: the batch, row and column axes of each array; without columns for other arrays of a matrix; None
         for an array that all matrices of the leaf share; `Fresh` for one that the function gets as zeros.
@@ -197,7 +196,7 @@ def on_owners(
                 x if kind is None else jax.random.wrap_key_data(x, impl=kind)
                 for kind, x in zip(keys, taken, strict=False)
             ]
-            work = lambda arrays, spread: function(arrays, rest, spread)  # noqa: E731
+            work = lambda arrays: function(arrays, rest)  # noqa: E731
             return tuple(itertools.chain(*visited(work, jobs, blocks, renewed)))
 
         return wanted, local

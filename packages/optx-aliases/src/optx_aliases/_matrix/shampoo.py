@@ -34,10 +34,10 @@ from optx_aliases._matrix import sides
 from optx_aliases._matrix.attention import attention_as_matrices
 from optx_aliases._matrix.linear_algebra import ridged_root
 from optx_aliases._matrix.matrices import side_lengths
+from optx_aliases._matrix.norms import norm_over
 from optx_aliases._matrix.owned import owned
 from optx_aliases._matrix.owners import OwnerAxes
 from optx_aliases._matrix.sides import covariances, map_sides, rotated, unused_slot
-from optx_aliases._matrix.spread import over_leaf
 from optx_aliases._matrix.stacked import stacked
 from optx_aliases._transforms.overflow import squarable
 from optx_core import (
@@ -46,7 +46,6 @@ from optx_core import (
     add_decayed_weights,
     build,
     chain,
-    global_norm,
     scale_by_learning_rate,
     tree,
 )
@@ -155,7 +154,7 @@ def scale_by_shampoo(
     PL, PR = build.run_if(due, roots, (s.left_root, s.right_root))
     u = rotated(PL, m_hat, PR)
     if graft is not None:
-        wanted, size = (over_leaf(global_norm, x, owner_axes) for x in (simple, u))
+        wanted, size = (norm_over(x, (1, 2)) for x in (simple, u))
         u = u * jnp.where(size > 0, wanted / jnp.where(size > 0, size, 1), 0)
     return u, s._replace(mu=m, nu=v, left=L, right=R, left_root=PL, right_root=PR)
 

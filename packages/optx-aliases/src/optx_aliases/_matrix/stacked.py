@@ -91,7 +91,7 @@ def map_stacks(
     mesh = mesh_of(arrays)
     if mesh is not None:
         rows = on_owners(
-            lambda stacks, shared, _: (function(*stacks, *shared),),
+            lambda stacks, shared: (function(*stacks, *shared),),
             [(x,) for x in arrays],
             [(own,) for own in axes],
             where=where,

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from optx_aliases._matrix.mesh_layouts import Job, Layout, index_of, is_unused
-from optx_aliases._matrix.spread import Spread
 
 BETTER = 0.95  # how much shorter the longest day must be to pay for a program for each device
 
@@ -133,8 +132,7 @@ class _Stack:
         self, work: Callable[..., Any], arrived: list[Callable[[], Array]], exchange: _Exchange
     ) -> Callable[[], list[list[Array]]]:
         job = self.job
-        spread = Spread(job.home, job.moved, job.size, len(self.leaves)) if job.is_stack else ()
-        results = work(tuple(get() for get in arrived), spread)
+        results = work(tuple(get() for get in arrived))
         returned = [
             self._return(layout, x, exchange)
             for layout, x in zip(job.layouts[: self.renewed], results, strict=True)
@@ -236,7 +234,7 @@ class _Singles:
         def of_owner(owner: int) -> list[Array]:
             results = []
             for k, arrays in zip(self.owned[owner], arrived(owner), strict=True):
-                for x, y, used in zip(layouts[k], work(tuple(arrays), ()), kept[k], strict=True):
+                for x, y, used in zip(layouts[k], work(tuple(arrays)), kept[k], strict=True):
                     results += [x.for_devices(y)] if used else []
             return packed.joined(results)
 
