@@ -9,11 +9,11 @@ from optimizer_rows import ROWS
 
 from optx_core import state_sharding
 
-LAYOUTS = {  # of queries, and of out
-    "heads": (P(None, "model"), P("model")),
-    "head_dim": (P(None, None, "model"), P(None, "model")),
-    "features": (P("data"), P(None, None, "data")),
-    "all": (P("data", "model"), P("model", None, "data")),
+LAYOUTS = {  # of queries, of their bias, and of out
+    "heads": (P(None, "model"), P("model"), P("model")),
+    "head_dim": (P(None, None, "model"), P(None, "model"), P(None, "model")),
+    "features": (P("data"), P(), P(None, None, "data")),
+    "all": (P("data", "model"), P("model"), P("model", None, "data")),
 }
 NAMES = ("soap", "shampoo", "kl_shampoo", "kron", "apollo_mini", "adam_mini", "scion")
 
@@ -23,10 +23,9 @@ def mesh_of(kind):
 
 
 def laid_out(mesh, layout):
-    query, out = (NamedSharding(mesh, spec) for spec in LAYOUTS[layout])
-    own = {"query": query, "out": out}
-    kernels = attention()["block"]["attention"]
-    return {name: {"kernel": jax.device_put(x["kernel"], own[name])} for name, x in kernels.items()}
+    query, bias, out = (NamedSharding(mesh, spec) for spec in LAYOUTS[layout])
+    own = {"query": {"kernel": query, "bias": bias}, "out": {"kernel": out}}
+    return jax.device_put(attention()["block"]["attention"], own)
 
 
 def spec_of(sharding, ndim):
@@ -34,28 +33,26 @@ def spec_of(sharding, ndim):
 
 
 def check_types(name, layout):
-    """On Explicit axes: what has a kernel's shape lies as the kernel, in the state and in the updates."""
+    """On Explicit axes: what has a parameter's shape lies as it does, in the state and in the updates."""
     mesh = mesh_of(AxisType.Explicit)
     with jax.set_mesh(mesh):
         tx, params = ROWS[name].make(), laid_out(mesh, layout)
-        kernels = {role: x["kernel"] for role, x in params.items()}
+        named = {(role, n): x for role, leaves in params.items() for n, x in leaves.items()}
         shardings = state_sharding(tx, params)
         state = jax.eval_shape(tx.init, params)
         pairs = zip(
             jax.tree_util.tree_leaves_with_path(state), jax.tree.leaves(shardings), strict=True
         )
         for (path, x), sharding in pairs:
-            p = kernels.get(
-                next((key.key for key in path if getattr(key, "key", "") in kernels), "")
-            )
+            p = named.get(tuple(key.key for key in path if hasattr(key, "key"))[-2:])
             if p is not None and p.shape == x.shape:
                 assert spec_of(sharding, 3) == spec_of(p.sharding, 3), (path, sharding)
         placed = jax.jit(tx.init, out_shardings=shardings)
         updates, _ = jax.eval_shape(
             jax.jit(tx.update), params, jax.eval_shape(placed, params), params
         )
-        for role, p in kernels.items():
-            u = updates[role]["kernel"]
+        for (role, leaf), p in named.items():
+            u = updates[role][leaf]
             assert spec_of(u.sharding, 3) == spec_of(p.sharding, 3), (role, u.sharding)
 
 

@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from optx_aliases._matrix.attention import attention_axes, names_of_kernel
+from optx_aliases._matrix.attention import attention_leaves, layer_of
 from optx_aliases._matrix.matrices import Axes
 from optx_aliases._transforms.overflow import finite_sum, squarable
 from optx_core import (
@@ -139,7 +139,7 @@ def scale_by_adam_mini(
         pairs, structure = jax.tree_util.tree_flatten_with_path(
             tree.slots_like(params, real=True), is_leaf=tree.is_placeholder
         )
-        attention = attention_axes(params) if blocks is None else {}
+        attention = attention_leaves(params) if blocks is None else {}
         v = [
             x if tree.is_placeholder(x) else _reduced(path, x, blocks, attention.get(place))
             for place, (path, x) in enumerate(pairs)
@@ -169,14 +169,14 @@ def scale_by_adam_mini(
 
 
 def _reduced(path: tuple[Any, ...], x: Array, blocks: Blocks | None, matrix: Axes | None) -> Array:
-    """Sums over blocks: the given ones, else those of a kernel of attention, else the default."""
+    """Sums over blocks: the given ones, else those of an attention, else the default."""
     name = jax.tree_util.keystr(path)
     if matrix is None:
         axes = tuple((default_blocks if blocks is None else blocks)(name, x.shape))
-    elif names_of_kernel(path)[-1] in ("query", "key"):
-        axes = (0, 2)  # a head
+    elif (layer_of(path, "kernel") or layer_of(path, "bias"))[-1] in ("query", "key"):
+        axes = tuple(axis for axis in range(x.ndim) if axis != x.ndim - 2)  # a head
     else:
-        axes = matrix.rows  # an output
+        axes = matrix.rows  # an output, or a vector
     if not all(isinstance(axis, int) and -x.ndim <= axis < x.ndim for axis in axes):
         raise ValueError(
             f"scale_by_adam_mini: blocks returned {axes} for {name} of shape {x.shape}; return its axes "
@@ -208,7 +208,7 @@ def adam_mini(
       mask: which leaves decay, as for `optx_core.masked`; all by default.
       blocks: `blocks(path, shape)` returns the axes that one block covers. By default all but the last
         axis (an output), all but the first for embeddings, a vector as a whole; in the attention of Flax
-        (0, 2), a head, for queries and keys (features, heads, head_dim), and an output for the others.
+        a head of the kernels and biases of queries and keys, and an output, or a vector, for the others.
 
     Returns:
       A transformation; `update` needs the parameters.

@@ -1,7 +1,8 @@
-"""The kernels of attention, which are one matrix each.
+"""The kernels of attention, which are one matrix each, and its biases, which are vectors.
 
 Flax's attention has the kernels query, key and value (features, heads, head_dim) and out (heads, head_dim,
-features). By their shapes alone they would be taken for stacks of matrices.
+features), and the biases (heads, head_dim). By their shapes alone they would be taken for stacks of matrices,
+and for matrices.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from optx_core import OptState, Params, PyTree, build, tree
 P = ParamSpec("P")
 _ROLES = ("query", "key", "value", "out")
 _HEADS_LAST, _HEADS_FIRST = Axes((), (0,), (1, 2)), Axes((), (0, 1), (2,))
+_VECTOR = Axes((), (0, 1), ())
 
 
 def attention_axes(params: PyTree) -> dict[int, Axes]:
@@ -41,13 +43,28 @@ def attention_axes(params: PyTree) -> dict[int, Axes]:
     return axes
 
 
+def attention_leaves(params: PyTree) -> dict[int, Axes]:
+    """Returns the matrix axes of these kernels and of their biases of several heads, which are columns."""
+    kernels, pairs = attention_axes(params), flatten_with_path(params)[0]
+    shapes = {layer_of(pairs[place][0], "kernel"): pairs[place][1].shape[1:] for place in kernels}
+    biases = {
+        place: _VECTOR
+        for place, (path, x) in enumerate(pairs)
+        if (layer := layer_of(path, "bias"))
+        and not tree.is_absent(x)
+        and jnp.shape(x) == shapes.get(layer)
+        and jnp.shape(x)[0] > 1  # no matrix anyway
+    }
+    return {**kernels, **biases}
+
+
 def _attentions(params: PyTree, ndim: int) -> list[dict[str, tuple[int, tuple[int, ...]]]]:
     """Returns the kernels of so many axes of each attention: their places and shapes, by their names."""
     found: dict[tuple[str, ...], dict[str, tuple[int, tuple[int, ...]]]] = {}
     for place, (path, x) in enumerate(flatten_with_path(params)[0]):
         if tree.is_absent(x) or jnp.ndim(x) != ndim or not build.is_inexact(x):
             continue
-        names = names_of_kernel(path)
+        names = layer_of(path, "kernel")
         if names and names[-1] in _ROLES:
             found.setdefault(names[:-1], {})[names[-1]] = place, jnp.shape(x)
     return list(found.values())
@@ -67,11 +84,11 @@ def _refuse_stacks(where: str, params: PyTree) -> None:
                 )
 
 
-def names_of_kernel(path: tuple[Any, ...]) -> tuple[str, ...]:
-    """Returns the names of the layer whose kernel is at a path; none if it is no kernel."""
+def layer_of(path: tuple[Any, ...], name: str) -> tuple[str, ...]:
+    """Returns the names of the layer whose leaf of a name, such as "kernel", is at a path; else none."""
     names = names_of(path)
-    names = names[:-1] if names[-2:] == ("kernel", "value") else names  # of a Flax Variable
-    return names[:-1] if names[-1:] == ("kernel",) else ()
+    names = names[:-1] if names[-2:] == (name, "value") else names  # of a Flax Variable
+    return names[:-1] if names[-1:] == (name,) else ()
 
 
 def _is_of_heads(role: str, shape: tuple[int, ...]) -> bool:
@@ -88,7 +105,7 @@ def _is_of_heads(role: str, shape: tuple[int, ...]) -> bool:
 def attention_as_matrices(
     make: Callable[P, build.Transformation],
 ) -> Callable[P, build.Transformation]:
-    """Presents the kernels of attention to a transformation as matrices.
+    """Presents the kernels of attention to a transformation as matrices, its biases as columns.
 
     Its state keeps the parameters' shapes. A decorator. `init` raises ValueError for stacked attentions.
     """
@@ -100,14 +117,14 @@ def attention_as_matrices(
 
         def init(params: Params) -> OptState:
             _refuse_stacks(call.name if call else "init", params)
-            axes = attention_axes(params)
+            axes = attention_leaves(params)
             return _restored(tx.init(_as_matrices(params, params, axes)), params, axes)
 
         def stages(
             flow: build.Flow, state: OptState, params: Params = None, **extra_args: Any
         ) -> Callable[[], OptState]:
             like = shapes_of(flow, params)
-            axes = attention_axes(like)
+            axes = attention_leaves(like)
             if not axes:
                 return flow.through(tx, state, params, **extra_args)
             given = (_as_matrices(x, like, axes) for x in (flow.updates, state, params))
@@ -149,7 +166,7 @@ def _restored(given: PyTree, params: PyTree, axes: dict[int, Axes]) -> PyTree:
 def _mapped(
     function: Callable[[Any, Any, Axes], Any], given: PyTree, params: PyTree, axes: dict[int, Axes]
 ) -> PyTree:
-    """Applies `function(x, p, axes)` to what belongs to each kernel."""
+    """Applies `function(x, p, axes)` to what belongs to each kernel and bias."""
     if not axes:
         return given
     leaves, structure = tree.flatten(params)
