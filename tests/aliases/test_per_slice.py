@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import pytest
 from optimizer_rows import ROWS
 
+import optx_aliases
 from optx_core import Slices, chain, clip_by_global_norm, per_slice
 
 LAYERS = 3
