@@ -276,3 +276,11 @@ scheduled = chain(trace(0.9), scale_by_learning_rate(halving))
 def test_functions_that_choose_parameters_are_no_schedules(tx):
     names = {name.split("/")[-1] for name in hyperparams(tx, tx.init(PARAMS))}
     assert names == {"decay", "learning_rate"}
+
+
+@pytest.mark.parametrize("wrap", [lambda tx: with_ema(tx, 0.9), lambda tx: apply_if_finite(tx, 2)])
+def test_the_parts_of_a_named_chain_in_a_wrapper_are_read(wrap):
+    tx = wrap(named_chain(("x", clip(1.0)), ("y", scheduled)))
+    state = tx.init(PARAMS)
+    assert float(hyperparams(tx, state)["learning_rate"]) == 1.0
+    assert float(learning_rates(tx, state)["learning_rate"]) == 1.0

@@ -149,7 +149,7 @@ def _inner_states(state: Any, count: int) -> dict[Any, Any]:
     for name, kind in build.kinds_of(type(state)).items():
         if build.is_inner(kind):
             inner = getattr(state, name)
-            if isinstance(inner, dict):
+            if name == "inner_states":  # of a partition; that of a `named_chain` is a dict, too
                 states |= {str(key): part.inner_state for key, part in inner.items()}
             else:
                 states[name,] = inner
