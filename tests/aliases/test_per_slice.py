@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import pytest
 from optimizer_rows import ROWS
 
+import optx_aliases
 from optx_core import Slices, chain, clip_by_global_norm, per_slice
 
 LAYERS = 3
@@ -99,3 +100,14 @@ def test_noise_differs_from_slice_to_slice():
 def test_what_measures_all_parameters_is_put_outside():
     tx = chain(clip_by_global_norm(1.0), per_slice(ROWS["lamb"].make(), {"w": 1, "b": 1, "one": 0}))
     chex.assert_tree_all_finite(run(tx, lambda t: t))
+
+
+def test_an_argument_that_is_given_whole_is_named_where_it_does_not_fit_a_slice():
+    params = {"attention": {"query": jnp.ones((3, 4, 2, 2)), "key": jnp.ones((3, 4, 2, 2))}}
+    logits = {"attention": jnp.full((3, 2), 200.0)}
+    tx = per_slice(optx_aliases.qk_clip(), 1)
+    with pytest.raises(ValueError, match="max_logits") as error:
+        tx.update(params, tx.init(params), params, max_logits=logits)
+    assert any("per_slice: max_logits is given whole" in note for note in error.value.__notes__)
+    outside = chain(per_slice(optx_aliases.sgd(0.1), 1), optx_aliases.qk_clip())
+    outside.update(params, outside.init(params), params, max_logits=logits)

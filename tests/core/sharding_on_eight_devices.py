@@ -10,9 +10,12 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from optx_core import (
+    Slices,
+    adaptive_grad_clip,
     apply_if_finite,
     apply_updates,
     chain,
+    clip_by_block_rms,
     clip_by_global_norm,
     ema,
     flatten,
@@ -22,7 +25,9 @@ from optx_core import (
     master_weights,
     monitor,
     multi_steps,
+    offload,
     partition,
+    per_slice,
     scale,
     skip_if,
     state_sharding,
@@ -33,7 +38,7 @@ from optx_core import (
     zero1,
     zero_nans,
 )
-from optx_core.build import LeafStep, leafwise
+from optx_core.build import LeafStep, leafwise, wrapping
 from optx_testing import check_transformation
 
 COMPILED = []
@@ -247,21 +252,66 @@ def conformance_part():
         check_transformation(ROWS[name], promises=(8,))
 
 
-def flat_part():
-    """Buffers of Explicit arrays, in `jax.set_mesh` and, where a spec alone has no mesh, outside of it."""
-    params = params_on(mesh_of(AxisType.Explicit))
-    tx = flatten(trace(0.9))
+def with_table():
+    """A state with an array that belongs to no parameter, such as the coefficients of Muon."""
 
-    def after_two(params):
-        _, state = tx.update(params, tx.init(params))
-        return tx.update(params, state)[0]
+    def init(params):
+        return jnp.arange(3.0)
 
-    with jax.set_mesh(mesh_of(AxisType.Explicit)):
-        inside = after_two(params)
-    for updates in (inside, after_two(params)):
-        for name, p in params.items():
-            assert updates[name].sharding.is_equivalent_to(p.sharding, p.ndim)
-            np.testing.assert_allclose(np.asarray(updates[name]), 1.9 * np.asarray(p), rtol=1e-6)
+    def update(updates, state, params=None, **_):
+        total = sum(jnp.sum(g) for g in jax.tree.leaves(updates))
+        return jax.tree.map(lambda g: g * state[1], updates), state + 0.0 * total
+
+    return wrapping(init, update)
+
+
+tabled = chain(optimizer(), with_table())
+OUTSIDE = {
+    "multi_steps": ROWS["multi_steps"],
+    "master_weights": ROWS["master_weights"],
+    "flatten": flatten(trace(0.9)),
+    "adaptive_grad_clip": adaptive_grad_clip(0.1),
+    "per_slice": per_slice(chain(trace(0.9), clip_by_block_rms(0.1)), {"w": 1, "v": 1, "b": 0}),
+    "per_slice of another axis": per_slice(
+        clip_by_block_rms(0.1), {"w": Slices((1,)), "v": Slices((0,)), "b": 0}
+    ),
+    "per_slice of blocks": per_slice(
+        adaptive_grad_clip(0.1), {"w": Slices((0,), sizes=(4, 4)), "v": 0, "b": 0}
+    ),
+    "offload": offload(tabled, 1),
+    "offload, zero1": offload(zero1(tabled, "data", min_size=64)),
+    "zero1, offload": zero1(offload(tabled), "data", min_size=64),
+}
+
+
+def outside_part():
+    """Arrays on a mesh are enough: un-jitted calls need no `jax.set_mesh`, where a spec alone has no mesh."""
+
+    def after_three(tx, params):
+        state = tx.init(params)
+        for k in range(3):
+            updates, state = tx.update(
+                jax.tree.map(lambda p: jnp.sin(k + 3 * p), params), state, params
+            )
+        return updates
+
+    plain = jax.tree.map(lambda p: jnp.asarray(np.asarray(p)), params_on(mesh_of(AxisType.Auto)))
+    failures = []
+    for name, tx in OUTSIDE.items():
+        is_on_host = "offload" in name
+        expected = after_three(tabled if is_on_host else tx, plain)
+        # On Auto axes layouts are no types, and only offload names devices.
+        for kind in (AxisType.Explicit, AxisType.Auto)[: 1 + is_on_host]:
+            params = params_on(mesh_of(kind))
+            try:
+                updates = after_three(tx, params)
+                for key, p in params.items():
+                    kept = updates[key].sharding.is_equivalent_to(p.sharding, p.ndim)
+                    assert kept or kind is AxisType.Auto, key
+                    np.testing.assert_allclose(updates[key], expected[key], rtol=1e-4, atol=1e-6)
+            except Exception as error:  # noqa: BLE001 (all rows are tried, and told of together)
+                failures.append(f"{name}, {kind}: {type(error).__name__}: {str(error)[:200]}")
+    assert not failures, "\n".join(failures)
 
 
 if __name__ == "__main__":

@@ -251,3 +251,36 @@ def test_the_numbers_of_multi_steps_under_optax_name_can_be_read():
     assert hyperparams(outer, outer.init(PARAMS))["decay"] == 0.9
     pair = GradientTransformationExtraArgs(*scale_by_learning_rate(0.5))
     assert hyperparams(pair, pair.init(PARAMS)) == {"learning_rate": 0.5}
+
+
+def by_size(params):
+    return jax.tree.map(lambda p: "a" if p.size > 2 else "c", params)
+
+
+def is_large(params):
+    return jax.tree.map(lambda p: p.size > 2, params)
+
+
+scheduled = chain(trace(0.9), scale_by_learning_rate(halving))
+
+
+@pytest.mark.parametrize(
+    "tx",
+    [
+        partition({"a": scheduled, "c": scheduled}, by_size),
+        masked(scheduled, is_large),
+        chain(scheduled, freeze(is_large)),
+    ],
+    ids=["partition", "masked", "freeze"],
+)
+def test_functions_that_choose_parameters_are_no_schedules(tx):
+    names = {name.split("/")[-1] for name in hyperparams(tx, tx.init(PARAMS))}
+    assert names == {"decay", "learning_rate"}
+
+
+@pytest.mark.parametrize("wrap", [lambda tx: with_ema(tx, 0.9), lambda tx: apply_if_finite(tx, 2)])
+def test_the_parts_of_a_named_chain_in_a_wrapper_are_read(wrap):
+    tx = wrap(named_chain(("x", clip(1.0)), ("y", scheduled)))
+    state = tx.init(PARAMS)
+    assert float(hyperparams(tx, state)["learning_rate"]) == 1.0
+    assert float(learning_rates(tx, state)["learning_rate"]) == 1.0

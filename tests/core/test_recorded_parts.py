@@ -1,5 +1,6 @@
 """`init` and `update` of a recorded transformation print, compare, hash and pickle by its call."""
 
+import collections
 import copy
 import inspect
 import pickle
@@ -115,3 +116,17 @@ def test_a_document_of_equinox_prints_the_call(monkeypatch):
     monkeypatch.setitem(sys.modules, "wadler_lindig", module)
     assert trace(0.9).__pdoc__(indent=2) == "trace(decay=0.9)"
     assert inject_hyperparams(trace)(0.5).__pdoc__() == "inject_hyperparams(trace)(decay=0.5)"
+
+
+@pytest.mark.parametrize(
+    "make", [dict, collections.OrderedDict, lambda d: collections.defaultdict(bool, d)]
+)
+def test_a_mask_that_the_caller_changes_later_is_that_of_the_call(make):
+    params, mask = make({"w": jnp.ones(2), "b": jnp.ones(2)}), make({"w": [True], "b": False})
+    params["w"] = [params["w"]]
+    tx = masked(scale(0.5), mask)
+    shown = repr(tx)
+    mask["w"][0], mask["b"] = False, True
+    updates, _ = tx.update(params, tx.init(params))
+    assert (float(updates["w"][0][0]), float(updates["b"][0])) == (0.5, 1.0)
+    assert repr(tx) == shown

@@ -18,6 +18,7 @@ from optx_core import (
     metrics,
     offload,
     per_slice,
+    scale,
     tree,
 )
 from optx_core.build import call_of
@@ -120,8 +121,44 @@ def test_two_transformations_in_a_wrapper_have_a_rate_each(wrap, names):
     rates = learning_rates(tx, tx.init(PARAMS))
     one, other = (f"{name}/learning_rate" for name in names)
     assert rates == {one: pytest.approx(0.3), other: pytest.approx(0.7)}
+    assert hyperparams(tx, tx.init(PARAMS)) == rates
 
 
 def test_the_factors_of_the_optimizer_inside_do_not_scale_the_steps_of_a_hyperball():
     tx = optx_aliases.hyperball(optx_aliases.prodigy(0.5), 0.1)
     assert learning_rates(tx, tx.init(PARAMS)) == {"learning_rate": pytest.approx(0.1)}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: optx_aliases.mechanize(optx_aliases.sgd(0.5), s_init=0.1),
+        lambda: optx_aliases.schedule_free(
+            optx_aliases.prodigy(0.5, (0.0, 0.0), estim_lr0=0.01), 0.7
+        ),
+        lambda: optx_aliases.schedule_free(optx_aliases.sgd(0.5), 0.7),
+        lambda: chain(optx_aliases.schedule_free(optx_aliases.sign_sgd(0.5), 0.5), scale(0.5)),
+    ],
+    ids=[
+        "mechanize",
+        "schedule_free, prodigy",
+        "schedule_free, sgd",
+        "schedule_free, then a factor",
+    ],
+)
+def test_the_learning_rate_of_a_wrapper_is_that_of_the_step_it_takes(make):
+    tx = make()
+    ones = jax.tree.map(jnp.ones_like, PARAMS)  # equal to their signs, for which Adam divides by 1
+    updates, state = tx.update(ones, tx.init(PARAMS), PARAMS)
+    rate = learning_rates(tx, state)["learning_rate"]
+    assert float(updates["bias"][0]) == pytest.approx(-float(rate), rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["muon", "dion2"])
+def test_the_group_with_a_learning_rate_of_its_own_has_the_name_of_its_argument(name):
+    tx = getattr(optx_aliases, name)(0.5, adam_learning_rate=halving)
+    state = tx.init(PARAMS)
+    _, state = tx.update(PARAMS, state, PARAMS)
+    rates = learning_rates(tx, state)
+    assert rates == {"learning_rate": 0.5, "adam_learning_rate": 0.25}
+    assert rates.items() <= hyperparams(tx, state).items()

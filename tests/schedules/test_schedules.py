@@ -678,3 +678,43 @@ def test_importing_the_package_does_not_import_matplotlib():
 
     code = "import sys, optx_schedules; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+LAST = 2**31 - 1  # the largest count: counts of updates stay there
+LIMITS = {
+    "tail from 0": (
+        lambda: S.tail_average_schedule(0, S.linear_schedule(1.0, 0.0, 30)),
+        [0, 1, LAST - 1, LAST],
+    ),
+    "tail from 1": (
+        lambda: S.tail_average_schedule(1, S.linear_schedule(1.0, 0.0, 30)),
+        [0, 1, 2, LAST - 1, LAST],
+    ),
+    "linear, late": (
+        lambda: S.linear_schedule(1.0, 0.0, 20, LAST - 10),
+        [-(2**31), 0, LAST - 11, LAST - 5, LAST],
+    ),
+    "linear, beyond": (lambda: S.linear_schedule(1.0, 0.0, 2**32, 2**30), [0, 2**30, LAST]),
+    "cosine, beyond": (lambda: S.cosine_decay_schedule(1.0, 2**33), [0, 2**30, LAST]),
+    "cyclic, beyond": (lambda: S.cyclic_schedule(0.0, 1.0, 2**31, 2**31), [0, 2**30, LAST - 1]),
+    "restarts, beyond": (lambda: S.cosine_restarts_schedule(1.0, 2**33), [0, 2**30, LAST - 1]),
+    "restarts": (lambda: S.cosine_restarts_schedule(1.0, 7), [-(2**31), 6, 7, LAST - 3, LAST]),
+}
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_values_at_the_limits_of_int32_are_those_of_int64(name):
+    make, counts = LIMITS[name]
+    with jax.enable_x64(True):
+        expected = [float(make()(count)) for count in counts]
+    one_by_one = [float(make()(count)) for count in counts]
+    traced = jax.jit(make())(jnp.asarray(counts, jnp.int32))
+    for values in (one_by_one, make()(np.array(counts)), traced):
+        np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])
+def test_a_float_count_before_a_late_start_has_the_first_value(dtype):
+    schedule = S.linear_schedule(1.0, 0.0, 20, 10**9)  # float32 has steps of 64 there
+    assert float(schedule(jnp.asarray(3, dtype))) == 1.0
+    assert float(schedule(jnp.asarray(2e9, jnp.float32))) == 0.0

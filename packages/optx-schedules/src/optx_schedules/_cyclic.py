@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from optx_core import Scalar
 from optx_core.build import recorded
 from optx_schedules._checks import check_value, whole
-from optx_schedules._progress import progress, rate_power, real, since
+from optx_schedules._progress import progress, rate_power, real, since, within
 from optx_schedules._schedule import Schedule
 
 
@@ -70,10 +70,10 @@ def cyclic_schedule(
 
     def at(count: jax.Array) -> jax.Array:
         gone = since(count, 0)
-        length = jnp.asarray(up + down, gone.dtype)
+        length = within(gone, up + down)
         place = gone % length
         rising, falling = progress(place, up), progress(place, down, up)
-        x = jnp.where(place < jnp.asarray(up, gone.dtype), rising.done, falling.left)
+        x = jnp.where(place < within(gone, up), rising.done, falling.left)
         if mode == "triangular2":
             x = x * rate_power(0.5, real(gone // length))
         elif mode == "exp_range":

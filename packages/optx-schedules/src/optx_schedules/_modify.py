@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from optx_core import Scalar
 from optx_core.build import recorded
 from optx_schedules._checks import check_value, is_plain, whole
-from optx_schedules._progress import is_whole, real
+from optx_schedules._progress import plus, real
 from optx_schedules._schedule import Schedule, boundaries_of, check_schedule, value_at
 
 
@@ -75,7 +75,7 @@ def shift_schedule(schedule: Callable[[Any], Any], steps: int) -> Schedule:
     by = whole("shift_schedule", "steps", steps, least=-(2**62))
 
     def at(count: jax.Array) -> jax.Array:
-        return value_at(schedule, jnp.maximum(_plus(count, by), 0))
+        return value_at(schedule, jnp.maximum(plus(count, by), 0))
 
     if not isinstance(by, int):
         return Schedule(at)
@@ -125,19 +125,3 @@ def clamp(
         return value if high is None else jnp.minimum(value, real(high))
 
     return Schedule(at, boundaries_of(schedule))
-
-
-def _plus(count: jax.Array, by: Any) -> jax.Array:
-    """Adds without overflow: the sum saturates at the dtype's limits."""
-    if not is_whole(count):
-        return count + real(by)
-    limits = jnp.iinfo(count.dtype)
-    if isinstance(by, int):
-        if by > limits.max or by < -limits.max:
-            return real(count) + float(by)
-        if by >= 0:
-            return jnp.minimum(count, limits.max - by) + by
-        return jnp.maximum(count, limits.min - by) + by
-    by = jnp.asarray(by, count.dtype)
-    most, least = limits.max - jnp.maximum(by, 0), limits.min - jnp.minimum(by, 0)
-    return jnp.clip(count, least, most) + by

@@ -49,7 +49,7 @@ def as_count(count: Any) -> jax.Array:
             count = count.astype(np.int32)
         if np.issubdtype(count.dtype, np.integer) and count.size:
             limit = jnp.iinfo(jnp.result_type(int)).max
-            if count.max() > limit or count.min() < -limit:
+            if count.max() > limit or count.min() < -limit - 1:
                 return real(count.astype(np.float64))  # too large for the integer dtype
     elif isinstance(count, list | tuple):
         return as_count(np.asarray(count))
@@ -75,13 +75,29 @@ def is_whole(x: Any) -> bool:
 
 def clip_count(count: jax.Array, low: Any, high: Any) -> jax.Array:
     """Clamps a count between two step counts, which may exceed the count's dtype."""
-    return jnp.clip(count, _within(count, low), _within(count, high))
+    return jnp.clip(count, within(count, low), within(count, high))
 
 
 def since(count: jax.Array, begin: Any) -> jax.Array:
     """max(count − begin, 0): the steps since `begin`."""
-    begin = _within(count, begin)
+    begin = within(count, begin)
     return jnp.maximum(count, begin) - begin
+
+
+def plus(count: jax.Array, by: Any) -> jax.Array:
+    """Adds a number of steps to a count; the sum saturates at the limits of the dtype."""
+    if not is_whole(count):
+        return count + real(by)
+    limits = jnp.iinfo(count.dtype)
+    if isinstance(by, int):
+        if by > limits.max or by < -limits.max:
+            return real(count) + float(by)
+        if by >= 0:
+            return jnp.minimum(count, limits.max - by) + by
+        return jnp.maximum(count, limits.min - by) + by
+    by = jnp.asarray(by, count.dtype)
+    most, least = limits.max - jnp.maximum(by, 0), limits.min - jnp.minimum(by, 0)
+    return jnp.clip(count, least, most) + by
 
 
 def progress(count: jax.Array, steps: Any, begin: Any = 0) -> Progress:
@@ -95,22 +111,17 @@ def progress(count: jax.Array, steps: Any, begin: Any = 0) -> Progress:
     Returns:
       A `Progress` of the count's shape.
     """
-    beyond = 0  # steps past the largest number of the count's dtype
-    if isinstance(begin, int) and isinstance(steps, int):
-        first, last = _within(count, begin), _within(count, begin + steps)
-        if is_whole(count):
-            beyond = steps - (int(last) - int(first))
-    else:
-        first = _within(count, begin)
-        last = first + _within(count, steps)
-    at = jnp.clip(count, first, last)
+    whole = within(count, steps)
+    gone = jnp.minimum(since(count, begin), whole)
+    left = real(whole - gone)
+    if isinstance(steps, int) and is_whole(count):
+        left = left + float(steps - whole)  # past the largest number of the count's dtype
     length = real(steps)
-    left = real(last - at) + float(beyond) if beyond else real(last - at)
-    return Progress(real(at - first) / length, left / length)
+    return Progress(real(gone) / length, left / length)
 
 
-def _within(count: jax.Array, x: Any) -> Any:
-    """Converts x to the count's dtype; Python integers are clamped to its range."""
+def within(count: jax.Array, x: Any) -> Any:
+    """Converts a number of steps to the count's dtype; Python integers are clamped to its range."""
     if isinstance(x, int):
         if not is_whole(count):
             return float(x)

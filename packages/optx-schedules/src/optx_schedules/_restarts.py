@@ -22,9 +22,11 @@ from optx_schedules._progress import (
     along_cosine,
     between,
     is_whole,
+    progress,
     rate_power,
     real,
     since,
+    within,
 )
 from optx_schedules._schedule import Schedule
 from optx_schedules._warmup import warmup_cosine_decay_schedule
@@ -151,8 +153,8 @@ def _starts(first: int, multiplier: float) -> np.ndarray:
 def _cycle(gone: jax.Array, first: Any, starts: np.ndarray | None) -> tuple[jax.Array, jax.Array]:
     """The index of the cycle, and the remaining fraction of it."""
     if starts is None:
-        length = jnp.asarray(first, gone.dtype)
-        return real(gone // length), real(length - gone % length) / real(length)
+        length = within(gone, first)
+        return real(gone // length), progress(gone % length, first).left
     most = jnp.iinfo(gone.dtype).max if is_whole(gone) else 2**63
     known = starts[:-1][starts[:-1] <= most]
     turn = jnp.searchsorted(jnp.asarray(known.astype(gone.dtype)), gone, side="right") - 1

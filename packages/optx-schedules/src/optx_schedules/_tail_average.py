@@ -23,7 +23,7 @@ import jax.numpy as jnp
 
 from optx_core.build import recorded
 from optx_schedules._checks import whole
-from optx_schedules._progress import real, since
+from optx_schedules._progress import plus, real, since
 from optx_schedules._schedule import Schedule, check_schedule, value_at
 
 
@@ -68,10 +68,10 @@ def tail_average_schedule(start: int, decay: Callable[[Any], Any] | None = None)
 
     def at(count: jax.Array) -> jax.Array:
         # The parameters after this update are number count + 1, and j = 0 is number start.
-        j = since(count, first - 1)
+        j = since(plus(count, 1), first)
         if decay is None:
             return real(j) / (real(j) + 1)
-        before, after = (1 - value_at(decay, k) for k in (j, j + 1))
+        before, after = (1 - value_at(decay, k) for k in (j, plus(j, 1)))
         some = after > 0
         return jnp.where(some & (j > 0), before / jnp.where(some, after, 1), 0)
 

@@ -61,7 +61,7 @@ class MechanicState(NamedTuple):
     r: Array
     m: Array
     v: Array
-    s: Array
+    s: Annotated[Array, build.Kind("factor")]
     x0: Annotated[PyTree, build.slot(fill="params", constant=True)]
 
 

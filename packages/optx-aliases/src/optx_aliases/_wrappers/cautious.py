@@ -71,6 +71,7 @@ def cautious(inner: Any, *, descends: bool = True) -> build.Transformation:
     def step(
         flow: build.Flow, state: CautiousState, params: Params = None, **extra_args: Any
     ) -> build.LeafStep:
+        build.check_state(flow.trail, CautiousState, state)
         grads = flow.updates
         finish = flow.through(inner, state.inner_state, params, **extra_args)
         return build.LeafStep(

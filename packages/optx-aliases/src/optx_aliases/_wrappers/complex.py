@@ -85,6 +85,7 @@ def split_real_and_imaginary(inner: Any) -> build.Transformation:
         params: Params = None,
         **extra_args: Any,
     ) -> tuple[Updates, SplitRealAndImaginaryState]:
+        build.check_state("split_real_and_imaginary", SplitRealAndImaginaryState, state)
         split = None if params is None else _split(params)
         parts, inner_state = inner.update(_split(updates), state.inner_state, split, **extra_args)
         is_pair = lambda x: isinstance(x, SplitRealAndImaginaryArrays)  # noqa: E731

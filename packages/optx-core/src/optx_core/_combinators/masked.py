@@ -64,6 +64,7 @@ def masked(
     def stages(
         flow: build.Flow, state: MaskedState, params: Params = None, **extra_args: Any
     ) -> Callable[[], MaskedState]:
+        build.check_state(flow.trail, MaskedState, state)
         flags = mask_prefix(mask, flow.skeleton if params is None else params, "masked")
         extra = {
             name: keep_where(flags, value)

@@ -31,6 +31,7 @@ from optx_core._engine.rates import rate_of
 from optx_core._engine.scheduled import evaluate
 from optx_core._engine.slots import copy_of, map_slots, slots_like
 from optx_core._engine.staged import leafwise
+from optx_core._protocol.diagnosis import check_state
 from optx_core._protocol.dtypes import at_least_float32
 from optx_core._protocol.kinds import Kind, Number, Slot, hints_of, is_count, kinds_of
 from optx_core._protocol.kinds import declared as declared_kind
@@ -286,7 +287,7 @@ class _Rule:
             return self.state(**{name: zero_count() for name in self.counts}, **keys, **slots)
 
         def step(flow: Any, state: OptState, params: Params = None, **_: Any) -> LeafStep:
-            _check_state(flow.trail, self.state, state)
+            check_state(flow.trail, self.state, state)
             trees = {name: getattr(state, name) for name in self.fields}
             counts = {name: safe_increment(trees[name]) for name in self.counts}
             at = {
@@ -322,18 +323,6 @@ class _Rule:
         if isinstance(kind, tuple):
             return tuple(_operand(k, v) for k, v in zip(kind, value, strict=True))
         return _operand(kind, value)
-
-
-def _check_state(where: str, expected: Any, state: Any) -> None:
-    """Rejects a state with other fields; an additional field would be dropped silently."""
-    fields = getattr(state, "_fields", ())
-    if fields != getattr(expected, "_fields", ()):
-        shown = ", ".join(fields) or "none"
-        raise TypeError(
-            f"{where}: the state, a {type(state).__name__}, has the fields {shown}; "
-            f"{expected.__name__} has {', '.join(expected._fields) or 'none'}: the state was made by the "
-            "init of another transformation"
-        )
 
 
 def _operand(kind: Any, value: Any) -> Any:

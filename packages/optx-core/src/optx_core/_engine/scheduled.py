@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from optx_core._engine.flow import Flow
 from optx_core._engine.numbers import safe_increment, zero_count
 from optx_core._engine.staged import staged
+from optx_core._protocol.diagnosis import check_state
 from optx_core._protocol.dtypes import at_least_float32, is_inexact
 from optx_core._protocol.kinds import Count, InnerState
 from optx_core._protocol.types import GradientTransformationExtraArgs, Params
@@ -137,6 +138,7 @@ def _scheduled(
     def stages(
         flow: Flow, state: ScheduledState, params: Params = None, **extra_args: Any
     ) -> Callable[[], ScheduledState]:
+        check_state(flow.trail, ScheduledState, state)
         finish = flow.through(at(state.count), state.inner_state, params, **extra_args)
         return lambda: ScheduledState(safe_increment(state.count), finish())
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from optx_core._engine.flow import Flow
 from optx_core._engine.leafwise import LeafStep
+from optx_core._protocol.diagnosis import check_state
 from optx_core._protocol.recorded import Call
 from optx_core._protocol.types import (
     EmptyState,
@@ -162,7 +163,21 @@ def leafwise(
     ) -> Callable[[], OptState]:
         return flow.push(step(flow, state, params, **extra_args))
 
-    return staged(init, stages)
+    return without_state(stages) if init is no_state else staged(init, stages)
+
+
+def without_state(
+    stages: Callable[..., Callable[[], OptState]],
+) -> GradientTransformationExtraArgs:
+    """Makes a transformation with an `EmptyState` from stages."""
+
+    def checked(
+        flow: Flow, state: OptState, params: Params = None, **extra_args: Any
+    ) -> Callable[[], OptState]:
+        check_state(flow.trail, EmptyState, state)
+        return stages(flow, state, params, **extra_args)
+
+    return staged(no_state, checked)
 
 
 def map_leaves(

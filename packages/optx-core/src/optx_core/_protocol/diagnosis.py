@@ -56,12 +56,40 @@ def why_update_failed(
         expected = jax.eval_shape(init, params)
     except (*Failures, ValueError):  # the parameters themselves may be invalid
         return None
-    difference = _difference(expected, state, "state")
-    if not difference:
+    why = difference(expected, state, "state")
+    if not why:
         return None
     return TreeMismatchError(
-        f"{name}: {difference}: the state was made by the init of another transformation"
+        f"{name}: {why}: the state was made by the init of another transformation"
     )
+
+
+def check_state(where: str, expected: Any, state: Any) -> None:
+    """Checks that a state is of a class: one with other fields, or other meanings, would be lost silently.
+
+    Args:
+      where: the function to name.
+      expected: the class, a NamedTuple. Another class of this name with these fields, such as optax's, is
+        accepted; in place of a class without fields, anything without arrays.
+      state: the state that `update` was called with.
+
+    Raises:
+      TypeError: if it is another.
+
+    Example:
+      >>> from optx_core import EmptyState
+      >>> from optx_core.build import check_state
+      >>> check_state("mine", EmptyState, EmptyState())
+    """
+    fields, name = getattr(state, "_fields", ()), type(state).__name__
+    same = name == expected.__name__ if fields else not jax.tree.leaves(state)
+    if fields != expected._fields or not same:
+        shown = ", ".join(fields) or "none"
+        raise TypeError(
+            f"{where}: the state, a {name}, has the fields {shown}; {expected.__name__} has "
+            f"{', '.join(expected._fields) or 'none'}: the state was made by the init of another "
+            "transformation"
+        )
 
 
 def _is_array(leaf: Any) -> bool:
@@ -87,7 +115,7 @@ def short_repr(value: Any) -> str:
     return shown if len(shown) <= 80 else f"{shown[:77]}..."
 
 
-def _difference(expected: Any, given: Any, path: str) -> str:
+def difference(expected: Any, given: Any, path: str) -> str:
     """Describes the first difference between the containers of two states; "" if there is none."""
     fields = getattr(expected, "_fields", None) if isinstance(expected, tuple) else None
     if fields is not None:
@@ -108,7 +136,7 @@ def _difference(expected: Any, given: Any, path: str) -> str:
         children = [(f"[{key!r}]", one, given[key]) for key, one in expected.items()]
     else:
         return ""
-    return next(filter(None, (_difference(b, c, path + a) for a, b, c in children)), "")
+    return next(filter(None, (difference(b, c, path + a) for a, b, c in children)), "")
 
 
 def _kind(node: Any) -> str:

@@ -134,7 +134,8 @@ InnerState: TypeAlias = Annotated[Any, Kind("inner")]
 Measured: TypeAlias = Annotated[Any, Kind("number", measured=True)]
 """A measurement, or a dict of measurements, that `metrics` reports."""
 Factor: TypeAlias = Annotated[Any, Kind("factor", measured=True)]
-"""A scalar that the updates are multiplied by: `metrics` reports it, `learning_rates` includes it."""
+"""A scalar that the updates are multiplied by, or an array whose sum it is: `metrics` reports it,
+`learning_rates` includes it."""
 MeasuredCount: TypeAlias = Annotated[Any, Kind("count", measured=True)]
 """A count that `metrics` reports."""
 

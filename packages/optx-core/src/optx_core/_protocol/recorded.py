@@ -287,8 +287,9 @@ def _frozen(value: Any) -> Any:
         copy = value.copy()
         copy.flags.writeable = False
         return copy
-    if type(value) is dict:
-        return {key: _frozen(item) for key, item in value.items()}
+    if isinstance(value, dict) and type(new := value.copy()) is type(value):  # OrderedDict, too
+        new.update({key: _frozen(item) for key, item in value.items()})
+        return new
     if type(value) in (list, tuple):
         return type(value)(_frozen(item) for item in value)
     return value

@@ -1,9 +1,9 @@
 """The parts of an optimizer: its inner transformations, each with its place and its state.
 
 A place is the path of labels to a part: its index in a `chain`, its name in a `named_chain`, its group in a
-`partition`. Wrappers of one transformation add no label. `hyperparams`, `metrics`,
-`learning_rates` and `summarize` name numbers by their places, "1/decay/learning_rate", and `tree.get`
-finds those of the state by the same names.
+`partition`, its argument in a wrapper of several transformations. Wrappers of one add no label.
+`hyperparams`, `metrics`, `learning_rates` and `summarize` name numbers by their places,
+"1/decay/learning_rate", and `tree.get` finds those of the state by the same names.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ def is_transformation(value: Any) -> bool:
 
 
 def members(tx: Any, state: Any) -> list[tuple[str | None, Any, Any]]:
-    """Returns the transformations among a call's arguments: label (None in a wrapper), object, state."""
+    """Returns the transformations among a call's arguments: label, object, state.
+
+    The label is None for the one transformation of a wrapper, and the argument's name if there are several.
+    """
     call = build.call_of(tx)
     if call is None:
         return []
@@ -118,7 +121,8 @@ def _items(call: build.Call) -> Iterator[Any]:
 
 
 def _arguments(call: build.Call) -> Iterator[tuple[str | None, Any]]:
-    for value in call.arguments.values():
+    several = sum(map(is_transformation, call.arguments.values())) > 1
+    for name, value in call.arguments.items():
         if isinstance(value, Mapping):
             yield from ((str(k), tx) for k, tx in value.items() if is_transformation(tx))
         elif isinstance(value, tuple) and not is_transformation(value):
@@ -128,7 +132,7 @@ def _arguments(call: build.Call) -> Iterator[tuple[str | None, Any]]:
                 if is_transformation(tx):
                     yield label, tx
         elif is_transformation(value):
-            yield None, value
+            yield name if several else None, value
 
 
 def _inner_states(state: Any, count: int) -> dict[Any, Any]:
@@ -145,7 +149,7 @@ def _inner_states(state: Any, count: int) -> dict[Any, Any]:
     for name, kind in build.kinds_of(type(state)).items():
         if build.is_inner(kind):
             inner = getattr(state, name)
-            if isinstance(inner, dict):
+            if name == "inner_states":  # of a partition; that of a `named_chain` is a dict, too
                 states |= {str(key): part.inner_state for key, part in inner.items()}
             else:
                 states[name,] = inner

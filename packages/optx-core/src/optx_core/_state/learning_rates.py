@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable
 from typing import Any
+
+import jax.numpy as jnp
 
 from optx_core import OptState, build
 from optx_core._combinators.chain import chain, named_chain
@@ -13,7 +17,6 @@ from optx_core._protocol.kinds import Slot
 from optx_core._protocol.recorded import returned_by
 from optx_core._state.composition import (
     Place,
-    is_transformation,
     members,
     parts_inside,
     recorded_of,
@@ -64,11 +67,17 @@ def learning_rates(tx: Any, state: OptState) -> dict[str, Any]:
             f"learning_rates: {tx!r} was not made by a recorded function, so its factors are unknown"
         )
     rates = [
-        ((*place, "learning_rate"), "", 0.0 - factor)
+        (_named(place), "", 0.0 - factor)
         for place, factor in _factors(tx, state).items()
         if factor is not None
     ]
     return shortest(rates)
+
+
+def _named(place: Place) -> Place:
+    """Returns the name of a factor: its place, then the argument of its group or "learning_rate"."""
+    own = [label for label in place if label.endswith(_OF_GROUP)]
+    return (*(label for label in place if label not in own), *(own or ["learning_rate"]))
 
 
 def _factors(tx: Any, state: Any) -> Factors:
@@ -77,68 +86,38 @@ def _factors(tx: Any, state: Any) -> Factors:
     call = build.call_of(tx)
     if call is None:
         return {(): None}
-    arguments = call.arguments
-
-    def current_value(value: Any) -> Any:
-        return build.evaluate(value, schedule_count(value, tx, state)) if callable(value) else value
-
     if isinstance(state, InjectStatefulHyperparamsState):
         return _factors(current(tx, state), state.inner_state)
-    if call.function in _READERS:
-        name, sign = _READERS[call.function](arguments)
-        return {(): sign * current_value(arguments[name])}
-    if call.function is set_to_zero:
-        return {(): 0.0}
-    if call.function in (chain, named_chain):
-        return _chained(tx, state)
-    parts = members(tx, state)
-    if call.function is partition:
-        return _grouped({label: _factors(part, own) for label, part, own in parts})
-    if call.function is masked:
-        return _grouped({"True": _factors(*parts[0][1:]), "False": {(): None}})
-    if call.function is freeze:
-        return _grouped({"True": {(): 0.0}, "False": {(): None}})
-    if call.function is selective_transform:
-        return _grouped({"train": _factors(*parts[0][1:]), "freeze": {(): 0.0}})
-    own = _declared(state)
-    inner = returned_by(tx)
-    within: Factors = _factors(inner, state) if inner is not None else {(): None}
-    if not _any(within) and parts:
-        names = [name for name, value in arguments.items() if is_transformation(value)]
-        if len(names) == len(parts) > 1:  # neither takes the updates of the other
-            named = zip(names, parts, strict=True)
-            within = _grouped({name: _factors(*part[1:]) for name, part in named})
-        else:
-            within = _chained(tx, state)
+    if call.function in _NUMBERS:
+        name, sign = _NUMBERS[call.function](call.arguments)
+        return {(): _current(sign, call.arguments[name], tx, state)}
+    return _READERS.get(call.function, _of_call)(tx, state)
+
+
+def _of_call(tx: Any, state: Any) -> Factors:
+    """Returns the factors of its parts, or its learning rates, and those that its state declares."""
+    arguments, inner = build.call_of(tx).arguments, returned_by(tx)  # type: ignore[union-attr]
+    within = _of_parts(tx, state) if inner is None else _factors(inner, state)
     rate = arguments.get("learning_rate")
-    if rate is not None and not (_any(within) and _is_passed_on(rate, tx, state)):
-        within = {(): -current_value(rate)}
-        if inner is not None:
-            # A transformation that was passed in scales its own steps only.
-            given = {id(part) for _, member, own in parts for part in _with_parts(member, own)}
-            states = {id(x): x for part, x in parts_inside(tx, state) if id(part) not in given}
-            for x in states.values():  # each once
-                within = _product(within, _declared(x))
-    is_counted = inner is not None or any(part[2] is state for part in parts)  # by a part
-    return within if is_counted else _product(within, own)
+    # The rate of a wrapper that hides its steps is that of the transformation inside, for other uses.
+    if rate is None or (_any(within) and (inner is None or _is_passed_on(rate, tx, state))):
+        return within if inner is not None else _product(within, _declared(tx, state))
+    names = (f"{label}{_OF_GROUP}" for label in getattr(state, "inner_states", ()))
+    others = {(name,): value for name in names if (value := arguments.get(name)) is not None}
+    rates = {
+        place: _current(-1.0, value, tx, state) for place, value in ({(): rate} | others).items()
+    }
+    return _product(rates, _declared(tx, state))
 
 
-_READERS: dict[Any, Callable[[dict[str, Any]], tuple[str, float]]] = {
-    scale: lambda arguments: ("step_size", 1.0),
-    scale_by_schedule: lambda arguments: ("step_size_fn", 1.0),
-    scale_by_learning_rate: lambda arguments: (
-        "learning_rate",
-        -1.0 if arguments["flip_sign"] else 1.0,
-    ),
-}
+def _of_parts(tx: Any, state: Any) -> Factors:
+    """Returns the factors of the transformations passed to a wrapper."""
+    arguments = build.call_of(tx).arguments  # type: ignore[union-attr]
+    apart = [label in arguments for label, _, _ in members(tx, state)]
+    return _of_groups(tx, state) if apart and all(apart) else _of_chain(tx, state)
 
 
-def _with_parts(tx: Any, state: Any) -> list[Any]:
-    """Returns a transformation and the parts of it."""
-    return [tx, *(part for part, _ in parts_inside(tx, state))]
-
-
-def _chained(tx: Any, state: Any) -> Factors:
+def _of_chain(tx: Any, state: Any) -> Factors:
     total: Factors = {(): None}
     for label, part, own in members(tx, state):
         factors = _factors(part, own)
@@ -152,12 +131,49 @@ def _chained(tx: Any, state: Any) -> Factors:
     return total
 
 
+def _of_groups(tx: Any, state: Any) -> Factors:
+    return _grouped({label: _factors(part, own) for label, part, own in members(tx, state)})
+
+
+def _of_mask(tx: Any, state: Any) -> Factors:
+    return _grouped({"True": _of_chain(tx, state), "False": {(): None}})
+
+
+def _of_selection(tx: Any, state: Any) -> Factors:
+    return _grouped({"train": _of_chain(tx, state), "freeze": {(): 0.0}})
+
+
+_OF_GROUP = "_learning_rate"  # the argument of a group, such as muon's adam_learning_rate
+_NUMBERS: dict[Any, Callable[[dict[str, Any]], tuple[str, float]]] = {
+    scale: lambda arguments: ("step_size", 1.0),
+    scale_by_schedule: lambda arguments: ("step_size_fn", 1.0),
+    scale_by_learning_rate: lambda arguments: (
+        "learning_rate",
+        -1.0 if arguments["flip_sign"] else 1.0,
+    ),
+}
+_READERS: dict[Any, Callable[[Any, Any], Factors]] = {
+    chain: _of_chain,
+    named_chain: _of_chain,
+    partition: _of_groups,
+    masked: _of_mask,
+    selective_transform: _of_selection,
+    freeze: lambda tx, state: _grouped({"True": {(): 0.0}, "False": {(): None}}),
+    set_to_zero: lambda tx, state: {(): 0.0},
+}
+
+
+def _current(sign: float, value: Any, tx: Any, state: Any) -> Any:
+    """Returns a number, or the value of a schedule at the next update, with a sign."""
+    return sign * build.evaluate(value, schedule_count(value, tx, state) if callable(value) else 0)
+
+
 def _is_passed_on(rate: Any, tx: Any, state: Any) -> bool:
     """Returns whether a learning rate, or a schedule built from it, is a factor of an inner part."""
     for part, _ in parts_inside(tx, state):
         call = build.call_of(part)
-        if call is not None and call.function in _READERS:
-            name, sign = _READERS[call.function](call.arguments)
+        if call is not None and call.function in _NUMBERS:
+            name, sign = _NUMBERS[call.function](call.arguments)
             value = call.arguments[name]
             schedule = build.call_of(value)
             built = schedule is not None and any(
@@ -170,22 +186,31 @@ def _is_passed_on(rate: Any, tx: Any, state: Any) -> bool:
     return False
 
 
+def _declared(tx: Any, state: Any) -> Factors:
+    """Returns the product of the factors that a state declares, less those of transformations passed in."""
+    given = {
+        id(part)
+        for _, member, own in members(tx, state)
+        for part in (member, *(part for part, _ in parts_inside(member, own)))
+    }
+    inside = list(parts_inside(tx, state))
+    theirs = {id(x) for part, x in inside if id(part) in given}
+    states = {id(x): x for x in (state, *(x for _, x in inside)) if id(x) not in theirs}
+    factors = [
+        jnp.sum(getattr(x, name))
+        for x in states.values()
+        for name, kind in build.kinds_of(type(x)).items()
+        if isinstance(kind, build.Kind) and kind.name == "factor"
+    ]
+    return {(): functools.reduce(operator.mul, factors) if factors else None}
+
+
 def _grouped(groups: dict[str | None, Factors]) -> Factors:
     return {
         (str(label), *place): factor
         for label, factors in groups.items()
         for place, factor in factors.items()
     }
-
-
-def _declared(state: Any) -> Factors:
-    """Returns the product of the fields of a state that are declared as factors."""
-    factor: Any = None
-    for name, kind in build.kinds_of(type(state)).items():
-        if isinstance(kind, build.Kind) and kind.name == "factor":
-            value = getattr(state, name)
-            factor = value if factor is None else factor * value
-    return {(): factor}
 
 
 def _any(factors: Factors) -> bool:

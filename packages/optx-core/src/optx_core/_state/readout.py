@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Iterator
 from typing import Any
 
@@ -110,7 +111,9 @@ def numbers_of(tx: Any, state: Any, place: Place) -> Iterator[tuple[Place, str, 
 
 
 def _admits_schedule(hint: Any) -> bool:
-    return hint is not None and build.admits_number(hint)
+    """Returns whether a function for an argument without a declaration is a schedule, not one of trees."""
+    is_of_trees = Any in typing.get_args(hint)  # `PyTree | Callable`: a mask, labels
+    return hint is not None and not is_of_trees and build.admits_number(hint)
 
 
 def _is_readable(value: Any) -> bool:

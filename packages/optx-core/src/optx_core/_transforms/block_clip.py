@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from optx_core import Scalar, build, safe_norm, safe_root_mean_squares
+from optx_core._training.per_device import laid_out_as
 
 
 @build.rule()
@@ -92,7 +93,7 @@ def unitwise_norm(x: jax.Array, axis: int | tuple[int, ...] | None = None) -> ja
         squeezed = sum(n > 1 for n in x.shape)
         axis = tuple(range(x.ndim)) if squeezed <= 1 else tuple(range(x.ndim - 1))
     norm = safe_norm(x, 0.0, axis=axis, keepdims=True)
-    return norm + jnp.zeros_like(x).real  # broadcast in the layout of x
+    return laid_out_as(x, jnp.broadcast_to(norm, x.shape))
 
 
 def unitwise_clip(

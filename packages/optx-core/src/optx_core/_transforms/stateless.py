@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from optx_core import OptState, Params, Updates, build, tree
-from optx_core._engine.staged import no_state, staged
+from optx_core._engine.staged import without_state
 
 
 @build.recorded
@@ -31,7 +31,7 @@ def identity() -> build.Transformation:
         del flow, params, extra_args
         return lambda: state
 
-    return staged(no_state, stages)
+    return without_state(stages)
 
 
 @build.rule()
@@ -76,7 +76,7 @@ def stateless(f: Callable[[Updates, Params], Updates]) -> build.Transformation:
         flow.updates = flow.restore(f(flow.present, params))
         return lambda: state
 
-    return staged(no_state, stages)
+    return without_state(stages)
 
 
 @build.recorded
@@ -108,4 +108,4 @@ def stateless_with_tree_map(f: Callable[[Any, Any], Any]) -> build.Transformatio
         flow.updates = flow.restore(jax.tree.map(leaf, *trees, is_leaf=tree.is_placeholder))
         return lambda: state
 
-    return staged(no_state, stages)
+    return without_state(stages)

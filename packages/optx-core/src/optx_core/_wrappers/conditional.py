@@ -79,6 +79,8 @@ def conditionally_transform(
         params: Params = None,
         **extra_args: Any,
     ) -> tuple[Updates, ConditionallyTransformState]:
+        build.check_state("conditionally_transform", ConditionallyTransformState, state)
+
         def run(carry: tuple[Updates, OptState]) -> tuple[Updates, OptState]:
             before, inner_state = carry
             new, inner_state = inner.update(before, inner_state, params, **extra_args)
@@ -125,6 +127,7 @@ def conditionally_mask(
     def update(
         updates: Updates, state: ConditionallyMaskState, params: Params = None, **extra_args: Any
     ) -> tuple[Updates, ConditionallyMaskState]:
+        build.check_state("conditionally_mask", ConditionallyMaskState, state)
         holds = _holds(should_transform_fn, state.step, forward_extra_args, extra_args)
         updates, inner_state = updates_or_zeros(
             holds, inner, updates, state.inner_state, params, **extra_args

@@ -127,11 +127,12 @@ def lookahead(
             fast_step = jnp.where(sync, step - (ahead - back), step)
             return fast_step.astype(u.dtype), jnp.where(sync, back, jnp.zeros_like(ahead))
 
-        pairs = jax.tree.map(leaf, moves, fast, slow, is_leaf=tree.is_placeholder)
-        is_pair = lambda x: type(x) is tuple  # noqa: E731
+        leaves, structure = build.tree_flatten(moves, is_leaf=tree.is_placeholder)
+        of_fast, of_slow = structure.flatten_up_to(fast), structure.flatten_up_to(slow)
+        pairs = list(map(leaf, leaves, of_fast, of_slow))
         both = LookaheadParams(
-            fast=jax.tree.map(lambda pair: pair[0], pairs, is_leaf=is_pair),
-            slow=jax.tree.map(lambda pair: pair[1], pairs, is_leaf=is_pair),
+            fast=structure.unflatten([step for step, _ in pairs]),
+            slow=structure.unflatten([step for _, step in pairs]),
         )
         if reset_state:
             initial = inner.init(fast)

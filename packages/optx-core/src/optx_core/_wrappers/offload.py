@@ -19,10 +19,12 @@ Arrays in host memory are copied and handed on, and nothing else. What JAX and X
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from optx_core import OptState, Params, PyTree, Updates, build, with_extra_args_support
@@ -76,7 +78,8 @@ def offload(inner: Any, chunk_bytes: int = 2**28) -> build.Transformation:
 
     def init(params: Params) -> OptState:
         _check_platform()
-        return jax.tree.map(_to_host, inner.init(params))
+        with _on_mesh_of(params):
+            return jax.tree.map(_to_host, inner.init(params))
 
     def update(
         updates: Updates, state: OptState, params: Params = None, **extra_args: Any
@@ -87,7 +90,8 @@ def offload(inner: Any, chunk_bytes: int = 2**28) -> build.Transformation:
             new, state = inner.update(updates, state, params, **extra_args)
             return state, new
 
-        new_state, new = _streamed(run, state, (updates, params), chunk_bytes)
+        with _on_mesh_of(updates):
+            new_state, new = _streamed(run, state, (updates, params), chunk_bytes)
         return new, new_state
 
     return build.wrapping(init, update)
@@ -101,6 +105,21 @@ def _check_platform() -> None:
             f"offload: {device.platform} devices have no memory of the kind 'pinned_host' (theirs: "
             f"{', '.join(kinds)}); use the optimizer without offload there"
         )
+
+
+def _on_mesh_of(arrays: PyTree) -> contextlib.AbstractContextManager[Any]:
+    """Makes the mesh of arrays the current one, if there is none.
+
+    Arrays of the state that are made from no parameter are then on it too. Otherwise the copy to the host's
+    memory would bind them to one device.
+    """
+    leaves = jax.tree.leaves(arrays)
+    traced = any(isinstance(x, jax.core.Tracer) for x in (jnp.zeros(()), *leaves))
+    if traced or not jax.sharding.get_abstract_mesh().empty:
+        return contextlib.nullcontext()
+    shardings = (getattr(x, "sharding", None) for x in leaves)
+    meshes = {s.mesh for s in shardings if isinstance(s, jax.sharding.NamedSharding)}
+    return jax.set_mesh(meshes.pop()) if len(meshes) == 1 else contextlib.nullcontext()
 
 
 def _to_host(x: Any) -> Any:

@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from optx_core import (
     OptState,
@@ -25,6 +26,7 @@ from optx_core import (
     with_extra_args_support,
 )
 from optx_core._engine.seen import seeing
+from optx_core._protocol.diagnosis import difference
 from optx_core._wrappers.slices import At, CutTree, Group, Layout, Part, layout_of, named
 
 _OF_PARAMS = ("value_fn", "grad_fn", "obj_fn")
@@ -144,6 +146,7 @@ def per_slice(inner: Any, slices: PyTree | Callable[[Params], PyTree]) -> build.
                 done, new, _ = lifted(*jax.tree.map(group.aligned, places, arguments))
             except ValueError as error:
                 if "out_axes" not in str(error):
+                    _note_whole(error, others)
                     raise
                 raise TypeError(
                     "per_slice: a number in the state of the transformation inside measures the "
@@ -156,6 +159,12 @@ def per_slice(inner: Any, slices: PyTree | Callable[[Params], PyTree]) -> build.
         done, new_state = list(columns[0]), dict(old)
         with seeing("slices"):
             layout = cached(cut.structure, cut.groups, cut.shapes)
+            if params is not None:
+                expected = layout.whole.structure.unflatten(layout.whole.names)
+                if why := difference(expected, state, "state"):
+                    raise TypeError(
+                        f"per_slice: {why}: the state was made by the init of another transformation"
+                    )
             for group, part in layout.parts.items():
                 own = cut.members(group)
                 given = [[column[k] for k in own] for column in columns]
@@ -179,6 +188,21 @@ def _has_shapes_of(updates: Updates, value: Any) -> bool:
         tree.is_absent(x) or tree.is_absent(y) or jnp.shape(x) == jnp.shape(y)
         for x, y in zip(leaves, others, strict=True)
     )
+
+
+def _note_whole(error: Exception, others: dict[str, Any]) -> None:
+    """Notes on an error that the transformation inside gets some arguments uncut."""
+    names = [k for k, x in others.items() if any(jnp.ndim(leaf) for leaf in _arrays_in(x))]
+    if names:
+        error.add_note(
+            f"per_slice: {', '.join(names)} is given whole to the transformation inside, which gets slices "
+            "of the parameters. What reads it belongs outside, where it takes stacked arrays: "
+            "chain(per_slice(...), qk_clip(...))"
+        )
+
+
+def _arrays_in(value: Any) -> list[Any]:
+    return [x for x in jax.tree.leaves(value) if isinstance(x, jax.Array | np.ndarray)]
 
 
 def _refused(name: str) -> Callable[..., Any]:

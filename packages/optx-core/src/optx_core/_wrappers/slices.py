@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
 
 from optx_core import MaskedNode, PyTree, build, tree
 from optx_core._engine.labels import spread
@@ -57,12 +58,12 @@ class Group(NamedTuple):
     Attributes:
       axes: the axes of their stack.
       shape: the sizes of these axes.
-      spec: the mesh axes of each, on a mesh with Explicit axes; else None.
+      layout: their sharding, on a mesh with Explicit axes; else None.
     """
 
     axes: tuple[int, ...]
     shape: tuple[int, ...]
-    spec: tuple[Any, ...] | None
+    layout: NamedSharding | None
 
     def vmap(self, function: Callable[..., Any], given: Any, returned: Any) -> Callable[..., Any]:
         """Applies `jax.vmap` for each axis of the stack.
@@ -82,20 +83,20 @@ class Group(NamedTuple):
 
     def aligned(self, at: At, x: Any) -> Any:
         """Lays the axes of the stack in an array as they lie in the parameters."""
-        if self.spec is None or tree.is_absent(x):
+        if self.layout is None or tree.is_absent(x):
             return x
-        sharding = jax.typeof(x).sharding
-        own = dict(zip(at.axes, self.spec, strict=True))
-        taken = {name for part in self.spec for name in _names(part)}
+        own = dict(zip(at.axes, self.layout.spec, strict=True))
+        taken = {name for part in self.layout.spec for name in _names(part)}
+        parts = (*getattr(jax.typeof(x).sharding, "spec", ()), *(None,) * x.ndim)[: x.ndim]
         spec = [
             own[axis] if axis in own else None if taken & _names(part) else part
-            for axis, part in enumerate((*sharding.spec, *(None,) * x.ndim)[: x.ndim])
+            for axis, part in enumerate(parts)
         ]
-        return jax.sharding.reshard(x, jax.sharding.PartitionSpec(*spec))
+        return jax.sharding.reshard(x, NamedSharding(self.layout.mesh, PartitionSpec(*spec)))
 
     def restored(self, x: Any, like: Any) -> Any:
         """Lays an array out as one of its shape was before `aligned`."""
-        return x if self.spec is None or tree.is_absent(x) else laid_out_as(like, x)
+        return x if self.layout is None or tree.is_absent(x) else laid_out_as(like, x)
 
     def place_in(self, ndim: int) -> At:
         """The axes of the stack where slices of an array of the state have `ndim` axes.
@@ -171,11 +172,13 @@ def _group(cut: Slices, x: Any) -> Group | None:
     if not cut.axes or tree.is_absent(x) or not build.is_inexact(x):
         return None
     shape = tuple(jnp.shape(x)[axis] for axis in cut.axes)
-    sharding: Any = getattr(jax.typeof(x), "sharding", None)
+    traced = not isinstance(x, jax.Array) or isinstance(x, jax.core.Tracer)
+    sharding: Any = getattr(jax.typeof(x) if traced else x, "sharding", None)
     if not is_explicit(sharding):
         return Group(cut.axes, shape, None)
     spec = (*sharding.spec, *(None,) * x.ndim)
-    return Group(cut.axes, shape, tuple(spec[axis] for axis in cut.axes))
+    stack = PartitionSpec(*(spec[axis] for axis in cut.axes))
+    return Group(cut.axes, shape, NamedSharding(sharding.mesh, stack))
 
 
 def _names(part: Any) -> set[Any]:

@@ -76,6 +76,7 @@ def stochastic_rounding(inner: Any, seed: int = 0) -> build.Transformation:
         updates: Updates, state: StochasticRoundingState, params: Params = None, **extra_args: Any
     ) -> tuple[Updates, StochasticRoundingState]:
         build.need_params("stochastic_rounding", params)
+        build.check_state("stochastic_rounding", StochasticRoundingState, state)
         moves, inner_state = inner.update(
             build.widened(updates), state.inner_state, build.widened(params), **extra_args
         )

@@ -25,7 +25,7 @@ __getattr__, __dir__, __all__ = table_of_contents(
     _protocol.absent: tree_flatten
     _protocol.dtypes: abs_squared at_least_float32 cast_to_compute check_dtype common_real_dtype dtype_of is_inexact
         real_dtype
-    _protocol.diagnosis: short_repr
+    _protocol.diagnosis: check_state short_repr
     _protocol.extra_args: check_transformation_like
     _protocol.kinds: ClosedRate Count DType Factor InnerState Key Kind LeafKind LearningRate Limit Measured MeasuredCount Moment Names
         Nonnegative NonnegativeInt Number Positive PositiveInt Rate Real SecondMoment Slot admits_number declared hints_of

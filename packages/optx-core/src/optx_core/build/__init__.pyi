@@ -29,6 +29,7 @@ from optx_core._engine.staged import leafwise as leafwise
 from optx_core._engine.staged import staged as staged
 from optx_core._engine.staged import wrapping as wrapping
 from optx_core._protocol.absent import tree_flatten as tree_flatten
+from optx_core._protocol.diagnosis import check_state as check_state
 from optx_core._protocol.diagnosis import short_repr as short_repr
 from optx_core._protocol.dtypes import abs_squared as abs_squared
 from optx_core._protocol.dtypes import at_least_float32 as at_least_float32
