@@ -1,5 +1,6 @@
 """Run by `test_losses.py` in a process with eight devices: losses with integer labels, however they lie."""
 
+import contextlib
 import re
 
 import jax
@@ -47,12 +48,17 @@ GATHERING = {
     "ntxent": ((ROWS, LABELS // 2), {}),
     "supervised_contrastive_loss": ((ROWS, LABELS // 2), {}),
 }
-# Which axes of the mesh the batch and the classes are split over.
+# Which axes of the mesh the batch and the classes are split over, and whether inside `jax.set_mesh`.
 LAYOUTS = [
-    (AxisType.Auto, "data", "model"),
-    (AxisType.Explicit, None, "model"),
-    (AxisType.Explicit, "data", "model"),
+    (AxisType.Auto, "data", "model", True),
+    (AxisType.Explicit, None, "model", True),
+    (AxisType.Explicit, "data", "model", True),
+    (AxisType.Explicit, "data", "model", False),
 ]
+
+
+def run(name, logits, labels, options):
+    return (ctc if name == "ctc_loss" else getattr(L, name))(logits, labels, **options)
 
 
 def losses(rows):
@@ -61,8 +67,7 @@ def losses(rows):
     def total(logits, labels):
         cotangents = jnp.cos(jnp.arange(N, dtype=jnp.float32))
         values = [
-            (ctc if name == "ctc_loss" else getattr(L, name))(logits[name], labels[name], **options)
-            for name, (_, options) in rows.items()
+            run(name, logits[name], labels[name], options) for name, (_, options) in rows.items()
         ]
         return sum(jnp.sum(cotangents * value) for value in values), values
 
@@ -74,7 +79,7 @@ def check(rows, gathers):
     program = losses(rows)
     given = [{name: args[i] for name, (args, _) in rows.items()} for i in (0, 1)]
     expected = program(*given)
-    for kind, batch, classes in LAYOUTS:
+    for kind, batch, classes, inside in LAYOUTS:
         mesh = jax.make_mesh((2, 4), ("data", "model"), (kind, kind))
 
         def lay(x, classes, mesh=mesh, batch=batch):
@@ -82,7 +87,7 @@ def check(rows, gathers):
             spec = (batch, *between, classes)[: x.ndim]
             return jax.device_put(x, NamedSharding(mesh, PartitionSpec(*spec)))
 
-        with jax.set_mesh(mesh):
+        with jax.set_mesh(mesh) if inside else contextlib.nullcontext():
             logits = {name: lay(x, classes) for name, x in given[0].items()}
             labels = {name: lay(y, None) for name, y in given[1].items()}
             compiled = program.lower(logits, labels).compile()
@@ -96,7 +101,11 @@ def check(rows, gathers):
             )
         if not gathers:
             gathered = re.findall(r"= (\S+) all-(?:gather|to-all)\(", compiled.as_text())
-            assert not gathered, (kind, batch, classes, gathered)
+            assert not gathered, (kind, batch, classes, inside, gathered)
+        if not inside:
+            for (name, (_, options)), value in zip(rows.items(), expected[0][1], strict=True):
+                eager = run(name, logits[name], labels[name], options)
+                np.testing.assert_allclose(eager, value, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jax import lax
-from jax.sharding import PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 
 def is_split(x: jax.Array, axis: int | None = None) -> bool:
@@ -22,16 +21,17 @@ def whole(x: jax.Array, axis: int) -> jax.Array:
     """The array, gathered along an axis if its type says that it is split."""
     if not is_split(x, axis):
         return x
-    spec = jax.typeof(x).sharding.spec
-    parts = (None if i == axis else part for i, part in enumerate(spec))
-    return jax.sharding.reshard(x, PartitionSpec(*parts))
+    own = jax.typeof(x).sharding
+    parts = (None if i == axis else part for i, part in enumerate(own.spec))
+    return jax.sharding.reshard(x, NamedSharding(own.mesh, PartitionSpec(*parts)))
 
 
 def is_label(x: jax.Array, y: jax.Array) -> jax.Array:
     """[c = y] for the classes c on the last axis of x, split as x is."""
-    sharding = jax.typeof(x).sharding if is_split(x) else None
-    classes = lax.broadcasted_iota(y.dtype, x.shape, x.ndim - 1, out_sharding=sharding)
-    return classes == y[..., None]
+    classes = jnp.arange(x.shape[-1], dtype=y.dtype).reshape(*(1,) * y.ndim, -1)
+    equal = classes == y[..., None]
+    # True in the layout of x: outside `jax.set_mesh` the mesh of its type cannot be named without it.
+    return equal & (jnp.isnan(x) | True) if is_split(x) else equal
 
 
 def at_label(x: jax.Array, y: jax.Array) -> jax.Array:
@@ -44,7 +44,6 @@ def at_label(x: jax.Array, y: jax.Array) -> jax.Array:
 def of_label(per_class: jax.Array, y: jax.Array) -> jax.Array:
     """The entries of one row, shape [classes], at each label."""
     if is_split(per_class) or is_split(y):
-        rows = (1,) * y.ndim
-        classes = jnp.arange(per_class.size).astype(y.dtype).reshape(*rows, -1)
-        return jnp.sum(jnp.where(classes == y[..., None], per_class.reshape(*rows, -1), 0), axis=-1)
+        per_class = per_class.reshape(*(1,) * y.ndim, -1)
+        return jnp.sum(jnp.where(is_label(per_class, y), per_class, 0), axis=-1)
     return jnp.take(per_class, y, mode="clip")
