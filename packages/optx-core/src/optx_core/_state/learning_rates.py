@@ -91,7 +91,7 @@ def _factors(tx: Any, state: Any) -> Factors:
     if call.function in _NUMBERS:
         name, sign = _NUMBERS[call.function](call.arguments)
         return {(): _current(sign, call.arguments[name], tx, state)}
-    return _READERS.get(call.function, _of_call)(tx, state)
+    return _readers().get(call.function, _of_call)(tx, state)
 
 
 def _of_call(tx: Any, state: Any) -> Factors:
@@ -103,9 +103,11 @@ def _of_call(tx: Any, state: Any) -> Factors:
     if rate is None or (_any(within) and (inner is None or _is_passed_on(rate, tx, state))):
         return within if inner is not None else _product(within, _declared(tx, state))
     names = (f"{label}{_OF_GROUP}" for label in getattr(state, "inner_states", ()))
-    others = {(name,): value for name in names if (value := arguments.get(name)) is not None}
-    rates = {
-        place: _current(-1.0, value, tx, state) for place, value in ({(): rate} | others).items()
+    given: Factors = {(): rate, **{(name,): arguments.get(name) for name in names}}
+    rates: Factors = {
+        place: _current(-1.0, value, tx, state)
+        for place, value in given.items()
+        if value is not None
     }
     return _product(rates, _declared(tx, state))
 
@@ -152,20 +154,24 @@ _NUMBERS: dict[Any, Callable[[dict[str, Any]], tuple[str, float]]] = {
         -1.0 if arguments["flip_sign"] else 1.0,
     ),
 }
-_READERS: dict[Any, Callable[[Any, Any], Factors]] = {
-    chain: _of_chain,
-    named_chain: _of_chain,
-    partition: _of_groups,
-    masked: _of_mask,
-    selective_transform: _of_selection,
-    freeze: lambda tx, state: _grouped({"True": {(): 0.0}, "False": {(): None}}),
-    set_to_zero: lambda tx, state: {(): 0.0},
-}
+
+
+def _readers() -> dict[Any, Callable[[Any, Any], Factors]]:
+    return {
+        chain: _of_chain,
+        named_chain: _of_chain,
+        partition: _of_groups,
+        masked: _of_mask,
+        selective_transform: _of_selection,
+        freeze: lambda tx, state: _grouped({"True": {(): 0.0}, "False": {(): None}}),
+        set_to_zero: lambda tx, state: {(): 0.0},
+    }
 
 
 def _current(sign: float, value: Any, tx: Any, state: Any) -> Any:
     """Returns a number, or the value of a schedule at the next update, with a sign."""
-    return sign * build.evaluate(value, schedule_count(value, tx, state) if callable(value) else 0)
+    count: Any = schedule_count(value, tx, state) if callable(value) else None
+    return sign * build.evaluate(value, count)
 
 
 def _is_passed_on(rate: Any, tx: Any, state: Any) -> bool:

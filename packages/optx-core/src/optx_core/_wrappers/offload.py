@@ -118,7 +118,7 @@ def _on_mesh_of(arrays: PyTree) -> contextlib.AbstractContextManager[Any]:
     if traced or not jax.sharding.get_abstract_mesh().empty:
         return contextlib.nullcontext()
     shardings = (getattr(x, "sharding", None) for x in leaves)
-    meshes = {s.mesh for s in shardings if isinstance(s, jax.sharding.NamedSharding)}
+    meshes: set[Any] = {s.mesh for s in shardings if isinstance(s, jax.sharding.NamedSharding)}
     return jax.set_mesh(meshes.pop()) if len(meshes) == 1 else contextlib.nullcontext()
 
 
