@@ -27,7 +27,9 @@ from optx_core import (
     monitor,
     multi_steps,
     named_chain,
+    offload,
     partition,
+    per_slice,
     scale,
     scale_by_learning_rate,
     scale_by_schedule,
@@ -35,6 +37,7 @@ from optx_core import (
     trace,
     tree,
     with_ema,
+    zero1,
 )
 from optx_core.build import LeafStep, leafwise, recorded
 
@@ -284,3 +287,36 @@ def test_the_parts_of_a_named_chain_in_a_wrapper_are_read(wrap):
     state = tx.init(PARAMS)
     assert float(hyperparams(tx, state)["learning_rate"]) == 1.0
     assert float(learning_rates(tx, state)["learning_rate"]) == 1.0
+
+
+def grouped(rate=0.3):
+    return partition({"a": momentum_sgd(rate), "c": momentum_sgd(halving)}, LABELS)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        offload,
+        lambda inner: per_slice(inner, 0),
+        lambda inner: zero1(inner, "data", mesh=jax.make_mesh((1,), ("data",))),
+    ],
+    ids=["offload", "per_slice", "zero1"],
+)
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: inject_hyperparams(momentum_sgd)(halving),
+        grouped,
+        lambda: masked(grouped(), True),
+        lambda: with_ema(inject_hyperparams(grouped)(0.3), 0.9),
+        lambda: multi_steps(momentum_sgd(halving), 1),
+    ],
+    ids=["injected", "partition", "masked partition", "averaged", "accumulated"],
+)
+def test_a_wrapper_whose_state_is_the_inner_ones_changes_no_names_or_numbers(wrap, make):
+    for read in (hyperparams, learning_rates):
+        expected, given = (
+            read(tx, tx.update(PARAMS, tx.init(PARAMS), PARAMS)[1]) for tx in (make(), wrap(make()))
+        )
+        assert expected or read is hyperparams
+        assert {k: float(x) for k, x in given.items()} == {k: float(x) for k, x in expected.items()}

@@ -26,7 +26,7 @@ from optx_core._state.composition import (
 from optx_core._transforms.scale import scale, scale_by_learning_rate, scale_by_schedule
 from optx_core._transforms.stateless import set_to_zero
 from optx_core._wrappers.freeze import freeze, selective_transform
-from optx_core._wrappers.inject_hyperparams import InjectStatefulHyperparamsState, current
+from optx_core._wrappers.inject_hyperparams import current, is_injected
 
 Factors = dict[Place, Any]
 """The factor on the updates of each group, or None."""
@@ -86,7 +86,7 @@ def _factors(tx: Any, state: Any) -> Factors:
     call = build.call_of(tx)
     if call is None:
         return {(): None}
-    if isinstance(state, InjectStatefulHyperparamsState):
+    if is_injected(tx):
         return _factors(current(tx, state), state.inner_state)
     if call.function in _NUMBERS:
         name, sign = _NUMBERS[call.function](call.arguments)

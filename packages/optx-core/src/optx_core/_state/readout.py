@@ -13,8 +13,8 @@ from optx_core import OptState, PyTree, build
 from optx_core._state.composition import Place, members, recorded_of, schedule_count, shortest
 from optx_core._transforms.weight_decays import CautiousDecay
 from optx_core._wrappers.inject_hyperparams import (
-    InjectStatefulHyperparamsState,
     current_values,
+    is_injected,
 )
 
 
@@ -76,7 +76,7 @@ def _walk(tx: Any, state: Any, place: Place) -> Iterator[tuple[Place, str, Any]]
     if call is None:
         return
     yield from numbers_of(tx, state, place)
-    if isinstance(state, InjectStatefulHyperparamsState):
+    if is_injected(tx):
         return
     for label, member, member_state in members(tx, state):
         yield from _walk(member, member_state, place if label is None else (*place, label))
@@ -87,7 +87,7 @@ def numbers_of(tx: Any, state: Any, place: Place) -> Iterator[tuple[Place, str, 
     call = build.call_of(tx)
     if call is None:
         return
-    if isinstance(state, InjectStatefulHyperparamsState):
+    if is_injected(tx):
         for name, value in current_values(tx, state).items():
             yield (*place, name), call.name, value
         return

@@ -222,6 +222,12 @@ def inject_stateful_hyperparams(
     return _InjectedFactory(inner_factory, frozenset(names), hyperparam_dtype)
 
 
+def is_injected(tx: Any) -> bool:
+    """Returns whether a transformation has its numbers in its state, an `InjectStatefulHyperparamsState`."""
+    call = build.call_of(tx)
+    return call is not None and isinstance(call.function, _InjectedFactory)
+
+
 def current_values(tx: Any, state: InjectStatefulHyperparamsState) -> dict[str, Any]:
     """Returns the injected numbers at the next update, with schedules evaluated."""
     arguments = tx._call.arguments
