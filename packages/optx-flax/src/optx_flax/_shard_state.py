@@ -25,7 +25,14 @@ from optx_core import (
     tree,
     with_extra_args_support,
 )
-from optx_core.build import call_of, check_transformation_like, need_params, recorded, wrapping
+from optx_core.build import (
+    call_of,
+    check_transformation_like,
+    keeps_inner_state,
+    need_params,
+    recorded,
+    wrapping,
+)
 from optx_flax._layout import Layout, Rule, layout_of, trimmed
 from optx_flax._paths import flatten, is_variable, keys, leaves_with_paths, params_of, structure_of
 
@@ -78,6 +85,7 @@ def shard_state(
     return sharded(tx, own, own.laid_by(rule))
 
 
+@keeps_inner_state
 @recorded
 def sharded(inner: Any, own: Layout, kept: Layout) -> GradientTransformationExtraArgs:
     """`shard_state` by layouts: that of the parameters and that of the state."""

@@ -29,6 +29,7 @@ from optx_core._protocol.kinds import Kind, declared, hints_of
 
 P = ParamSpec("P")
 R = TypeVar("R", bound="Recorded")
+F = TypeVar("F", bound=Callable[..., Any])
 
 _LINE = 100  # longer calls with nested calls print one argument per line
 
@@ -197,6 +198,32 @@ def recorded(function: Callable[P, R]) -> Callable[P, R]:
         return result._recorded_as(Call(call, bound))
 
     return call
+
+
+def keeps_inner_state(function: F) -> F:
+    """Declares that the state of a recorded wrapper is that of the transformation inside.
+
+    `hyperparams`, `learning_rates` and `summarize` then find the numbers of that transformation.
+
+    Args:
+      function: a function decorated with `recorded`, with one transformation among its arguments.
+
+    Returns:
+      The function.
+
+    Example:
+      >>> from optx_core import scale, hyperparams, inject_hyperparams
+      >>> from optx_core.build import keeps_inner_state, recorded, staged
+      >>> @keeps_inner_state
+      ... @recorded
+      ... def same(inner):
+      ...     return staged(inner.init, lambda flow, *args, **kw: flow.through(inner, *args, **kw))
+      >>> tx = same(inject_hyperparams(scale)(0.5))
+      >>> {name: float(value) for name, value in hyperparams(tx, tx.init(0.0)).items()}
+      {'step_size': 0.5}
+    """
+    function.__dict__["keeps_inner_state"] = True
+    return function
 
 
 class Part:

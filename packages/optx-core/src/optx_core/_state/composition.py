@@ -13,11 +13,7 @@ from typing import Any
 
 from optx_core import build
 from optx_core._protocol.recorded import Part, returned_by
-from optx_core._state.sharding import zero1
-from optx_core._wrappers.flatten import flatten
 from optx_core._wrappers.multi_steps import MultiSteps
-from optx_core._wrappers.offload import offload
-from optx_core._wrappers.per_slice import per_slice
 
 Place = tuple[str, ...]
 
@@ -46,7 +42,7 @@ def members(tx: Any, state: Any) -> list[tuple[str | None, Any, Any]]:
     if call is None:
         return []
     arguments = list(_arguments(call))
-    if call.function in (flatten, offload, per_slice, zero1):  # their state is the inner one's
+    if getattr(call.function, "keeps_inner_state", False):
         return [(label, recorded_of(member), state) for label, member in arguments]
     states = _inner_states(state, len(arguments))
     places = list(states)

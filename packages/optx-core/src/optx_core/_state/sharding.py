@@ -152,6 +152,7 @@ def zero1_rule(
     return rule
 
 
+@build.keeps_inner_state
 @build.recorded
 def zero1(
     inner: Any,

@@ -21,6 +21,7 @@ from optx_core._protocol.absent import paths
 from optx_core._training.flat import Plan, pack, plan_of, unpack
 
 
+@build.keeps_inner_state
 @build.recorded
 def flatten(inner: Any) -> build.Transformation:
     """Runs a transformation on vectors, each the concatenation of all leaves of one dtype.

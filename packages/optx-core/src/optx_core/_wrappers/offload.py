@@ -32,6 +32,7 @@ from optx_core import OptState, Params, PyTree, Updates, build, with_extra_args_
 _CALLS = ("jit", "pjit")
 
 
+@build.keeps_inner_state
 @build.recorded
 def offload(inner: Any, chunk_bytes: int = 2**28) -> build.Transformation:
     """Keeps an optimizer's state in the host's memory; each update streams it through the device.

@@ -32,6 +32,7 @@ from optx_core._wrappers.slices import At, CutTree, Group, Layout, Part, layout_
 _OF_PARAMS = ("value_fn", "grad_fn", "obj_fn")
 
 
+@build.keeps_inner_state
 @build.recorded
 def per_slice(inner: Any, slices: PyTree | Callable[[Params], PyTree]) -> build.Transformation:
     """Applies a transformation to the slices of arrays: each layer of a stack, expert, head or block.

@@ -75,6 +75,7 @@ from optx_core._protocol.kinds import slot as slot
 from optx_core._protocol.recorded import Call as Call
 from optx_core._protocol.recorded import Recorded as Recorded
 from optx_core._protocol.recorded import call_of as call_of
+from optx_core._protocol.recorded import keeps_inner_state as keeps_inner_state
 from optx_core._protocol.recorded import recorded as recorded
 from optx_core._protocol.types import Mask as Mask
 from optx_core._protocol.types import Transformation as Transformation
