@@ -282,6 +282,8 @@ OUTSIDE = {
     "offload, zero1": offload(zero1(tabled, "data", min_size=64)),
     "zero1, offload": zero1(offload(tabled), "data", min_size=64),
 }
+if jax.__version_info__ < (0, 12):
+    del OUTSIDE["per_slice"]  # there JAX asks for `jax.set_mesh`, in an error of its own
 
 
 def outside_part():
