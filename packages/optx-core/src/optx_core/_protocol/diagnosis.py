@@ -59,9 +59,12 @@ def why_update_failed(
     why = difference(expected, state, "state")
     if not why:
         return None
-    return TreeMismatchError(
-        f"{name}: {why}: the state was made by the init of another transformation"
-    )
+    return TreeMismatchError(of_another(f"{name}: {why}"))
+
+
+def of_another(found: str) -> str:
+    """Returns the message about a state that another transformation made."""
+    return f"{found}: the state was made by the init of another transformation"
 
 
 def check_state(where: str, expected: Any, state: Any) -> None:
@@ -85,10 +88,11 @@ def check_state(where: str, expected: Any, state: Any) -> None:
     same = name == expected.__name__ if fields else not jax.tree.leaves(state)
     if fields != expected._fields or not same:
         shown = ", ".join(fields) or "none"
+        wanted = ", ".join(expected._fields) or "none"
         raise TypeError(
-            f"{where}: the state, a {name}, has the fields {shown}; {expected.__name__} has "
-            f"{', '.join(expected._fields) or 'none'}: the state was made by the init of another "
-            "transformation"
+            of_another(
+                f"{where}: the state, a {name}, has the fields {shown}; {expected.__name__} has {wanted}"
+            )
         )
 
 

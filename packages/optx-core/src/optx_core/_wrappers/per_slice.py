@@ -26,7 +26,7 @@ from optx_core import (
     with_extra_args_support,
 )
 from optx_core._engine.seen import seeing
-from optx_core._protocol.diagnosis import difference
+from optx_core._protocol.diagnosis import difference, of_another
 from optx_core._wrappers.slices import At, CutTree, Group, Layout, Part, layout_of, named
 
 _OF_PARAMS = ("value_fn", "grad_fn", "obj_fn")
@@ -163,9 +163,7 @@ def per_slice(inner: Any, slices: PyTree | Callable[[Params], PyTree]) -> build.
             if params is not None:
                 expected = layout.whole.structure.unflatten(layout.whole.names)
                 if why := difference(expected, state, "state"):
-                    raise TypeError(
-                        f"per_slice: {why}: the state was made by the init of another transformation"
-                    )
+                    raise TypeError(of_another(f"per_slice: {why}"))
             for group, part in layout.parts.items():
                 own = cut.members(group)
                 given = [[column[k] for k in own] for column in columns]
