@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import zlib
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Most of the time goes into compiling small programs. LLVM's optimizations are left out: they change
@@ -42,9 +41,11 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE  # the other processes of this run inherit it
     jax.config.update("jax_compilation_cache_dir", _CACHE)
 
-# The table of all optimizers serves the tests of several folders.
-TABLE = str(pathlib.Path(__file__).parent / "aliases")
-sys.path.append(TABLE)
+# What serves the tests of several folders: the share of cases that run, the table of all optimizers.
+SHARED = [str(pathlib.Path(__file__).parent), str(pathlib.Path(__file__).parent / "aliases")]
+sys.path += SHARED
+
+import sampling  # noqa: E402 (found in the folder above)
 
 _finished = itertools.count(1)
 
@@ -52,6 +53,9 @@ _finished = itertools.count(1)
 def pytest_addoption(parser):
     parser.addoption(
         "--full", action="store_true", help="run every case: see the markers `full` and `sampled`"
+    )
+    parser.addoption(
+        "--turn", type=int, default=0, help="which share of the cases of `sampled` tests to run"
     )
 
 
@@ -74,12 +78,12 @@ def pytest_xdist_auto_num_workers(config):
     return 0 if _by_name(config) else None
 
 
-def _left_out(item, by_name):
+def _left_out(item, by_name, turn):
     sampled = item.get_closest_marker("sampled")
     if sampled is None or by_name:
         return item.get_closest_marker("full") is not None
     # Two tests of one table take different rows, each the same ones in every run.
-    return zlib.crc32(item.nodeid.encode()) % sampled.args[0] != 0
+    return not sampling.is_in_share(item.nodeid, sampled.args[0], turn)
 
 
 def _function(item):
@@ -91,8 +95,8 @@ def pytest_collection_modifyitems(config, items):
     """Without `--full`, leaves out the tests marked `full` and most of those marked `sampled`."""
     if config.getoption("--full"):
         return
-    by_name = _by_name(config)
-    left_out = [item for item in items if _left_out(item, by_name)]
+    by_name, turn = _by_name(config), config.getoption("--turn")
+    left_out = [item for item in items if _left_out(item, by_name, turn)]
     started = {_function(item) for item in set(items) - set(left_out)}
     for item in [item for item in left_out if item.get_closest_marker("sampled")]:
         if _function(item) not in started and not item.get_closest_marker("full"):
@@ -136,10 +140,10 @@ def every_case(request):
 
 
 @pytest.fixture
-def on_devices():
+def on_devices(request, every_case):
     """Runs Python in a process of its own with fake devices: `on_devices(script, *arguments, count=8)`.
 
-    Warnings are errors there too.
+    Warnings are errors there too, and `sampling.share` knows which cases to run.
     """
     warnings = ["-W", "error", "-W", "ignore:Error reading persistent compilation cache entry"]
 
@@ -151,7 +155,8 @@ def on_devices():
                 **os.environ,
                 "JAX_PLATFORMS": "cpu",
                 "XLA_FLAGS": flags.strip(),
-                "PYTHONPATH": os.pathsep.join([os.environ.get("PYTHONPATH", ""), TABLE]),
+                "PYTHONPATH": os.pathsep.join([os.environ.get("PYTHONPATH", ""), *SHARED]),
+                sampling.CASES: "all" if every_case else str(request.config.getoption("--turn")),
             },
             capture_output=True,
             text=True,

@@ -1,5 +1,7 @@
 """Run by test_attention.py with four fake devices: where the state of attention's kernels lies, and a step."""
 
+import itertools
+
 import chex
 import jax
 from attention_kernels import attention
@@ -8,6 +10,7 @@ from jax.sharding import PartitionSpec as P
 from optimizer_rows import ROWS
 
 from optx_core import state_sharding
+from sampling import share
 
 LAYOUTS = {  # of queries, of their bias, and of out
     "heads": (P(None, "model"), P("model"), P("model")),
@@ -84,10 +87,10 @@ def check_without_context(name):
 
 if __name__ == "__main__":
     for name in NAMES:
-        for layout in LAYOUTS:
+        for layout in share(LAYOUTS, 4, name):
             check_types(name, layout)
-    for name, layout in (("soap", "all"), ("kron", "heads")):
-        for kind in (AxisType.Auto, AxisType.Explicit):
-            check_run(name, layout, kind)
+    runs = itertools.product(("soap", "kron"), ("all", "heads"), (AxisType.Auto, AxisType.Explicit))
+    for case in share(runs, 5):
+        check_run(*case)
     check_without_context("apollo_mini")
     print("ok")

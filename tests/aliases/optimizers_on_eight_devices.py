@@ -1,6 +1,6 @@
 """Run by test_optimizers.py with eight fake devices: the layout of every optimizer's state, and a step.
 
-The arguments are the kind of the mesh's axes, and the rows: "all", "even" or "odd".
+The argument is the kind of the mesh's axes; each kind has another share of the rows.
 
 The state's layout is what JAX infers (`state_sharding`); what has a parameter's shape must lie as the
 parameter does. A step of the optimizers themselves (not of their options) must leave the parameters
@@ -18,6 +18,7 @@ from jax.sharding import PartitionSpec as P
 from optimizer_rows import ROWS
 
 from optx_core import apply_updates, state_sharding
+from sampling import share
 
 SHAPES = {"w": ((16, 8), P("data", "model")), "b": ((8,), P())}
 
@@ -102,12 +103,10 @@ def check_run(row, params, layout):
             np.testing.assert_allclose(p, ends[1][which], rtol=1e-4, atol=1e-5)
 
 
-def main(kind, rows):
+def main(kind):
     mesh = jax.make_mesh((4, 2), ("data", "model"), (kind, kind))
     failures = []
-    for name in list(ROWS)[
-        {"all": slice(None), "even": slice(0, None, 2), "odd": slice(1, None, 2)}[rows]
-    ]:
+    for name in share(ROWS, 4, kind.name):
         row = ROWS[name]
         try:
             with jax.set_mesh(mesh):
@@ -127,5 +126,5 @@ if __name__ == "__main__":
     jax.config.update("jax_numpy_dtype_promotion", "strict")
     jax.config.update("jax_disable_most_optimizations", True)  # it compiles much, and runs little
     jax.config.update("jax_numpy_rank_promotion", "raise")
-    main(getattr(AxisType, sys.argv[1]), sys.argv[2])
+    main(getattr(AxisType, sys.argv[1]))
     print("ok")

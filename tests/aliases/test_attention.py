@@ -67,6 +67,7 @@ def test_kernels_of_attention_move_as_matrices(name):
     check(name)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", MATRIX)
 def test_optimizers_of_matrices_know_the_kernels_of_attention(name):
     check(name)
@@ -82,7 +83,7 @@ def without(part, given):
     return {"block": {"attention": rest}}
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("part", ["gradient of query", "gradient of out", "query", "out"])
 @pytest.mark.parametrize("name", MATRIX)
 def test_kernels_of_attention_whose_others_are_not_there_are_matrices_too(name, part):

@@ -72,7 +72,7 @@ def steps(tx):
     return np.stack(rows)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", ROWS)
 def test_steps_are_those_of_another_collection(name, x64):
     count = SHORTER.get(name, len(VALUES[name]))

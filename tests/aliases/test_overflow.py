@@ -19,7 +19,7 @@ INFINITE = {
 }
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("name", SAMPLED_OPTIONS)
 def test_a_gradient_whose_square_overflows_leaves_updates_and_state_finite(name):
     row = ROWS[name]

@@ -30,6 +30,7 @@ from optx_aliases import (
     sm3,
 )
 from optx_core import apply_updates, chain
+from sampling import share
 
 OPTIMIZERS = {
     "lbfgs": lbfgs,
@@ -76,7 +77,8 @@ def on_two_devices():
             p = apply_updates(p, updates)
         return p
 
-    for name, make in OPTIMIZERS.items():
+    for name in share(OPTIMIZERS, 3):
+        make = OPTIMIZERS[name]
         run = jax.jit(lambda p, make=make: steps(make, p))
         apart = np.concatenate([run(p) for p in start.reshape(2, 2)])
         together = jax.shard_map(

@@ -26,6 +26,7 @@ from optx_core import (
     zero1,
 )
 from optx_core.build import loop_carry
+from sampling import share
 
 KINDS = (AxisType.Auto, AxisType.Explicit)
 SLICES = 16
@@ -72,7 +73,7 @@ def assert_equal(grads, expected=EXPECTED, rtol=1e-12):
 def gradients_part():
     run = micro_grad(loss, len(X) // SLICES, mesh_axes="data")
     at_each = micro_grad(loss, len(X) // SLICES)
-    for kind in KINDS:
+    for kind in share(KINDS, 2, "gradients"):
         mesh = mesh_of(kind)
         for layout, specs in LAYOUTS.items():
             params, x = placed(mesh, specs)
@@ -105,7 +106,7 @@ def zero1_part():
 
     plain = chain(trace(0.9), ema(0.9), scale(-0.1))
     updates, _ = plain.update(EXPECTED, plain.init(PARAMS), PARAMS)
-    for kind in KINDS:
+    for kind in share(KINDS, 2, "zero1"):
         mesh = mesh_of(kind)
         params, x = placed(mesh)
         with jax.set_mesh(mesh):
@@ -119,7 +120,7 @@ def zero1_part():
 def other_axes_part():
     """The model axis of tensor parallelism stays as it is, and a batch may be split over two axes."""
     tensor = {"w": P(None, "model"), "b": P("model"), "c": P()}
-    for kind in KINDS:
+    for kind in share(KINDS, 2, "other_axes"):
         mesh = mesh_of(kind, (4, 2))
         params, x = placed(mesh, tensor)
         with jax.set_mesh(mesh):
@@ -189,7 +190,7 @@ def multi_steps_part():
     varying = lambda p: p
     expected = jax.jit(train, static_argnums=0)(plain, PARAMS, plain.init(PARAMS), batches)
     varying = lambda p: jax.lax.pcast(p, "data", to="varying")
-    for kind in KINDS:
+    for kind in share(KINDS, 2, "multi_steps"):
         mesh = mesh_of(kind)
         params, _ = placed(mesh)
         run = jax.shard_map(
@@ -241,7 +242,7 @@ def diloco_part():
         return params, state.anchor
 
     expected = jax.jit(jax.vmap(train, axis_name="data"))(batches)
-    for kind in KINDS:
+    for kind in share(KINDS, 2, "diloco"):
         mesh = mesh_of(kind)
 
         def on_device(x):

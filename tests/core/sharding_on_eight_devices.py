@@ -40,6 +40,7 @@ from optx_core import (
 )
 from optx_core.build import LeafStep, leafwise, wrapping
 from optx_testing import check_transformation
+from sampling import share
 
 COMPILED = []
 jax.monitoring.register_event_duration_secs_listener(
@@ -125,7 +126,8 @@ def state_sharding_part():
         mesh = mesh_of(kind)
         params = params_on(mesh)
         expected = {name: padded(s, len(shape)) for name, (shape, s) in SHAPES.items()}
-        for name, tx in ROWS.items():
+        for name in share(ROWS, 3, kind.name):
+            tx = ROWS[name]
             made = state_sharding(tx, params)
             state = jax.jit(tx.init, out_shardings=made)(params)
             assert jax.tree.structure(state) == jax.tree.structure(made), name
@@ -200,7 +202,8 @@ def zero1_part():
     expected = on_one_device(optimizer())
     for kind in (AxisType.Auto, AxisType.Explicit):
         mesh = mesh_of(kind)
-        for layout in (P(), None):  # replicated (data parallel), and with tensor parallelism
+        # Replicated (data parallel), and with tensor parallelism.
+        for layout in share((P(), None), 2, kind.name):
             specs = None if layout is None else layout
             params = params_on(mesh, specs)
             if layout is None:
@@ -248,7 +251,7 @@ def no_drift_part():
 
 def conformance_part():
     """The kit on eight devices: the kernel of the default parameters has rows for each."""
-    for name in ("optimizer", "multi_steps", "stochastic_rounding", "partition"):
+    for name in share(("optimizer", "multi_steps", "stochastic_rounding", "partition"), 2):
         check_transformation(ROWS[name], promises=(8,))
 
 
@@ -299,7 +302,8 @@ def outside_part():
 
     plain = jax.tree.map(lambda p: jnp.asarray(np.asarray(p)), params_on(mesh_of(AxisType.Auto)))
     failures = []
-    for name, tx in OUTSIDE.items():
+    for name in share(OUTSIDE, 2):
+        tx = OUTSIDE[name]
         is_on_host = "offload" in name
         expected = after_three(tabled if is_on_host else tx, plain)
         # On Auto axes layouts are no types, and only offload names devices.

@@ -161,14 +161,14 @@ def promises(*names):
     return [k for k in range(1, 9) if not (k == 5 and any(name in WIDENING for name in names))]
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_a_transform_keeps_every_promise_alone(name):
     make, options = TRANSFORMS[name]
     check_transformation(make(), **options)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_a_transform_keeps_the_promises_in_a_chain(name):
     make, options = TRANSFORMS[name]
@@ -177,6 +177,7 @@ def test_a_transform_keeps_the_promises_in_a_chain(name):
     )
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", WRAPPERS)
 def test_a_wrapper_keeps_every_promise_around_an_optimizer(name):
     static = (
@@ -196,7 +197,7 @@ def test_a_wrapper_keeps_every_promise_around_an_optimizer(name):
     )
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("outer", WRAPPERS)
 def test_a_wrapper_keeps_the_promises_around_every_other(outer, every_case):
     kernel, bias = jnp.linspace(-1.0, 1.0, 6).reshape(3, 2), jnp.asarray([0.5])

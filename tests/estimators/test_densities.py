@@ -40,7 +40,7 @@ def within(ours, truth, inputs, slopes, dtype):
     )
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "float64"])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_log_densities_and_scores_are_exact_from_1e_minus_3_to_1e9(x64, jit, name, dtype):
@@ -133,6 +133,7 @@ MOVING = [
 ]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("a", [1e5, 1e7, 1e9])
 @pytest.mark.parametrize("row", MOVING, ids=lambda r: r[0])
 def test_large_concentrations_have_their_pathwise_derivative(jit, row, a):
@@ -148,6 +149,7 @@ def _rows_of(jit, name):
     return jit(lambda a, key: e.gradients(a, e.draw(a, key, 400)))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("df", [3.0, 9.0])
 @pytest.mark.parametrize(
     "method", [oe.pathwise(), oe.score_function(oe.leave_one_out(2))], ids=lambda m: m.name
@@ -192,7 +194,7 @@ def means_over_noises(jit, name):
     return jax.tree.map(np.asarray, jit(run)(np.arange(200)))
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("name", QUASI)
 @pytest.mark.parametrize("noise", ["antithetic", "sobol"])
 def test_families_of_gamma_variates_take_quasi_random_and_antithetic_noise(jit, name, noise):

@@ -168,7 +168,7 @@ def at_the_edge(jit, name):
     return jit(run)
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize(("name", "i"), PARAMS)
 def test_one_sample_gives_finite_estimates_at_the_edge(jit, name, i):
     out, log_prob = at_the_edge(jit, name)(f32(*ROWS[name][2][i]), KEY)
@@ -222,7 +222,7 @@ DISCRETE = [
 ]
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("method", DISCRETE, ids=repr)
 @pytest.mark.parametrize("name", BY_PROBS)
 def test_probabilities_of_zero_have_the_gradient_zero_by_every_method(jit, name, method):

@@ -45,7 +45,7 @@ def test_wrong_shapes_are_refused_by_name(name):
         run(name, args[0].astype(jnp.complex64), *args[1:])
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @every
 def test_a_batch_of_batches_gives_the_same(name):
     args = cast(ROWS[name][0], jnp.float32)
@@ -71,7 +71,7 @@ def test_a_batch_of_which_nothing_counts_is_0_with_no_gradient():
         np.testing.assert_array_equal(jax.grad(lambda z, loss=loss: jnp.sum(loss(z)))(z), 0)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(
     "name",
     [
@@ -130,7 +130,7 @@ def test_a_fenchel_young_loss_of_another_axis_is_that_of_the_transpose():
     np.testing.assert_allclose(rows, L.softmax_cross_entropy(x, p), rtol=1e-5)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", [*INTEGER_LABELS, *LABELLED_ROWS])
 def test_the_number_of_no_class_gives_nan_and_to_no_other_example(name):
     args, kwargs = cast(ROWS[name][0], jnp.float32), ROWS[name][1]

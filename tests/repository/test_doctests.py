@@ -26,7 +26,7 @@ def as_a_user_has_it():
         yield
 
 
-@pytest.mark.sampled(4)  # `hatch run docs:build` runs all that the site shows
+@pytest.mark.sampled(12)  # `hatch run docs:build` runs all that the site shows
 @pytest.mark.parametrize("name", list(modules()))
 def test_the_examples_run(name):
     module = importlib.import_module(name)

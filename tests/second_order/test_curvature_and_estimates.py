@@ -64,6 +64,7 @@ def gauss_newton(loss, params, x, y):
     return jax.jit(lambda: jnp.mean(jax.vmap(one)(x, y), axis=0))()
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_the_gauss_newton_matrix_has_the_diagonal_and_products_of_its_definition(name, x64):
     likelihood, params, x, y = problem(name)
@@ -137,6 +138,7 @@ def test_one_confident_example_does_not_spoil_the_diagonal():
         assert jnp.isfinite(vector["w"]).all()
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("method", ["mc", "rademacher"])
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_sampled_fishers_have_the_exact_mean(name, method, x64):
@@ -151,6 +153,7 @@ def test_sampled_fishers_have_the_exact_mean(name, method, x64):
     assert jnp.max(jnp.abs(runs.mean(0) - exact) / stderr) < 5.5
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("method", ["exact", "mc"])
 def test_examples_by_themselves_average_to_the_whole(method, x64):
     likelihood, params, x, _ = problem()
@@ -172,6 +175,7 @@ def test_the_hessian_product_is_that_of_the_hessian(x64):
         np.testing.assert_allclose(ravel_pytree(found)[0], wanted, rtol=1e-10)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("probe", ["activations", "parameters"])
 @pytest.mark.parametrize("distribution", ["rademacher", "normal"])
 def test_estimates_lie_within_their_standard_errors(probe, distribution, x64):

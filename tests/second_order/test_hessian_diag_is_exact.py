@@ -175,7 +175,7 @@ MODELS = {
 }
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", MODELS)
 def test_the_diagonal_is_that_of_the_definition(name, x64):
     loss, params, batch = MODELS[name](np.random.default_rng(0))
@@ -183,7 +183,7 @@ def test_the_diagonal_is_that_of_the_definition(name, x64):
     assert worst(found, by_definition(loss, params, batch)) < 1e-12
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("method", ["chain", "units"])
 @pytest.mark.parametrize("name", ["mlp-tanh-6", "convolution-relu", "residual-relu", "odd-views"])
 def test_the_other_methods_agree(name, method, x64):
@@ -192,6 +192,7 @@ def test_the_other_methods_agree(name, method, x64):
     assert worst(found, by_definition(loss, params, batch)) < 1e-12
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", ["mlp-tanh-4", "recurrent-and-tied"])
 def test_chunks_give_the_same_whatever_their_size(name, x64):
     loss, params, batch = MODELS[name](np.random.default_rng(0))
@@ -202,7 +203,7 @@ def test_chunks_give_the_same_whatever_their_size(name, x64):
         assert worst(found, wanted) < 1e-12
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", ["mlp-tanh-6", "mlp-relu-4", "convolution-tanh", "residual-relu"])
 def test_float32_agrees_with_float64_to_its_precision(name, x64):
     loss, params, batch = MODELS[name](np.random.default_rng(0))
@@ -217,6 +218,7 @@ def test_float32_agrees_with_float64_to_its_precision(name, x64):
     assert worst(cast(found, jnp.float64), wanted) < 1e-6
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "name", ["mlp-relu-4", "convolution-tanh", "transformer", "recurrent-and-tied", "odd-views"]
 )

@@ -61,6 +61,7 @@ def test_a_leaf_that_is_not_used_has_zero_curvature():
     np.testing.assert_array_equal(found["idle"], 0)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_narrow_parameters_have_float32_diagonals(dtype):
     params = {"w": jnp.ones((2, 3), dtype), "t": jnp.ones((3,), dtype)}
@@ -305,6 +306,7 @@ def network(activation):
     return loss, params, jnp.asarray(rng.normal(size=(6, 5))), jnp.asarray(rng.integers(0, 3, 6))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("activation", [jnp.tanh, jax.nn.relu])
 def test_a_diagonal_can_be_differentiated_mapped_and_split(activation, x64):
     loss, params, x, y = network(activation)

@@ -276,7 +276,7 @@ def slopes_and_bends(program):
     return along(0.0), slopes[: len(values[0])], bends[len(values[0]) :]
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("first", range(0, COUNT, AT_ONCE))
 def test_values_called_constant_or_linear_have_zero_derivatives(first, any_operation):
     chosen = traced(slopes_and_bends, range(first * 10, first * 10 + 10 * AT_ONCE))
@@ -317,7 +317,7 @@ def by_pullbacks(program):
 WAYS = [by_method("auto"), by_method("chain"), by_pullbacks]
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("first", range(0, COUNT // 10, AT_ONCE))
 def test_the_diagonal_is_that_of_the_hessian(first, any_operation):
     chosen = traced(by_definition, range(first * 10, first * 10 + 10 * AT_ONCE))

@@ -64,7 +64,7 @@ def assert_close(found, wanted):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12 * scale)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", NETS)
 @pytest.mark.parametrize("method", ["auto", "units", "chunked"])
 def test_the_hessian_diagonal_is_theirs(reference, name, method, x64):
@@ -75,6 +75,7 @@ def test_the_hessian_diagonal_is_theirs(reference, name, method, x64):
         assert_close(found, leaves(reference, name, oracle))
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", NETS)
 def test_gauss_newton_and_empirical_fisher_are_theirs(reference, name, x64):
     model, loss, params, x, y = problem(reference, name)
