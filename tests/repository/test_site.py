@@ -4,6 +4,7 @@ The site itself is built by `hatch run docs:build`; what needs no build is teste
 """
 
 import ast
+import functools
 import html
 import importlib
 import inspect
@@ -21,9 +22,15 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 sys.path.append(str(DOCS / "_ext"))
-blocks, equations, names, reference = map(
-    importlib.import_module, ("blocks", "equations", "names", "reference")
+blocks, equations, names, reference, symbols = map(
+    importlib.import_module, ("blocks", "equations", "names", "reference", "symbols")
 )
+
+
+@functools.cache
+def text_of(page):
+    return reference.page_text(page, {}, set())
+
 
 PACKAGES = sorted(path.name for path in ROOT.glob("packages/*/src/optx_*"))
 
@@ -44,7 +51,7 @@ def test_no_two_pages_have_the_same_path_where_case_does_not_count():
 
 def test_every_name_of_a_page_stands_on_it_with_its_signature():
     for page in names.pages():
-        text = reference.page_text(page, {}, set())
+        text = text_of(page)
         for name in page.names:
             directives = re.findall(rf"^````.py:\w+. {page.package}\.{name}\b", text, re.MULTILINE)
             assert len(directives) == 1, (page.path, name)
@@ -69,10 +76,17 @@ def test_the_page_of_an_optimizer_has_what_a_reader_needs():
 )  # fmt: skip
 def test_the_legend_of_an_update_rule_explains_the_symbols_of_the_state(optimizer, symbols):
     page = next(p for p in names.pages() if p.title == optimizer)
-    text = reference.page_text(page, {}, set())
+    text = text_of(page)
     for symbol in symbols.split():
         assert f"\n- *{reference._escape(symbol)}*: `" in text, symbol
     assert "*mean*:" not in text
+
+
+def test_the_pages_explain_every_symbol_of_their_equations():
+    for page in names.pages():
+        if page.package != "optx_core.build":  # examples of code
+            text = text_of(page)
+            assert not symbols.unexplained(page, text), page.path
 
 
 def test_equations_are_well_formed_and_keep_every_letter():
@@ -265,7 +279,6 @@ page.src = "{url}";
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """A server of the site, with a page of its own that probes the others, and a folder for the browser."""
-    import functools
     import http.server
     import threading
 
