@@ -77,7 +77,8 @@ def legend(page: names.Page, modules: list[str], text: str) -> dict[str, str]:
     found = {
         symbol: told
         for symbol, told in conventions.items()
-        if symbol in used and symbol not in states and not explains(text, symbol)
+        if symbol in used - set(states)
+        and (package == "optx_aliases" or not explains(text, symbol))
     }
     if package == "optx_aliases" and "ᵗ" in rules and "t" not in states | found:
         found["t"] = _STEPS

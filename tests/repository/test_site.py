@@ -70,6 +70,16 @@ def test_the_page_of_an_optimizer_has_what_a_reader_needs():
     assert "Loshchilov" in text
 
 
+def test_the_page_of_every_loss_has_a_plot():
+    curves = importlib.import_module("loss_curves").CURVES
+    own = {page.title for page in names.pages() if page.package == "optx_losses"}
+    assert set(curves) <= own
+    assert {name for name in own if name.endswith("_loss")} - set(curves) == {
+        "linear_distillation_loss",  # of two models
+        "make_fenchel_young_loss",  # makes one
+    }
+
+
 @pytest.mark.parametrize(
     ("optimizer", "symbols"),
     [("soap", "t m v L R Q_L Q_R"), ("adadelta", "E[g²] E[x²]"), ("scale_by_lbfgs", "s y ρ"), ("adan", "m v n g")],
@@ -112,6 +122,15 @@ def test_equations_are_well_formed_and_keep_every_letter():
         ("a < b & c", "&lt;"),
         ("Gᵀ", "<msup><mi>G</mi>"),
         ("t^(−decay_rate)", "<msup><mi>t</mi>"),
+        ("2^−c", '<msup><mn>2</mn><mrow><mo stretchy="false">−</mo><mi>c</mi></mrow></msup>'),
+        (
+            "Σ_{j≥i} s_j",
+            '<msub><mi>Σ</mi><mrow><mi>j</mi><mo stretchy="false">≥</mo><mi>i</mi></mrow></msub>',
+        ),
+        ("c ≠ y", '<mo stretchy="false">≠</mo>'),
+        ("softmax(s)_i", "</mrow><mrow><mi>i</mi></mrow></msub>"),
+        ("rank_i + eps_root", "<msub><mtext>rank</mtext><mi>i</mi></msub>"),
+        ("the tokens' mean", "<mtext>tokens’</mtext>"),
     ],
 )
 def test_an_equation_becomes_mathml(line, expected):
