@@ -16,8 +16,8 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-import importlib.metadata
 import http.server
+import importlib.metadata
 import io
 import multiprocessing
 import os

@@ -204,7 +204,10 @@ def losses(out: pathlib.Path) -> None:
 def curve(file: pathlib.Path, x: Any, ys: dict[str, Any], label: str, title: str) -> None:
     """Draws lines over one axis."""
     with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(5, 2.4))
+        figure, axis = plt.subplots(
+            figsize=(5, 2.4), layout="none"
+        )  # its layout takes half of the time
+        figure.subplots_adjust(left=0.1, right=0.98, bottom=0.2, top=0.92)
         for (name, y), color, line in zip(ys.items(), (BLUE, ORANGE), ("-", "--"), strict=False):
             axis.plot(x, y, line, color=color, linewidth=1.5, label=name)
         axis.set_xlabel(label)

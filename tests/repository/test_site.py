@@ -235,6 +235,25 @@ def test_the_pages_name_only_hatch_commands_distributions_and_examples_that_exis
             assert (ROOT / "examples" / example).is_file(), (path.name, example)
 
 
+@pytest.mark.parametrize(
+    "path", [*DOCS.glob("*.md"), *DOCS.glob("guide/*.md")], ids=lambda path: path.stem
+)
+def test_a_page_says_what_to_install_for_what_it_imports(path):
+    text = path.read_text()
+    lines = re.findall(r"pip install ([\w .-]+)", text)
+    installed = {word.replace("-", "_") for line in lines for word in line.split()}
+    for distribution, modules in {
+        "optx_flax": {"flax"},
+        "orbax_checkpoint": {"orbax"},
+        "scikit_learn": {"sklearn"},
+    }.items():
+        installed |= modules if distribution in installed else set()
+    code = [b.code for b in blocks.blocks_of(text) if b.is_python and not b.is_foreign]
+    imported = set(re.findall(r"^\s*(?:from|import) (\w+)", "\n".join(code), re.MULTILINE))
+    everywhere = {"jax", "numpy", "optx_core", *sys.stdlib_module_names}
+    assert imported <= installed | everywhere
+
+
 @pytest.mark.parametrize("page", ["from_pytorch", "guide/from_keras", "guide/from_jaxopt"])
 def test_every_function_that_a_table_of_another_library_names_is_ours(page):
     rows = re.findall(

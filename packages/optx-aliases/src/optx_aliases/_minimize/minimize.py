@@ -7,10 +7,10 @@ max |P(x − g) − x| ≤ gtol                            without bounds max |g
 max |x − x_next| ≤ xtol · max(1, max |x|)            if xtol > 0
 
 where P projects onto the bounds, or if it cannot go on; `MinimizeStatus` has the reasons. These are SciPy's
-criteria, and for a value or a gradient below 1 at x0 they scale with it, so that a small loss converges as far as a
-large one. With a line search the second one must hold while three steps in a row make no progress beyond
-ftol, since one alone may be short; eight such steps suffice, since rounding makes a value rise and fall.
-After two failed searches in a row the value has converged if the gradient is small,
+criteria, and for a value or a gradient below 1 at x0 they scale with it, so that a small loss converges as
+far as a large one. With a line search the second one must hold while three steps in a row make no progress
+beyond ftol, since one alone may be short; eight such steps suffice, since rounding makes a value rise and
+fall. After two failed searches in a row the value has converged if the gradient is small,
 
 max |P(x − g) − x| · max(1, max |x|) ≤ ∛eps · max(|f|, min(1, |f(x0)|))
 
