@@ -85,7 +85,11 @@ def _views(loss: Callable[..., jax.Array]) -> Curve:
 _SHARES = jnp.array([0.7, 0.3])
 _FEATURE = (jnp.array([[1.0, 0.0]]), jnp.zeros(1, int))  # weights and label
 CURVES: dict[str, Curve] = {
-    "apo_down_loss": _pair(o.apo_down_loss),
+    "apo_down_loss": (
+        WIDE,
+        "log-ratio of the chosen answer, and of the rejected one with the other sign",
+        lambda x: o.apo_down_loss(x, -x, beta=1.0),
+    ),
     "apo_zero_loss": _pair(o.apo_zero_loss),
     "arcface_loss": (UNIT, "cosine of the label", lambda x: o.arcface_loss(_two(x), 0, scale=4.0)),
     "barlow_twins_loss": _views(o.barlow_twins_loss),

@@ -168,7 +168,8 @@ def _caption(package: str) -> str:
         return "The value at each step."
     if package == "optx_losses":
         return "The value and its derivative."
-    return "Trajectories on Rosenbrock’s function and on a narrow quadratic, each at its best learning rate."
+    problems = "Rosenbrock’s function and on a narrow quadratic"
+    return f"Trajectories on {problems}, at the best of a few learning rates."
 
 
 def _entry(package: str, name: str, level: int = 2) -> list[str]:

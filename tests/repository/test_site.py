@@ -213,6 +213,10 @@ def test_what_an_example_of_a_docstring_prints_is_compared(monkeypatch):
     monkeypatch.setattr(wrong, "__doc__", "A projection.\n\n>>> 1 + 1\n3\n")
     (told,) = blocks.check_examples("optx_projections")
     assert "Expected:\n    3\nGot:\n    2" in told
+    never_called = ">>> import optx_core\n>>> def f():\n...     return optx_core.nothing\n"
+    monkeypatch.setattr(wrong, "__doc__", f"A projection.\n\n{never_called}")
+    (told,) = blocks.check_examples("optx_projections")
+    assert told.startswith("optx_projections.projection_simplex: optx_core.nothing: ")
 
 
 def test_a_hidden_block_runs_and_a_foreign_one_is_compiled_only():
