@@ -87,7 +87,7 @@ _FEATURE = (jnp.array([[1.0, 0.0]]), jnp.zeros(1, int))  # weights and label
 CURVES: dict[str, Curve] = {
     "apo_down_loss": (
         WIDE,
-        "log-ratio of the chosen answer, and of the rejected one with the other sign",
+        "log-ratio of the chosen answer; the rejected one has its negative",
         lambda x: o.apo_down_loss(x, -x, beta=1.0),
     ),
     "apo_zero_loss": _pair(o.apo_zero_loss),
