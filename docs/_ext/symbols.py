@@ -19,8 +19,8 @@ _CONVENTIONS = {
         "p": "the parameter",
         "u": "the update",
         "lr": "the learning rate",
-        "m": "the mean of past gradients, as defined above; `mu` in the state",
-        "v": "the size of past gradients, as defined above; `nu` in the state",
+        "m": "the mean of past gradients, as defined above",
+        "v": "the size of past gradients, as defined above",
         "I": "the identity matrix",
         "ε": "noise with independent standard normal entries",
     },
@@ -80,6 +80,10 @@ def legend(page: names.Page, modules: list[str], text: str) -> dict[str, str]:
         if symbol in used - set(states)
         and (package == "optx_aliases" or not explains(text, symbol))
     }
+    if "m" in found and not re.search("m ←|m̂(?!1)", rules):  # m1, or a number
+        del found["m"]
+    if "v" in found and not re.search("v ←|v̂", rules):
+        del found["v"]
     if package == "optx_aliases" and "ᵗ" in rules and "t" not in states | found:
         found["t"] = _STEPS
     return found | states
@@ -131,7 +135,7 @@ def explains(text: str, symbol: str) -> bool:
 
 def _is_defined(symbol: str, rules: str) -> bool:
     """Returns whether equations define a symbol: whether it stands alone before ← or =."""
-    sign = r"[\u0302\u0303\u0304\u0307]?(?:_\w+|[ᵢⱼₖₜ₀-₉])?"
+    sign = r"[\u0302\u0303\u0304\u0307]?(?:_\w+|[0-9ᵢⱼₖₜ₀-₉])?"
     plain = unicodedata.normalize("NFD", rules)
     return (
         re.search(rf"(?:^|[\s(]){re.escape(symbol)}{sign}[′']?(?:\([^()]*\))? *[←=≈~]", plain)
@@ -162,7 +166,7 @@ def _of_states(module: str, rules: str) -> dict[str, str]:
                     found[symbol] = f"`{name}.{field}`, {' '.join(rest.split())}"
                 elif len(field) == 1 and _stands(field, rules):
                     found[field] = f"`{name}.{field}`, {' '.join(text.split())}"
-                elif match and _stands(match[1], rules):
+                elif match and match[1] != "a" and _stands(match[1], rules):
                     rest = " ".join(text.removeprefix(match[1]).split())
                     found[match[1]] = f"`{name}.{field}`{'' if rest[0] == ',' else ' '}{rest}"
     return found
