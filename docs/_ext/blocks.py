@@ -310,7 +310,7 @@ def _assigned(body: list[Any]) -> set[str]:
 
 
 def check_examples(package: str) -> list[str]:
-    """Runs the examples in the docstrings of a package's public names, and compares what they print."""
+    """Runs the examples in the docstrings of a package's public names, as the blocks of pages."""
     import names
 
     faults = []
@@ -323,7 +323,12 @@ def check_examples(package: str) -> list[str]:
             where, text = f"{package}.{name}", inspect.getdoc(names.value_of(package, name)) or ""
             told = io.StringIO()
             try:
-                runner.run(parser.get_doctest(text, {}, where, None, None), out=told.write)
+                example = parser.get_doctest(text, {}, where, None, None)
+                runner.run(example, out=told.write, clear_globs=False)
+                if not told.getvalue():
+                    program = ast.parse("".join(part.source for part in example.examples))
+                    found = unresolved(program, example.globs)
+                    told.writelines(f"{where}: {fault}\n" for _, fault in found)
             except ValueError as error:
                 told.write(f"{where}: {error}")
             faults += [told.getvalue()] if told.getvalue() else []

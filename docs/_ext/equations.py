@@ -55,6 +55,7 @@ class _Node:
 
 def _tokens(line: str) -> list[tuple[str, str]]:
     line = unicodedata.normalize("NFD", line.replace("é", "e").replace("ö", "o"))
+    line = line.replace("=\u0338", "≠")  # an operator, not an accent
     found = []
     for match in _TOKEN.finditer(line):
         kind, text = str(match.lastgroup), match[0]
@@ -97,20 +98,37 @@ def _sequence(
                 at += 1
             _attach(nodes, kind, run)
             continue
+        if text == "'" and nodes and nodes[-1].text.startswith("<mtext>"):  # an apostrophe
+            nodes[-1] = _Node("atom", nodes[-1].text.replace("</mtext>", "’</mtext>"))
+            at += 1
+            continue
+        if text == "_" and nodes and nodes[-1].kind == "atom" and at + 1 < len(tokens):
+            index, at = _index(tokens, at + 1)
+            nodes[-1] = _Node("atom", f"<msub>{nodes[-1].text}{_row(index)}</msub>")
+            continue
         if text in "'′" and nodes and nodes[-1].kind == "atom":
             nodes[-1] = _Node("atom", f"<msup>{nodes[-1].text}<mo>′</mo></msup>")
             at += 1
             continue
         if text == "^" and nodes and nodes[-1].kind == "atom" and at + 1 < len(tokens):
-            node, at = _one(tokens, at + 1)
-            if node.text == "<mo>−</mo>" and at < len(tokens):
-                value, at = _one(tokens, at)
-                node = _Node("atom", _row(node.text + value.text))
-            nodes[-1] = _Node("atom", f"<msup>{nodes[-1].text}{_row(node.inner)}</msup>")
+            index, at = _index(tokens, at + 1)
+            nodes[-1] = _Node("atom", f"<msup>{nodes[-1].text}{_row(index)}</msup>")
             continue
         node, at = _one(tokens, at)
         nodes.append(node)
     return nodes, at
+
+
+def _index(tokens: list[tuple[str, str]], at: int) -> tuple[str, int]:
+    """Reads what follows "_" or "^": a token, a negative one, or a group without its brackets."""
+    if tokens[at][1] == "{":
+        nodes, end = _sequence(tokens, at + 1, "}")
+        return "".join(node.text for node in _fractions(nodes)), end + 1
+    node, at = _one(tokens, at)
+    if node.text == '<mo stretchy="false">−</mo>' and at < len(tokens):
+        value, at = _one(tokens, at)
+        return node.text + value.inner, at
+    return node.inner, at
 
 
 def _one(tokens: list[tuple[str, str]], at: int) -> tuple[_Node, int]:
@@ -139,7 +157,8 @@ def _one(tokens: list[tuple[str, str]], at: int) -> tuple[_Node, int]:
         nodes, end = _sequence(tokens, at + 1, close)
         if end < len(tokens) and nodes:
             inner = "".join(node.text for node in _fractions(nodes))
-            fence = '<mo fence="true" stretchy="false">{}</mo>'
+            tall = str("<mfrac" in inner).lower()
+            fence = f'<mo fence="true" stretchy="{tall}">{{}}</mo>'
             group = fence.format(text) + inner + fence.format(close)
             return _Node("atom", _row(group), inner if text == "(" else None), end + 1
     if text in "∂∇Σ∞½π∫Π∏⊥…⋯":
@@ -160,8 +179,8 @@ def _name(text: str) -> str:
     base, index = plain, ""
     if match := re.fullmatch(r"([^\W\d_])_?(\d+)", plain):
         base, index = match[1], f"<mn>{match[2]}</mn>"
-    elif match := re.fullmatch(r"([^\W\d_])_([^\W_]+)", plain):
-        base, index = match[1], _letters(match[2])
+    elif match := re.fullmatch(r"([^\W\d_])_([^\W_]+)|([^\W\d_]+)_([^\W\d_]{1,2})", plain):
+        base, index = match[1] or match[3], _letters(match[2] or match[4])
     node = _letters(base)
     if accent:
         node = f'<mover accent="true">{node}<mo stretchy="false">{_ACCENTS[accent]}</mo></mover>'
@@ -277,8 +296,15 @@ def is_equation(paragraph: str) -> bool:
     return bool(marks) and 2 * prose < max(2, marks) and 2 * marks >= len(lines)
 
 
+def _clauses(line: str) -> list[str]:
+    """The parts of a line between wide gaps, between which it may be broken."""
+    parts = re.split(r"\s{3,}", line)
+    whole = all(part.count(a) == part.count(b) for part in parts for a, b in _CLOSING.items())
+    return parts if whole else [line]
+
+
 def display(paragraph: str) -> str:
-    """Returns a paragraph of equations as HTML: a block that scrolls, one line for each.
+    """Returns a paragraph of equations as HTML: a block, one line for each, broken where it is too wide.
 
     Args:
       paragraph: the equations, one to a line.
@@ -287,5 +313,6 @@ def display(paragraph: str) -> str:
     for line in paragraph.splitlines():
         indent = len(line) - len(line.lstrip())
         style = f' style="padding-left:{indent / 2}em"' if indent else ""
-        rows.append(f"<div{style}>{mathml(line.strip())}</div>")
+        clauses = " ".join(map(mathml, _clauses(line.strip())))
+        rows.append(f"<div{style}>{clauses}</div>")
     return f'<div class="equations" tabindex="0">{"".join(rows)}</div>'

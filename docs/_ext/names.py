@@ -61,7 +61,7 @@ def value_of(package: str, name: str) -> Any:
     return getattr(import_module(package), name)
 
 
-def _home(package: str, name: str) -> str:
+def home(package: str, name: str) -> str:
     """The module in which a name is defined."""
     value = value_of(package, name)
     where = getattr(value, "__module__", None)
@@ -85,7 +85,7 @@ def pages() -> tuple[Page, ...]:
         homes: dict[str, list[str]] = {}
         for name in import_module(package).__all__:
             if not inspect.ismodule(value_of(package, name)):
-                homes.setdefault(_home(package, name), []).append(name)
+                homes.setdefault(home(package, name), []).append(name)
         for module, names in homes.items():
             main = [name for name in names if _has_page(package, name)]
             members: dict[str, list[str]] = {name: [name] for name in main}

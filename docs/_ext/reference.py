@@ -17,6 +17,7 @@ from typing import Any
 
 import equations
 import names
+import symbols
 
 DOCS = pathlib.Path(__file__).resolve().parents[1]
 # The folders of optx_aliases; those of other packages come in the order of their names.
@@ -24,12 +25,6 @@ _ORDER = (
     "_elementwise _layerwise _matrix _low_memory _parameter_free _line_search _minimize _wrappers "
     "_transforms"
 )
-_STANDARD = {
-    "g": "the gradient, or what the transformation before this one returned, of one array",
-    "p": "the parameter",
-    "u": "the update",
-    "lr": "the learning rate",
-}
 
 
 def write(facts: dict[str, dict[str, Any]], pictures: set[str]) -> None:
@@ -139,7 +134,9 @@ def page_text(page: names.Page, facts: dict[str, dict[str, Any]], pictures: set[
     else:
         details = []
         rest = page.names
-    text += _rule(page)
+    rule, modules = _rule(page)
+    text += rule
+    here = len(text)
     picture = f"{package}.{name}"
     if picture in pictures:
         caption = _caption(package)
@@ -162,6 +159,7 @@ def page_text(page: names.Page, facts: dict[str, dict[str, Any]], pictures: set[
     if family:
         links = ", ".join(f"[{_escape(title)}]({title}.md)" for title in family)
         text += ["## See also", links]
+    text[here:here] = _legend(page, modules, text)
     return "\n\n".join(filter(None, text)) + "\n"
 
 
@@ -170,7 +168,8 @@ def _caption(package: str) -> str:
         return "The value at each step."
     if package == "optx_losses":
         return "The value and its derivative."
-    return "Trajectories on Rosenbrock’s function and on a narrow quadratic, each at its best learning rate."
+    problems = "Rosenbrock’s function and on a narrow quadratic"
+    return f"Trajectories on {problems}, at the best of a few learning rates."
 
 
 def _entry(package: str, name: str, level: int = 2) -> list[str]:
@@ -253,62 +252,49 @@ def _definition(package: str, name: str) -> tuple[str, str]:
     return "", ""
 
 
-def _rule(page: names.Page) -> list[str]:
-    """The module's docstring: the update rule, or what the functions of the module have in common."""
+def _rule(page: names.Page) -> tuple[list[str], list[str]]:
+    """The module's docstring: the update rule, or what the functions of the module have in common.
+
+    Returns:
+      The parts of the text, and the modules whose equations stand in it.
+    """
     package = page.package
     parts, _ = names.module_doc(page.module)
     if not parts or page.module.partition(".")[0] != package.partition(".")[0]:
-        return []  # an alias of another package's class
+        return [], []  # an alias of another package's class
     found = any(map(equations.is_equation, parts))
     title = "Update rule" if package == "optx_aliases" else "Definition" if found else "Background"
-    if len(parts) == 1 and not found and "=" not in parts[0]:
-        return []
-    text = [f"## {title}", paragraphs(parts, package)]
-    symbols = _states_symbols(page.module)
-    for name in dict.fromkeys(re.findall(r"`(scale_by_\w+)`", "\n".join(parts))):
-        if (package, name) not in names.places() or names._home(package, name) == page.module:
+    if len(parts) == 1 and not found and "=" not in parts[0] and "`" not in parts[0]:
+        return [], []
+    text, modules = [f"## {title}", paragraphs(parts, package)], [page.module]
+    own = set(_functions(page.module))
+    named = (
+        "`(scale_by_\\w+)`" if found else "`(\\w+)`"
+    )  # without equations, those of what it names
+    for name in dict.fromkeys(re.findall(named, "\n".join(parts))):
+        if (package, name) not in names.places() or name in own:
             continue
-        module = names._home(package, name)
+        module = names.home(package, name)
         inner = [p for p in names.module_doc(module)[0] if equations.is_equation(p)]
         if inner:
-            text += [f"where the step of {_code(name, package)} is", paragraphs(inner, package)]
-            symbols |= _states_symbols(module)
-    if found and package == "optx_aliases":
-        everything = "\n".join(parts)
-        standard = {k: v for k, v in _STANDARD.items() if re.search(rf"\b{k}\b", everything)}
-        rows = [f"{_symbol(k)} {v}" for k, v in standard.items()]
-        rows += [f"{_symbol(s)} {prose(t, package)}" for s, t in symbols.items()]
-        text.append("- " + "\n- ".join(rows))
-    return text
+            step = "the step of " if name.startswith("scale_by") else ""
+            text += [f"where {step}{_code(name, package)} is", paragraphs(inner, package)]
+            modules.append(module)
+    return text, modules
 
 
-def _symbol(text: str) -> str:
-    return f"*{_escape(text)}*:"
+def _functions(module: str) -> list[str]:
+    """The names of the functions that a module defines."""
+    members = vars(import_module(module)).items()
+    return [n for n, v in members if getattr(v, "__module__", "") == module]
 
 
-def _states_symbols(module: str) -> dict[str, str]:
-    """The symbols that the states of a module explain: "mu: m, a tree of ..." is m, of the field mu."""
-    rules = "".join(filter(equations.is_equation, names.module_doc(module)[0]))
-    found = {}
-    for name, value in vars(import_module(module)).items():
-        if inspect.isclass(value) and value.__module__ == module and hasattr(value, "_fields"):
-            for field, text in names.read(value).entries.get("Attributes", {}).items():
-                symbol, comma, rest = text.partition(", ")
-                match = re.match(r"(\S{1,6}?),? (?=\S)", text)
-                if comma and len(symbol) <= 4:
-                    found[symbol] = f"`{name}.{field}`, {' '.join(rest.split())}"
-                elif len(field) == 1 and _stands(field, rules):
-                    found[field] = f"`{name}.{field}`, {' '.join(text.split())}"
-                elif match and _stands(match[1], rules):
-                    rest = " ".join(text.removeprefix(match[1]).split())
-                    found[match[1]] = f"`{name}.{field}`{'' if rest[0] == ',' else ' '}{rest}"
-    return found
-
-
-def _stands(symbol: str, rules: str) -> bool:
-    """Returns whether a symbol, not a word, stands in equations."""
-    word = re.fullmatch(r"[A-Za-z]{3,}", symbol)
-    return not word and re.search(rf"(?<!\w){re.escape(symbol)}(?!\w)", rules) is not None
+def _legend(page: names.Page, modules: list[str], text: list[str]) -> list[str]:
+    """The symbols of the equations that stand in a page, each with its meaning."""
+    told = symbols.prose_of("\n".join(text))
+    found = symbols.legend(page, modules, told)
+    rows = [f"*{_escape(s)}*: {prose(t, page.package)}" for s, t in found.items()]
+    return ["- " + "\n- ".join(rows)] if rows else []
 
 
 def _memory(name: str, fact: dict[str, Any]) -> list[str]:

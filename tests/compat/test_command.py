@@ -26,6 +26,17 @@ def rewritten(source):
         ("from optax import losses\nlosses.l2_loss\n", "import optx_losses\noptx_losses.l2_loss\n"),
         ("import optax.contrib as c\nc.muon . x\n", "import optx_aliases\noptx_aliases.muon . x\n"),
         ("import optax.losses\noptax.sgd\n", "import optx_aliases\noptx_aliases.sgd\n"),
+        # an import that is already there is not repeated, unless it may not have run
+        ("import optax\nfrom optax import contrib\noptax.sgd, contrib.muon\n",
+         "import optx_aliases\noptx_aliases.sgd, optx_aliases.muon\n"),
+        ("import optax\nfrom optax import contrib  # why\nx = 1; from optax import schedules\noptax.sgd, contrib.muon\n",
+         "import optx_aliases\n  # why\nx = 1; import optx_compat.schedules as schedules\noptx_aliases.sgd, optx_aliases.muon\n"),
+        ("import optax\nx = 1; import optax.contrib as c\noptax.sgd, c.muon",
+         "import optx_aliases\nx = 1; pass\noptx_aliases.sgd, optx_aliases.muon"),
+        ("import optax.contrib as c\r\nimport optax.contrib as d\r\nd.muon, c.muon\r\n",
+         "import optx_aliases\r\noptx_aliases.muon, optx_aliases.muon\r\n"),
+        ("try:\n    import optax\nexcept ImportError: pass\nfrom optax import contrib\noptax.sgd, contrib.muon\n",
+         "try:\n    import optx_aliases\nexcept ImportError: pass\nimport optx_aliases\noptx_aliases.sgd, optx_aliases.muon\n"),
         # adapters are those of optx_compat
         ("import optax\noptax.contrib.sophia\n", "import optx_compat\noptx_compat.contrib.sophia\n"),
         ("from optax.losses import ntxent\n", "from optx_compat.losses import ntxent\n"),
@@ -74,7 +85,7 @@ def rewritten(source):
         ("import optax._src.base\noptax._src.base.Params, optax.sgd\n",
          "import optx_aliases\nimport optx_core\noptx_core.Params, optx_aliases.sgd\n"),
         ("import optax\nimport optax._src.base\noptax._src.base.NO_PARAMS_MSG, optax.sgd, [optax]\n",
-         "import optx_aliases\nimport optax._src.base\nimport optx_aliases\noptax._src.base.NO_PARAMS_MSG, optx_aliases.sgd, [optax]\n"),
+         "import optx_aliases\nimport optax._src.base\noptax._src.base.NO_PARAMS_MSG, optx_aliases.sgd, [optax]\n"),
         ("import optax\noptax._src.base.NO_PARAMS_MSG\n", "import optax\noptax._src.base.NO_PARAMS_MSG\n"),
         ("from optax._src.base import *\n", "from optax._src.base import *\n"),
         # what only looks like it

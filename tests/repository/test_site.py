@@ -4,6 +4,7 @@ The site itself is built by `hatch run docs:build`; what needs no build is teste
 """
 
 import ast
+import functools
 import html
 import importlib
 import inspect
@@ -21,9 +22,15 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 sys.path.append(str(DOCS / "_ext"))
-blocks, equations, names, reference = map(
-    importlib.import_module, ("blocks", "equations", "names", "reference")
+blocks, equations, names, reference, symbols = map(
+    importlib.import_module, ("blocks", "equations", "names", "reference", "symbols")
 )
+
+
+@functools.cache
+def text_of(page):
+    return reference.page_text(page, {}, set())
+
 
 PACKAGES = sorted(path.name for path in ROOT.glob("packages/*/src/optx_*"))
 
@@ -44,7 +51,7 @@ def test_no_two_pages_have_the_same_path_where_case_does_not_count():
 
 def test_every_name_of_a_page_stands_on_it_with_its_signature():
     for page in names.pages():
-        text = reference.page_text(page, {}, set())
+        text = text_of(page)
         for name in page.names:
             directives = re.findall(rf"^````.py:\w+. {page.package}\.{name}\b", text, re.MULTILINE)
             assert len(directives) == 1, (page.path, name)
@@ -63,16 +70,33 @@ def test_the_page_of_an_optimizer_has_what_a_reader_needs():
     assert "Loshchilov" in text
 
 
+def test_the_page_of_every_loss_has_a_plot():
+    curves = importlib.import_module("loss_curves").CURVES
+    own = {page.title for page in names.pages() if page.package == "optx_losses"}
+    assert set(curves) <= own
+    assert {name for name in own if name.endswith("_loss")} - set(curves) == {
+        "linear_distillation_loss",  # of two models
+        "make_fenchel_young_loss",  # makes one
+    }
+
+
 @pytest.mark.parametrize(
     ("optimizer", "symbols"),
     [("soap", "t m v L R Q_L Q_R"), ("adadelta", "E[g²] E[x²]"), ("scale_by_lbfgs", "s y ρ"), ("adan", "m v n g")],
 )  # fmt: skip
 def test_the_legend_of_an_update_rule_explains_the_symbols_of_the_state(optimizer, symbols):
     page = next(p for p in names.pages() if p.title == optimizer)
-    text = reference.page_text(page, {}, set())
+    text = text_of(page)
     for symbol in symbols.split():
         assert f"\n- *{reference._escape(symbol)}*: `" in text, symbol
     assert "*mean*:" not in text
+
+
+def test_the_pages_explain_every_symbol_of_their_equations():
+    for page in names.pages():
+        if page.package != "optx_core.build":  # examples of code
+            text = text_of(page)
+            assert not symbols.unexplained(page, text), page.path
 
 
 def test_equations_are_well_formed_and_keep_every_letter():
@@ -98,6 +122,15 @@ def test_equations_are_well_formed_and_keep_every_letter():
         ("a < b & c", "&lt;"),
         ("Gᵀ", "<msup><mi>G</mi>"),
         ("t^(−decay_rate)", "<msup><mi>t</mi>"),
+        ("2^−c", '<msup><mn>2</mn><mrow><mo stretchy="false">−</mo><mi>c</mi></mrow></msup>'),
+        (
+            "Σ_{j≥i} s_j",
+            '<msub><mi>Σ</mi><mrow><mi>j</mi><mo stretchy="false">≥</mo><mi>i</mi></mrow></msub>',
+        ),
+        ("c ≠ y", '<mo stretchy="false">≠</mo>'),
+        ("softmax(s)_i", "</mrow><mrow><mi>i</mi></mrow></msub>"),
+        ("rank_i + eps_root", "<msub><mtext>rank</mtext><mi>i</mi></msub>"),
+        ("the tokens' mean", "<mtext>tokens’</mtext>"),
     ],
 )
 def test_an_equation_becomes_mathml(line, expected):
@@ -180,6 +213,10 @@ def test_what_an_example_of_a_docstring_prints_is_compared(monkeypatch):
     monkeypatch.setattr(wrong, "__doc__", "A projection.\n\n>>> 1 + 1\n3\n")
     (told,) = blocks.check_examples("optx_projections")
     assert "Expected:\n    3\nGot:\n    2" in told
+    never_called = ">>> import optx_core\n>>> def f():\n...     return optx_core.nothing\n"
+    monkeypatch.setattr(wrong, "__doc__", f"A projection.\n\n{never_called}")
+    (told,) = blocks.check_examples("optx_projections")
+    assert told.startswith("optx_projections.projection_simplex: optx_core.nothing: ")
 
 
 def test_a_hidden_block_runs_and_a_foreign_one_is_compiled_only():
@@ -200,6 +237,25 @@ def test_the_pages_name_only_hatch_commands_distributions_and_examples_that_exis
             assert re.search(rf"^{command} = ", hatch, re.MULTILINE) or command == "python", command
         for example in re.findall(r"\bexamples/(\w+\.py)", text):
             assert (ROOT / "examples" / example).is_file(), (path.name, example)
+
+
+@pytest.mark.parametrize(
+    "path", [*DOCS.glob("*.md"), *DOCS.glob("guide/*.md")], ids=lambda path: path.stem
+)
+def test_a_page_says_what_to_install_for_what_it_imports(path):
+    text = path.read_text()
+    lines = re.findall(r"pip install ([\w .-]+)", text)
+    installed = {word.replace("-", "_") for line in lines for word in line.split()}
+    for distribution, modules in {
+        "optx_flax": {"flax"},
+        "orbax_checkpoint": {"orbax"},
+        "scikit_learn": {"sklearn"},
+    }.items():
+        installed |= modules if distribution in installed else set()
+    code = [b.code for b in blocks.blocks_of(text) if b.is_python and not b.is_foreign]
+    imported = set(re.findall(r"^\s*(?:from|import) (\w+)", "\n".join(code), re.MULTILINE))
+    everywhere = {"jax", "numpy", "optx_core", *sys.stdlib_module_names}
+    assert imported <= installed | everywhere
 
 
 @pytest.mark.parametrize("page", ["from_pytorch", "guide/from_keras", "guide/from_jaxopt"])
@@ -265,7 +321,6 @@ page.src = "{url}";
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """A server of the site, with a page of its own that probes the others, and a folder for the browser."""
-    import functools
     import http.server
     import threading
 

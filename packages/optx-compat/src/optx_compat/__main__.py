@@ -75,7 +75,9 @@ def _report(program: Program, places: list[str]) -> tuple[list[str], int]:
     ]
     for node in program.imports:
         written = imports(program, node)
-        if written == [ast.unparse(node)]:
+        if not written:
+            text.append(f"  line {places[node.lineno - 1]}, `{ast.unparse(node)}` goes")
+        elif written == [ast.unparse(node)]:
             text.append(f"  line {places[node.lineno - 1]}, `{written[0]}` stays")
         else:
             text.append(f"  line {places[node.lineno - 1]}, instead of `{ast.unparse(node)}`:")

@@ -64,7 +64,16 @@ def _unserved(program: Program, module: str) -> bool:
 
 
 def imports(program: Program, node: ast.Import | ast.ImportFrom) -> list[str]:
-    """The statements to write instead of one that imports optax."""
+    """The statements to write instead of one that imports optax, without those that earlier ones need."""
+    lines = _imports(program, node)
+    if node in program.top:
+        before = program.top[: program.top.index(node)]
+        earlier = {line for other in before for line in _imports(program, other)}
+        lines = [line for line in lines if line not in earlier]
+    return lines
+
+
+def _imports(program: Program, node: ast.Import | ast.ImportFrom) -> list[str]:
     lines: list[str] = []
     names: dict[str, list[str]] = {}
     for item in node.names:
@@ -120,7 +129,7 @@ def rewrite(program: Program) -> bytes:
         place = home(use.module, use.name)
         if use.alias and place and not _stays(program, use):
             edits.append((program.span(use.node), f"{place[0]}.{place[1]}"))
-    edits += [(program.span(node), _statement(program, node)) for node in program.imports]
+    edits += [_statement(program, node) for node in program.imports]
     text = program.source
     for (first, last), new in sorted(edits, reverse=True):
         text = text[:first] + new.encode() + text[last:]
@@ -128,14 +137,17 @@ def rewrite(program: Program) -> bytes:
     return text
 
 
-def _statement(program: Program, node: ast.Import | ast.ImportFrom) -> str:
-    """The imports as one text, with the comments that stood inside, for the place of the statement."""
+def _statement(program: Program, node: ast.Import | ast.ImportFrom) -> tuple[tuple[int, int], str]:
+    """The place of a statement, and the imports for it as one text, with the comments that stood inside."""
     first, last = program.span(node)
     line_start = program.source.rfind(b"\n", 0, first) + 1
     before, after = program.source[line_start:first], program.source[last:].split(b"\n", 1)[0]
     if before.strip() or after.strip().startswith(b";"):  # other statements on its line
-        return "; ".join(imports(program, node))
+        return (first, last), "; ".join(imports(program, node)) or "pass"
     inside = io.BytesIO(program.source[first:last]).readline
     comments = [t.string for t in tokenize.tokenize(inside) if t.type == tokenize.COMMENT]
     end = "\r\n" if after.endswith(b"\r") or b"\r\n" in program.source[first:last] else "\n"
-    return f"{end}{before.decode()}".join([*comments, *imports(program, node)])
+    lines = [*comments, *imports(program, node)]
+    if not lines and not after.strip():  # nothing is left of the line
+        last = min(last + len(after) + 1, len(program.source))
+    return (first, last), f"{end}{before.decode()}".join(lines)

@@ -34,6 +34,7 @@ class Program:
     Attributes:
       source: its text, in UTF-8.
       imports: the statements that import optax or names of it.
+      top: those of them that always run, in their order.
       modules: the module of optax that each variable refers to.
       uses: the names of optax that it uses.
       unclear: the variables of modules that are bound to something else too: what they refer to is unknown.
@@ -50,6 +51,7 @@ class Program:
             for node in nodes
             if isinstance(node, ast.Import | ast.ImportFrom) and _imports_optax(node)
         ]
+        self.top = [node for node in tree.body if node in self.imports]
         bound = {pair for node in self.imports for pair in _bound_modules(node)}
         self.modules = dict(bound)
         others = {name for node in nodes if node not in self.imports for name in _bindings(node)}

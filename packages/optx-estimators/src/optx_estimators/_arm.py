@@ -5,7 +5,8 @@
 arm:     g = (f(x̃) − f(x))·(u − ½)
 disarm:  g = ½·(f(x) − f(x̃))·(x − x̃)·σ(|φ|)
 
-DisARM is the expectation of ARM given the two samples, so its variance is never larger.
+where U is the uniform distribution, φ are the logits and σ is the sigmoid. DisARM is the expectation of ARM
+given the two samples, so its variance is never larger.
 
 References: Yin, Zhou, "ARM: Augment-REINFORCE-Merge Gradient for Stochastic Binary Networks", 2019;
 Dong, Mnih, Tucker, "DisARM: An Antithetic Gradient Estimator for Binary Latent Variables", 2020.

@@ -4,9 +4,10 @@ delta (second order):   h(x) = f(μ) + (x − μ)ᵀg + ½(x − μ)ᵀH(x − �
                         E h = f(μ₀) + (μ − μ₀)ᵀg + ½Σ_j H_jj·(σ_j² + (μ − μ₀)_j²)
 moving average:         h(x) = b, the average of f over past samples;  E h = b
 
-Each is three functions: value(params, x, state), expected_value(params, state), and
-update(params, samples, state) -> state. The state is updated after use: h must not depend on the samples
-from which it is subtracted.
+where μ and σ_j are the mean and the standard deviations of x, μ₀ is the mean at which f was expanded, g and
+H are its gradient and Hessian there, j is a coordinate and b the average. Each is three functions:
+value(params, x, state), expected_value(params, state), and update(params, samples, state) -> state. The
+state is updated after use: h must not depend on the samples from which it is subtracted.
 
 References: Paisley, Blei, Jordan, "Variational Bayesian Inference with Stochastic Search", 2012;
 Miller, Foti, D'Amour, Adams, "Reducing Reparameterization Gradient Variance", 2017; Mohamed, Rosca,

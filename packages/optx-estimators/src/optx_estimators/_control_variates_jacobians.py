@@ -2,8 +2,8 @@
 
 row_i = ∇f_i − c·(∇h_i − ∇E h)
 
-∇f_i and ∇h_i come from the same estimator with the same key, and so from the same noise. The rows stay
-independent, so their variance is that of the estimate.
+where h is the control variate and c its coefficient. ∇f_i and ∇h_i come from the same estimator with the
+same key, and so from the same noise. The rows stay independent, so their variance is that of the estimate.
 """
 
 from __future__ import annotations

@@ -4,8 +4,9 @@ Bernoulli:   x = 1[u < θ],           θ = σ(φ)
 Categorical: x = #{k : Σ_{j≤k} π_j ≤ u},   π = softmax(φ); one-hot or an integer
 Poisson:     x ~ Poisson(λ)
 
-with u ~ U(0, 1). Samples are constants: they do not move with the parameters. Only the
-probabilities of outcomes that occur enter a logarithm: masking log 0 after differentiation gives NaN.
+with u ~ U(0, 1), θ and π the probabilities of 1 and of category j or k, φ their logits, σ the sigmoid and λ
+the rate. Samples are constants: they do not move with the parameters. Only the probabilities of outcomes
+that occur enter a logarithm: masking log 0 after differentiation gives NaN.
 """
 
 from __future__ import annotations

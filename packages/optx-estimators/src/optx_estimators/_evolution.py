@@ -5,6 +5,9 @@ x = μ + σε, ε ~ N(0, I);  mirrored: x̃ = μ − σε
 ∂μ:  (f(x) − b)·ε/σ,              mirrored (f(x) − f(x̃))·ε/(2σ)
 ∂σ:  (f(x) − b)·(ε² − 1)/σ,       mirrored (½f(x) + ½f(x̃) − b)·(ε² − 1)/σ
 
+where μ are the parameters, σ is the standard deviation, N(0, I) the standard normal distribution and b the
+baseline.
+
 Guided: ε = √a·z + √((1 − a)·D/k)·U w, with U an orthonormal basis of k directions. The estimate is then
 Σ∇ for Σ = aI + (1 − a)(D/k)UUᵀ: a descent direction, not the gradient.
 

@@ -6,9 +6,11 @@ Gamma:     x = (a/b)·eᶜ
 Beta:      x = σ(c₁ − c₀ + log(a/b))
 Dirichlet: x = softmax(c + log α)
 
-In log-space nothing underflows; `log_space=True` makes log x the event. Samples lie inside the open
-support: an x that underflows becomes the smallest positive number. The densities are sums over the entries
-of a·log t − t − log Γ(a) − log x with t/x the rate (see `_special`).
+where a and α are concentrations, b is the rate (of Beta, the second concentration), e Euler's number and σ
+the sigmoid. In log-space nothing underflows;
+`log_space=True` makes log x the event. Samples lie inside the open support: an x that underflows becomes
+the smallest positive number. The densities are sums over the entries of a·log t − t − log Γ(a) − log x with
+t/x the rate (see `_special`).
 """
 
 from __future__ import annotations

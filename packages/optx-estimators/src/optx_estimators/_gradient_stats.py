@@ -1,7 +1,9 @@
 """Statistics of a gradient estimate: mean, variance, signal-to-noise ratio and cost.
 
-Over R independent repetitions g_1, …, g_R of the whole estimate: mean ḡ, variance s² of one estimate,
-SNR = √(Σḡ² / Σs²).
+ḡ = (1/R)·Σ_r g_r,   s² = Σ_r (g_r − ḡ)² / (R − 1),   SNR = √(Σḡ² / Σs²)
+
+where g_1, …, g_R are independent repetitions of the whole estimate, s² is the variance of one estimate, and
+the sums of SNR are over the entries of the parameters.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 ∇E f(x) ≈ ∇E f(soften(s; λ));   hard: f at the discrete sample, its gradient applied to the soft one
 
+where s is the sample before it is made discrete and λ the temperature.
+
 References: Jang, Gu, Poole, "Categorical Reparameterization with Gumbel-Softmax", 2017; Maddison,
 Mnih, Teh, "The Concrete Distribution", 2017.
 """

@@ -13,6 +13,9 @@ Kummer's series is used, whose terms are all positive:
 
 F = xᵃ e⁻ˣ S/Γ(a + 1),  S = Σ_k xᵏ/((a + 1)⋯(a + k)),  dc/da = −[(y − ψ(a + 1))·S + ∂ₐS + 1]/a,  y = log x
 
+where k counts the terms, Γ is the gamma function, ψ its logarithmic derivative, δ(a) Stirling's remainder
+and π the number.
+
 References: Figurnov, Mohamed, Mnih, "Implicit Reparameterization Gradients", 2018, equation 5;
 DLMF 8.7.1 for the series; Temme, "Asymptotic inversion of incomplete gamma functions", 1992, for large a;
 Takahasi, Mori, "Double exponential formulas for numerical integration", 1974, for the nodes.

@@ -1,8 +1,13 @@
 """Estimators of one gradient per sample, as plain functions.
 
-Each returns, for every parameter, an array (num_samples, *param.shape). Its mean over the first axis
-estimates ∇E f(x), x ~ dist_builder(*params). The rows are independent, so that their variance divided by
-num_samples is the variance of the mean.
+pathwise:          row_i = ∇f(x_i)·∂x_i/∂θ
+score function:    row_i = f(x_i)·∇log p(x_i)
+measure-valued:    row_i = c·(f(x⁺_i) − f(x⁻_i))
+
+where θ is each of the parameters in turn, p the density, and c, x⁺ and x⁻ are those of `measure_valued`.
+Each function returns, for every parameter, an array (num_samples, *param.shape). Its mean over the first
+axis estimates ∇E f(x), x ~ dist_builder(*params). The rows are independent, so that their variance divided
+by num_samples is the variance of the mean.
 
 Reference: Mohamed, Rosca, Figurnov, Mnih, "Monte Carlo Gradient Estimation in Machine Learning", 2020.
 """

@@ -2,10 +2,13 @@
 
 u_{i,j} = {i·aʲ/n + Δ_j},  folded to 1 − |2u − 1|
 
-The multiplier a is the best of 128 candidates for n points by the worst-case error over smooth periodic
+where u_{i,j} is coordinate j of point i of n, {·} the fractional part, and Δ the random shift. The
+multiplier a is the best of 128 candidates for n points by the worst-case error over smooth periodic
 functions in twelve dimensions, with weights 1/(j+1)²:
 
 P(a) = −1 + (1/n) Σ_i Π_j (1 + 2π²·w_j·B₂({i·aʲ/n})),   B₂(x) = x² − x + 1/6
+
+with B₂ the second Bernoulli polynomial and w_j the weights.
 
 References: Korobov, "The approximate computation of multiple integrals", 1959; Sloan, Joe, "Lattice
 Methods for Multiple Integration", 1994; Hickernell, "Obtaining O(N^(−2+ε)) convergence for lattice

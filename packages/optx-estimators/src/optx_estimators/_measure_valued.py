@@ -2,15 +2,17 @@
 
 ∂E f/∂θ_d = c_d·(E f(x with x_d = x⁺_d) − E f(x with x_d = x⁻_d))
 
-Neither f nor the density needs derivatives, and the variance does not grow with the dimension; the
-number of evaluations does: at most 3ND + N for N samples of D coordinates of a location–scale
-family, ND + N for Bernoulli, Poisson, Exponential, Gamma and Weibull.
+where d is a coordinate, and c_d, x⁺_d and x⁻_d belong to the family. Neither f nor the density needs
+derivatives, and the variance does not grow with the dimension; the number of evaluations does: at most 3ND
++ N for N samples of D coordinates of a location–scale family, ND + N for Bernoulli, Poisson, Exponential,
+Gamma and Weibull.
 
 Bernoulli:    ∂E f/∂θ_d = E[f(x_d = 1) − f(x_d = 0)], of which one is f(x)
 Categorical:  ∂E f/∂π_{d,k} = E[f(x_d = k) − Σ_j π_j f(x_d = j)] where Σdπ = 0; coupling makes no difference
 
-The derivative with respect to θ propagates to the parameters from which θ was computed. For the table
-of families see `_mvd_terms`.
+where π_{d,k} is the probability of category k of coordinate d, and j any category. The derivative with
+respect to θ propagates to the parameters from which θ was computed. For the table of families see
+`_mvd_terms`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """A Gaussian with diagonal covariance, parameterized by the logarithm of its scale.
 
 x = loc + exp(log_scale)·z,   z ~ N(0, I)
+
+where N(0, I) is the standard normal distribution.
 """
 
 from __future__ import annotations

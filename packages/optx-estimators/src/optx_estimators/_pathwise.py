@@ -2,8 +2,9 @@
 
 x = T(z; θ),   ∇E f(x) = E ∇f(T(z; θ))·∂T/∂θ
 
-Through a sampler that does not move with its parameters, the derivative would be zero; so a parameter on
-which the density depends but the sample does not is refused.
+where T is the sampler, a function of the noise z. Through a sampler that does not move with its parameters,
+the derivative would be zero; so a parameter on which the density depends but the sample does not is
+refused.
 
 References: Kingma, Welling, "Auto-Encoding Variational Bayes", 2014; Mohamed, Rosca, Figurnov, Mnih,
 "Monte Carlo Gradient Estimation in Machine Learning", 2020, section 5; Roeder, Wu, Duvenaud,

@@ -2,8 +2,9 @@
 
 F(x) = E f(x + σZ),   ∇F = E (f(x + σZ) − b)·(−∇log p(Z))ᵀ/σ
 
-The score of the perturbed input enters through the magic box, which gives derivatives of every order in
-forward and reverse mode. f itself is never differentiated.
+where Z is the noise, p its density, σ its scale and b the baseline. The score of the perturbed input enters
+through the magic box, which gives derivatives of every order in forward and reverse mode. f itself is never
+differentiated.
 
 References: Berthet, Blondel, Teboul, Cuturi, Vert, Bach, "Learning with Differentiable Perturbed
 Optimizers", 2020; Abernethy, Lee, Tewari, "Perturbation techniques in online learning and

@@ -7,7 +7,8 @@ g = (f(x) − c(s̃))·∇log p(x) + ∇c(s) − ∇c(s̃)
 rebar:  c(s) = η·f(soften(s; λ))
 relax:  c(s) = critic(ψ, s), plus REBAR's if `with_function`
 
-Unbiased for every c. The parameters of c (η, λ, ψ) can be trained on E‖g‖², whose gradient is also unbiased.
+where s is the relaxed sample and φ its parameters. Unbiased for every c. The parameters of c (η, λ, ψ) can
+be trained on E‖g‖², whose gradient is also unbiased.
 
 References: Tucker, Mnih, Maddison, Lawson, Sohl-Dickstein, "REBAR: Low-variance, unbiased gradient
 estimates for discrete latent variable models", 2017; Grathwohl, Choi, Wu, Roeder, Duvenaud,

@@ -1,10 +1,11 @@
 """The score function estimator, of every order.
 
-∇E f = E f(x)·∇log p(x).   Surrogate:  mean_i box_i·f(x_i) + (1 − box_i)·b_i,  box = magic_box(log p)
+∇E f = E f(x)·∇log p(x)
+surrogate = mean_i box_i·f(x_i) + (1 − box_i)·b_i,   box = magic_box(log p)
 
-The second term is zero, and so is the expectation of its derivatives of every order; to first order
-it subtracts the baseline b_i. With a baseline for each entry of the parameters, the gradient is computed
-explicitly, to first order.
+where b_i is the baseline of sample i. The second term is zero, and so is the expectation of its derivatives
+of every order; to first order it subtracts the baseline. With a baseline for each entry of the parameters,
+the gradient is computed explicitly, to first order.
 
 References: Williams, "Simple statistical gradient-following algorithms for connectionist
 reinforcement learning", 1992; Foerster et al., "DiCE", 2018; Mao et al., "A Baseline for Any Order

@@ -3,8 +3,8 @@
 straight_through:  g_φ = ∇f(x)·∂π/∂φ                          biased
 reinmax:           g_φ = ∇f(x)·(2·J((π + x)/2) − ½·J(π)),   J(π) = diag(π) − ππᵀ
 
-ReinMax integrates along the line between two values by the trapezoid rule, which is exact for functions
-that are quadratic in each variable.
+where φ are the logits and π their probabilities. ReinMax integrates along the line between two values by
+the trapezoid rule, which is exact for functions that are quadratic in each variable.
 
 References: Bengio, Léonard, Courville, "Estimating or Propagating Gradients Through Stochastic
 Neurons for Conditional Computation", 2013; Liu, Dong, Liu, Yu, Gao, "Bridging Discrete and

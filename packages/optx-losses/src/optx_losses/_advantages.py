@@ -1,9 +1,14 @@
 """Advantages of sampled actions or answers.
 
-GAE (Schulman et al., "High-Dimensional Continuous Control Using Generalized Advantage Estimation",
-2016, equation 16):   A_t = δ_t + γ_t·λ·A_{t+1},   δ_t = r_t + γ_t·V_{t+1} − V_t
-Groups of answers to one prompt (Shao et al., "DeepSeekMath", 2024, section 4.1.2):
-                      A_i = (r_i − mean r) / (std r + ε),   or r_i − mean r (Liu et al., 2025)
+generalized:      A_t = δ_t + γ_t·λ·A_{t+1},   δ_t = r_t + γ_t·V_{t+1} − V_t
+group-relative:   A_i = (r_i − mean r) / (std r + ε)   or   A_i = r_i − mean r
+
+where r_t, V_t and γ_t are the reward, the value and the discount of step t, λ is the decay, r_i is the reward
+of answer i of one prompt, and ε is `epsilon`.
+
+References: Schulman et al., "High-Dimensional Continuous Control Using Generalized Advantage Estimation",
+2016, equation 16; Shao et al., "DeepSeekMath", 2024, section 4.1.2; Liu et al., "Understanding R1-Zero-Like
+Training", 2025 (without the division).
 """
 
 from __future__ import annotations

@@ -1,6 +1,9 @@
-"""Log-probabilities of answers, from those of their tokens: log π(answer) = Σ_t log π(token_t).
+"""Log-probabilities of answers, from those of their tokens.
 
-The preference losses compare such sums (DPO, IPO, SLiC, KTO) or means (SimPO, ORPO).
+log π(answer) = Σ_t log π(token_t)
+
+where π is the model's probability of what follows the prompt. The preference losses compare such sums (DPO,
+IPO, SLiC, KTO) or means (SimPO, ORPO).
 """
 
 from __future__ import annotations

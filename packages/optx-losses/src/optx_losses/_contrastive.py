@@ -1,11 +1,16 @@
-"""Contrastive losses on embeddings, with s_ij = cos(z_i, z_j) / temperature.
+"""Contrastive losses on embeddings.
 
-info_nce:  −log [exp s_ii / Σ_j exp s_ij]; rows are anchors, columns are positives and negatives
-           (van den Oord et al., "Contrastive Predictive Coding", 2018, equation 4)
-ntxent:    mean over positives p of −log [exp s_ip / (exp s_ip + Σ_negatives exp s_in)]
-           (Chen et al., "SimCLR", 2020, equation 1)
-supervised: mean over positives p of −log [exp s_ip / Σ_{j≠i} exp s_ij]
-           (Khosla et al., "Supervised Contrastive Learning", 2020, equation 2)
+s_ij = cos(z_i, z_j) / temperature
+info_nce:     loss_i = −log(exp s_ii / Σ_j exp s_ij)
+ntxent:       loss_i = mean_p −log(exp s_ip / (exp s_ip + Σ_n exp s_in))
+supervised:   loss_i = mean_p −log(exp s_ip / Σ_{j≠i} exp s_ij)
+
+where z_i is the embedding of example i, j any other, p runs over its positives and n over its negatives.
+For InfoNCE, z_i is an anchor and z_j a row of positives, of which the others are the negatives.
+
+References: van den Oord et al., "Representation Learning with Contrastive Predictive Coding", 2018,
+equation 4; Chen et al., "SimCLR", 2020, equation 1; Khosla et al., "Supervised Contrastive Learning", 2020,
+equation 2.
 """
 
 from __future__ import annotations

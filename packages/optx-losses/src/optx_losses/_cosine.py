@@ -1,8 +1,9 @@
 """Similarity and distance by the angle between two vectors.
 
-u = p / max(‖p‖, epsilon),  v = t / max(‖t‖, epsilon);   similarity = u·v,   distance = 1 − u·v
+u = p / max(‖p‖, epsilon),  v = t / max(‖t‖, epsilon);   cosine_similarity = u·v,   cosine_distance = 1 − u·v
 
-For unit vectors the distance is ‖u − v‖² / 2, which is accurate for small angles and never negative.
+where p are the predictions and t the targets. For unit vectors the distance is ‖u − v‖² / 2, which is
+accurate for small angles and never negative.
 """
 
 from __future__ import annotations

@@ -1,15 +1,16 @@
-"""Connectionist temporal classification (Graves et al., 2006).
-
-A label sequence l of length N is extended by blanks, l' = (blank, l₁, blank, l₂, ..., blank), to
-2N + 1 states s. With log p_t(k) the log-probabilities of frame t:
+"""Connectionist temporal classification.
 
 α_t(s) = log p_t(l'_s) + log[exp α_{t−1}(s) + exp α_{t−1}(s−1) + skip(s)·exp α_{t−1}(s−2)]
 β_t(s) = the same recursion backwards over the frames after t
 loss   = −log Z,   Z = exp α_T(2N) + exp α_T(2N − 1)
 dloss/dlog p_t(k) = −Σ_{s: l'_s = k} exp(α_t(s) + β_t(s) − log Z)
 
-skip(s) is 1 where l'_s is a label that differs from the previous label, else 0. Padded frames leave α
-and β unchanged. The derivative is the sum above (section 4.1), not traced through the recursion.
+where p_t(k) is the probability of class k in frame t of T, and l' = (blank, l₁, blank, l₂, ..., blank) is
+the label sequence l of length N, extended by blanks to 2N + 1 states s. skip(s) is 1 where l'_s is a label
+that differs from the previous label, else 0. Z is the probability of l. Padded frames leave α and β
+unchanged. The derivative is the sum above (section 4.1), not traced through the recursion.
+
+References: Graves et al., "Connectionist Temporal Classification", 2006.
 """
 
 from __future__ import annotations

@@ -1,13 +1,16 @@
 """Overlap losses for segmentation.
 
-I = Σ p·t,   P = Σ p,   T = Σ t   over the pixels of one class of one example
-
+I = Σ p·t,   P = Σ p,   T = Σ t
 dice = 1 − (I + smooth) / (I + alpha·(P − I) + beta·(T − I) + smooth)
 
-alpha weights false positives, beta false negatives; 1/2 each gives Dice's coefficient (Milletari et
-al., "V-Net", 2016), other values Tversky's index (Salehi et al., 2017), and a power of the loss the
-focal Tversky loss (Abraham, Khan, 2019). Generalized: sums over the classes with weights 1 / T²
-(Sudre et al., 2017).
+where p are the predicted probabilities and t the targets of the pixels of one class of one example. alpha
+weights false positives, beta false negatives; 1/2 each gives Dice's coefficient, other values Tversky's
+index, and a power of the loss the focal Tversky loss. Generalized: sums over the classes with weights 1 /
+T².
+
+References: Milletari et al., "V-Net", 2016 (Dice); Salehi et al., "Tversky loss function for image
+segmentation", 2017; Abraham, Khan, "A Novel Focal Tversky Loss Function", 2019; Sudre et al., "Generalised
+Dice overlap as a deep learning loss function", 2017.
 """
 
 from __future__ import annotations

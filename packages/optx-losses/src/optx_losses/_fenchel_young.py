@@ -1,8 +1,11 @@
-"""Fenchel-Young losses (Blondel, Martins, Niculae, "Learning with Fenchel-Young Losses", 2020).
+"""Fenchel-Young losses.
 
 loss(s, y) = Ω*(s) − ⟨s, y⟩,   dloss/ds = ∇Ω*(s) − y
 
-The term Ω(y), which does not depend on the scores, is left out.
+where s are the scores, y is the target and Ω* is `max_fun`, the convex conjugate of a regularizer Ω. The
+term Ω(y), which does not depend on the scores, is left out.
+
+References: Blondel, Martins, Niculae, "Learning with Fenchel-Young Losses", 2020.
 """
 
 from __future__ import annotations

@@ -1,8 +1,11 @@
-"""Focal losses (Lin et al., "Focal Loss for Dense Object Detection", 2017, equations 4 and 5).
+"""Focal losses: cross entropies that weigh examples by how uncertain they still are.
 
-loss = weight·(1 − p)^gamma·(−log p),   p the probability of the label
+loss = weight·(1 − p)^gamma·(−log p)
 
-The power is taken of logarithms, exp(gamma·log(1 − p)): its derivatives are finite for any gamma.
+where p is the probability of the label. The power is taken of logarithms, exp(gamma·log(1 − p)): its
+derivatives are finite for any gamma.
+
+References: Lin et al., "Focal Loss for Dense Object Detection", 2017, equations 4 and 5.
 """
 
 from __future__ import annotations

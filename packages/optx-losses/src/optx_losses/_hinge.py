@@ -1,7 +1,10 @@
 """Hinge and perceptron losses for two classes and for several.
 
-hinge:       max(0, 1 − s·t), t = ±1;   several classes: max_c (s_c + [c ≠ y]) − s_y
-perceptron:  max(0, −s·t);              several classes: max_c s_c − s_y
+hinge_loss = max(0, 1 − s·t),   multiclass_hinge_loss = max_c (s_c + [c ≠ y]) − s_y
+perceptron_loss = max(0, −s·t),   multiclass_perceptron_loss = max_c s_c − s_y
+
+where s is the score and t the label, 1 or −1; of several classes, s_c is the score of class c and y the
+label.
 
 References: Crammer, Singer, "On the Algorithmic Implementation of Multiclass Kernel-based Vector
 Machines", 2001; Rosenblatt, "The Perceptron", 1958.

@@ -1,6 +1,10 @@
-"""Huber's loss (Huber, "Robust Estimation of a Location Parameter", 1964).
+"""Huber's loss: quadratic for small errors, linear for large ones.
 
-e = p − t;   e² / 2 where |e| ≤ delta,   delta·(|e| − delta / 2) elsewhere
+loss = e² / 2 where |e| ≤ delta,   delta·(|e| − delta / 2) elsewhere;   e = p − t
+
+where p is the prediction and t the target.
+
+References: Huber, "Robust Estimation of a Location Parameter", 1964.
 """
 
 from __future__ import annotations

@@ -1,8 +1,11 @@
 """The assignment of rows to columns with the least total cost, by shortest augmenting paths.
 
-Rows are assigned one after another. For a new row, Dijkstra's search over the reduced costs
-c_ij − u_i − v_j finds the cheapest path to a free column. The assignments along the path are flipped,
-and the potentials u, v are updated such that reduced costs stay non-negative. O(rows²·columns).
+rows, columns = argmin Σ c_ij,   each row i with a column j of its own
+
+where c_ij is the cost of the pair of i and j. Rows are assigned one after another. For a new row,
+Dijkstra's search over the reduced costs c_ij − u_i − v_j finds the cheapest path to a free column. The
+assignments along the path are flipped, and the potentials u, v are updated such that reduced costs stay
+non-negative. O(rows²·columns).
 
 References: Kuhn, "The Hungarian method for the assignment problem", 1955; Jonker, Volgenant, "A
 Shortest Augmenting Path Algorithm for Dense and Sparse Linear Assignment Problems", 1987.

@@ -4,8 +4,10 @@ log p = x − log Σ exp(x),   nll = −w_y·log p_y,   smooth = −(1 / K)·Σ_
 
 loss = (1 − label_smoothing)·nll + label_smoothing·smooth + z_loss·(log Σ exp(x))²
 
-Label smoothing: Szegedy et al., "Rethinking the Inception Architecture", 2016, section 7. z-loss:
-Chowdhery et al., "PaLM", 2022, section 5.
+where x are the logits of K classes, y is the label, and w_c is the weight of class c, 1 by default.
+
+References: Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", 2016, section 7
+(label smoothing); Chowdhery et al., "PaLM", 2022, section 5 (z-loss).
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """The Kullback-Leibler divergence of targets t from predictions q, given as log q.
 
-plain:     Σ t·(log t − log q)
-convex:    Σ t·(log t − log q) − t + q
+KL(t, q) = Σ t·(log t − log q)
+convex:   KL(t, q) = Σ (t·(log t − log q) − t + q)
 
-The second is non-negative for any non-negative t and q, the first if both have the same sum. 0·log 0
-is 0. Values that rounding would make negative are 0.
+The second is non-negative for any non-negative t and q, the first if both have the same sum. 0·log 0 is 0.
+Values that rounding would make negative are 0.
 """
 
 from __future__ import annotations

@@ -1,8 +1,13 @@
-"""Kahneman-Tversky optimization of single answers (Ethayarajh et al., "KTO", 2024, section 4).
+"""Kahneman-Tversky optimization of single answers.
 
-r = log π − log ref,   z = max(0, mean r of answers to other prompts)
-desirable:   weight·(1 − σ(beta·(r − z)))
-undesirable: weight·(1 − σ(beta·(z − r)))
+r = log π − log ref,   z = max(0, mean r′)
+desirable:     loss = weight·(1 − σ(beta·(r − z)))
+undesirable:   loss = weight·(1 − σ(beta·(z − r)))
+
+where π and ref are the probabilities of an answer under the policy and the reference, r′ are those ratios
+for answers to other prompts, and σ is the sigmoid.
+
+References: Ethayarajh et al., "KTO: Model Alignment as Prospect Theoretic Optimization", 2024, section 4.
 """
 
 from __future__ import annotations

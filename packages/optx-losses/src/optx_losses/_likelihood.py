@@ -1,11 +1,14 @@
 """Negative log-likelihoods of a Gaussian and a Poisson distribution.
 
-Gaussian:  (log v + (p − t)² / v) / 2 [+ log(2π) / 2],   v the predicted variance
-Poisson:   exp(p) − t·p   if p is the logarithm of the rate,   p − t·log(p + eps)   if the rate itself
-           [+ log t! by Stirling's formula t·log t − t + log(2π·t) / 2 for t > 1]
+Gaussian:   loss = (log v + (p − t)² / v) / 2  [+ log(2π) / 2]
+Poisson, log of the rate:   loss = exp(p) − t·p  [+ log t!]
+Poisson, the rate itself:   loss = p − t·log(p + epsilon)  [+ log t!]
+log t! ≈ t·log t − t + log(2π·t) / 2 for t > 1,   else 0
 
-Gaussian: Nix, Weigend, "Estimating the mean and variance of the target probability
-distribution", 1994.
+where p is the prediction, t the target and v the predicted variance. The terms in brackets, the last by
+Stirling's formula, do not depend on the prediction: `full` adds them.
+
+References: Nix, Weigend, "Estimating the mean and variance of the target probability distribution", 1994.
 """
 
 from __future__ import annotations

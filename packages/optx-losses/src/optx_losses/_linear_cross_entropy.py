@@ -1,11 +1,12 @@
 """The last layer fused with its cross entropy, a chunk of rows at a time.
 
-x = f·W + b, optionally followed by soft_cap·tanh(x / soft_cap)
+x = f·W + b        (optionally followed by soft_cap·tanh(x / soft_cap))
 loss = (1 − ε)·(L − x_y) + ε·(L − mean_c x_c) + z_loss·L²,   L = log Σ_c exp x_c
 dloss/dx_c = exp(x_c − L)·(1 + 2·z_loss·L) − (1 − ε)·[c = y] − ε / K
 
-Only the logits of one chunk of rows exist at a time; `_chunks.py` describes how they are
-differentiated.
+where f are the features of one position, W the kernel and b the bias of the layer, x the logits of K
+classes, L their log-normalizer, y the label, c any class, and ε is `label_smoothing`. Only the logits of
+one chunk of rows exist at a time; `_chunks.py` describes how they are differentiated.
 """
 
 from __future__ import annotations

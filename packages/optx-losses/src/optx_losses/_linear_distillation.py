@@ -2,10 +2,14 @@
 
 forward: KL(T‖S) = Σ_c t_c·(log t_c − log s_c)       dKL/dx_c = s_c − t_c
 reverse: KL(S‖T) = Σ_c s_c·(log s_c − log t_c)       dKL/dx_c = s_c·(log s_c − log t_c − KL(S‖T))
-jsd:     β·KL(T‖M) + (1 − β)·KL(S‖M)                 dJSD/dx_c = (1 − β)·s_c·(log s_c − log m_c − KL(S‖M))
+jsd:     JSD = β·KL(T‖M) + (1 − β)·KL(S‖M)           dJSD/dx_c = (1 − β)·s_c·(log s_c − log m_c − KL(S‖M))
+M = β·T + (1 − β)·S
 
-M = β·T + (1 − β)·S. Hinton et al., "Distilling the Knowledge in a Neural Network", 2015; Agarwal et al.,
-"On-Policy Distillation of Language Models" (GKD), 2024, section 2.
+where s_c, t_c and m_c are the probabilities of class c under S, T and their mixture M, x_c are the
+student's logits, and β is `beta`.
+
+References: Hinton et al., "Distilling the Knowledge in a Neural Network", 2015; Agarwal et al., "On-Policy
+Distillation of Language Models", 2024, section 2 (GKD).
 """
 
 from __future__ import annotations

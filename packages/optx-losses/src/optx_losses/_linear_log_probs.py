@@ -2,6 +2,9 @@
 
 x = f·W + b,   L = log Σ_c exp x_c,   log p = x − L,   H = −Σ_c p_c·log p_c
 dlog p_y/dx_c = [c = y] − p_c,   dH/dx_c = −p_c·(log p_c + H)
+
+where f are the features of one position, W the kernel and b the bias of the layer, x the logits, L their
+log-normalizer, p the probabilities, H their entropy, y the label, and c runs over the classes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """The logarithm of the hyperbolic cosine of the error.
 
-log cosh e = log1p(2·sinh²(e / 2)) near 0, where it is about e² / 2
-           = |e| − log 2 + log1p(exp(−2·|e|)) elsewhere
+log_cosh = log cosh e,   e = p − t
+
+where p is the prediction and t the target. It is computed as log1p(2·sinh²(e / 2)) near 0, where it is
+about e² / 2, and as |e| − log 2 + log1p(exp(−2·|e|)) elsewhere.
 """
 
 from __future__ import annotations

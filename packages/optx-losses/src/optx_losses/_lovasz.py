@@ -1,7 +1,11 @@
 """The Lovász extension of the Jaccard loss.
 
-m sorted in descending order, t in the same order, T = Σ t
-J_i = 1 − (T − Σ_{j≤i} t_j) / (T + Σ_{j≤i} (1 − t_j)),   loss = Σ_i m_i·(J_i − J_{i−1})
+loss = Σ_i m_i·(J_i − J_{i−1}),   m_1 ≥ m_2 ≥ …
+J_i = 1 − (T − Σ_{j≤i} t_j) / (T + Σ_{j≤i} (1 − t_j)),   T = Σ t,   J_0 = 0
+
+where m are the errors of the pixels, sorted in descending order, and t their labels, 0 or 1, in the same
+order, and i and j count pixels. The error is max(0, 1 − logit) of a positive pixel and max(0, 1 + logit) of
+a negative one in `lovasz_hinge_loss`, and |t − probability| in `lovasz_softmax_loss`.
 
 Reference: Berman, Triki, Blaschko, "The Lovász-Softmax loss", 2018, equations 8, 9 and 12.
 """

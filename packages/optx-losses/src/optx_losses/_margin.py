@@ -1,9 +1,13 @@
 """Margin losses on cosines: the label must win by an angle, or by a difference of cosines.
 
-ArcFace: cos(θ_y + margin) replaces cos θ_y (Deng et al., "ArcFace", 2019, equation 3); beyond
-         π − margin, where it would increase again, cos θ_y − margin·sin margin does.
-CosFace: cos θ_y − margin replaces cos θ_y (Wang et al., "CosFace", 2018, equation 4).
-The loss is the softmax cross entropy of scale·cos.
+loss = −log softmax(scale·s)_y,   s_c = cos θ_c for c ≠ y
+arcface:   s_y = cos(θ_y + margin);  beyond π − margin   s_y = cos θ_y − margin·sin margin
+cosface:   s_y = cos θ_y − margin
+
+where θ_c is the angle between the embedding and the weights of class c, and y is the label. The second case
+of ArcFace stands in where the first would increase again.
+
+References: Deng et al., "ArcFace", 2019, equation 3; Wang et al., "CosFace", 2018, equation 4.
 """
 
 from __future__ import annotations

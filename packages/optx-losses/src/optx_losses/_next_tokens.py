@@ -1,4 +1,9 @@
-"""The labels of next-token prediction: y_t = token_{t+1}, within a sequence."""
+"""The labels of next-token prediction, within a sequence.
+
+y_t = token_{t+1}
+
+where y_t is the label of position t.
+"""
 
 from __future__ import annotations
 

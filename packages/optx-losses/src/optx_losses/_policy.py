@@ -1,18 +1,23 @@
 """Policy-gradient losses of language models: the PPO family.
 
-r_t = π(t) / old(t), or for each sequence s the geometric mean of its tokens' ratios (GSPO)
+r_t = π(t) / old(t)        (or for each sequence the geometric mean of its tokens' ratios, GSPO)
+loss_t = surrogate + β·KL(π, ref) − c·entropy
 
-clipped:   −A·min(r, 1 + ε_high) for A ≥ 0,   −A·max(r, 1 − ε_low) for A < 0
-dual clip: additionally min(r, c) for A < 0
-CISPO:     −sg(clip(r, 1 − ε_low, 1 + ε_high))·A·log π
-SAPO:      −A·σ(τ·(r − 1))·4 / τ,   τ by the sign of A
+clipped:     surrogate = −A·min(r, 1 + ε_high) for A ≥ 0,   −A·max(r, 1 − ε_low) for A < 0
+dual clip:   surrogate = −A·min(max(r, 1 − ε_low), dual_clip) for A < 0
+CISPO:       surrogate = −sg(clip(r, 1 − ε_low, 1 + ε_high))·A·log π
+SAPO:        surrogate = −A·σ(τ·(r − 1))·4 / τ,   τ by the sign of A
 
-loss_t = surrogate + β·KL(π, ref) − c·entropy, with d = log ref − log π and
-k1 = −d,   k2 = d² / 2,   k3 = exp d − 1 − d
+k1 = −d,   k2 = d² / 2,   k3 = exp d − 1 − d,   d = log ref − log π
 
-Clipping: Schulman et al., "Proximal Policy Optimization Algorithms", 2017, equation 7. Separate bounds:
-Yu et al., "DAPO", 2025. Dual clip: Ye et al., "Mastering Complex Control in MOBA Games with Deep
-Reinforcement Learning", 2020. Estimators of KL: Schulman, "Approximating KL Divergence", 2020.
+where π, old and ref are the probabilities of token t under the policy, the policy that sampled it and the
+reference, r is the ratio, A the advantage, β and c the weights of the penalty and of the entropy, ε_low and
+ε_high the bounds of the ratio, σ the sigmoid, τ a temperature and sg a stopped gradient; k1, k2 and k3
+estimate KL.
+
+References: Schulman et al., "Proximal Policy Optimization Algorithms", 2017, equation 7 (clipping); Yu et
+al., "DAPO", 2025 (separate bounds); Ye et al., "Mastering Complex Control in MOBA Games with Deep
+Reinforcement Learning", 2020 (dual clip); Schulman, "Approximating KL Divergence", 2020 (estimators of KL).
 """
 
 from __future__ import annotations

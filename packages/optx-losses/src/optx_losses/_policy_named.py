@@ -1,12 +1,10 @@
 """The policy losses of papers, as settings of `policy_loss`.
 
-PPO:     Schulman et al., "Proximal Policy Optimization Algorithms", 2017, equation 7
-GRPO:    Shao et al., "DeepSeekMath", 2024, equation 3
-Dr.GRPO: Liu et al., "Understanding R1-Zero-Like Training", 2025, section 3
-DAPO:    Yu et al., "DAPO", 2025, equation 8
-GSPO:    Zheng et al., "Group Sequence Policy Optimization", 2025, equations 5 and 7
-CISPO:   MiniMax, "MiniMax-M1", 2025, equations 4 and 5
-SAPO:    Gao et al., "Soft Adaptive Policy Optimization", 2025
+References: Schulman et al., "Proximal Policy Optimization Algorithms", 2017, equation 7 (PPO); Shao et al.,
+"DeepSeekMath", 2024, equation 3 (GRPO); Liu et al., "Understanding R1-Zero-Like Training", 2025, section 3
+(Dr.GRPO); Yu et al., "DAPO", 2025, equation 8; Zheng et al., "Group Sequence Policy Optimization", 2025,
+equations 5 and 7; MiniMax, "MiniMax-M1", 2025, equations 4 and 5 (CISPO); Gao et al., "Soft Adaptive Policy
+Optimization", 2025.
 """
 
 from __future__ import annotations

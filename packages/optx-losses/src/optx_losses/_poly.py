@@ -1,4 +1,8 @@
-"""PolyLoss: −Σ_c y_c·log p_c + epsilon·Σ_c y_c·(1 − p_c).
+"""PolyLoss: cross entropy with another weight on the first term of its expansion.
+
+loss = −Σ_c y_c·log p_c + epsilon·Σ_c y_c·(1 − p_c),   p = softmax(x)
+
+where x are the logits, y the label's distribution, and c runs over the classes.
 
 Reference: Leng et al., "PolyLoss: A Polynomial Expansion Perspective of Classification Loss
 Functions", 2022, equation 6.

@@ -2,16 +2,20 @@
 
 a = log π(chosen) − log ref(chosen),   b = log π(rejected) − log ref(rejected),   h = a − b
 
-Robust DPO (Chowdhury et al., "Provably Robust DPO", 2024, equation 12):
-    [−(1 − ε)·log σ(beta·h) + ε·log σ(−beta·h)] / (1 − 2·ε)
-EXO (Ji et al., "Towards Efficient Exact Optimization of Language Model Alignment", 2024), for pairs:
-    KL of (σ(beta·h), σ(−beta·h)) from (1 − ε, ε)
-NCA (Chen et al., "Noise Contrastive Alignment", 2024), for pairs:
-    −log σ(beta·a) − [log σ(−beta·a) + log σ(−beta·b)] / 2
-SPPO (Wu et al., "Self-Play Preference Optimization", 2024), with hard labels:
-    (a − 1 / (2·beta))² + (b + 1 / (2·beta))²
-APO (D'Oosterlinck et al., "Anchored Preference Optimization", 2024, equations 5 and 6):
-    zero: 1 − σ(beta·a) + σ(beta·b),   down: σ(beta·a) + 1 − σ(beta·h)
+robust:     loss = [−(1 − ε)·log σ(beta·h) + ε·log σ(−beta·h)] / (1 − 2·ε)
+EXO:        loss = KL of (σ(beta·h), σ(−beta·h)) from (1 − ε, ε)
+NCA:        loss = −log σ(beta·a) − [log σ(−beta·a) + log σ(−beta·b)] / 2
+SPPO:       loss = (a − 1 / (2·beta))² + (b + 1 / (2·beta))²
+APO-zero:   loss = 1 − σ(beta·a) + σ(beta·b)
+APO-down:   loss = σ(beta·a) + 1 − σ(beta·h)
+
+where π and ref are the probabilities under the policy and the reference, σ is the sigmoid, and ε is
+`label_smoothing`.
+
+References: Chowdhury et al., "Provably Robust DPO", 2024, equation 12; Ji et al., "Towards Efficient Exact
+Optimization of Language Model Alignment", 2024, for pairs (EXO); Chen et al., "Noise Contrastive
+Alignment", 2024, for pairs (NCA); Wu et al., "Self-Play Preference Optimization", 2024, with hard labels
+(SPPO); D'Oosterlinck et al., "Anchored Preference Optimization", 2024, equations 5 and 6 (APO).
 """
 
 from __future__ import annotations

@@ -1,6 +1,10 @@
-"""The pinball loss (Koenker, Bassett, "Regression Quantiles", 1978).
+"""The pinball loss, whose minimum is a quantile.
 
-e = t − p;   q·e where e ≥ 0,   (q − 1)·e elsewhere
+loss = q·e where e ≥ 0,   (q − 1)·e elsewhere;   e = t − p
+
+where p is the prediction, t the target and q the quantile.
+
+References: Koenker, Bassett, "Regression Quantiles", 1978.
 """
 
 from __future__ import annotations

@@ -1,11 +1,18 @@
 """Ranking losses on lists of items with scores s and relevances y.
 
-softmax:  −Σ_i y_i·log softmax(s)_i (Cao et al., "ListNet", 2007)
-ListMLE:  Σ_i log Σ_{j≥i} exp s_j − s_i, items in descending order of relevance
-          (Xia et al., "Listwise Approach to Learning to Rank", 2008, equation 6)
-RankNet:  Σ_{y_i > y_j} log(1 + exp(−sigma·(s_i − s_j))) (Burges et al., 2005)
-LambdaRank: RankNet with weights |ΔNDCG_ij| = |2^y_i − 2^y_j|·|1 / D_i − 1 / D_j| / maxDCG, where
-          D = log2(1 + rank by score) (Burges, "From RankNet to LambdaRank to LambdaMART", 2010)
+softmax:      loss = −Σ_i y_i·log softmax(s)_i
+ListMLE:      loss = Σ_i (log Σ_{j≥i} exp s_j − s_i)        (items in descending order of relevance)
+RankNet:      loss = Σ_{y_i > y_j} log(1 + exp(−sigma·(s_i − s_j)))
+LambdaRank:   loss = Σ_{y_i > y_j} |ΔNDCG_ij|·log(1 + exp(−sigma·(s_i − s_j)))
+|ΔNDCG_ij| = |2^y_i − 2^y_j|·|1 / D_i − 1 / D_j| / maxDCG,   D_i = log2(1 + rank_i)
+
+where i and j are items of one list, rank_i is the place of item i by its score, from 1, and maxDCG is the
+discounted cumulative gain of the best order. ΔNDCG_ij is what swapping i and j would change.
+`ranking_softmax_loss` is ListNet's, `pairwise_logistic_loss` RankNet's.
+
+References: Cao et al., "Learning to Rank: From Pairwise Approach to Listwise Approach", 2007 (ListNet); Xia
+et al., "Listwise Approach to Learning to Rank", 2008, equation 6 (ListMLE); Burges et al., "Learning to
+Rank using Gradient Descent", 2005 (RankNet); Burges, "From RankNet to LambdaRank to LambdaMART", 2010.
 """
 
 from __future__ import annotations

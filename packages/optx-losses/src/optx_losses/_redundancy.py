@@ -1,13 +1,15 @@
 """Self-supervised losses without negatives, on two views a and b of one batch.
 
-Barlow Twins (Zbontar et al., 2021, equation 1): C the correlations of the columns of a and b;
-    Σ_i (1 − C_ii)² + off_diagonal·Σ_{i≠j} C_ij²
-VICReg (Bardes, Ponce, LeCun, 2022, equations 1 to 6), with n rows and d columns:
-    invariance·mean‖a − b‖² / d + variance·(v(a) + v(b)) / 2 + covariance·(c(a) + c(b))
-    v(z) = mean over columns of max(0, target − √(Var z + epsilon))
-    c(z) = Σ_{i≠j} Cov(z)_ij² / d
+barlow = Σ_i (1 − C_ii)² + off_diagonal·Σ_{i≠j} C_ij²
+vicreg = invariance·mean‖a − b‖² / d + variance·(v(a) + v(b)) / 2 + covariance·(c(a) + c(b))
+v(z) = mean_j max(0, target − √(Var z_j + epsilon))
+c(z) = Σ_{i≠j} Cov(z)_ij² / d
 
-Both are properties of a batch and return a scalar.
+where C_ij is the correlation of column i of a with column j of b, z_j is column j of a view, and d is the
+number of columns. Both are properties of a batch and return a scalar.
+
+References: Zbontar et al., "Barlow Twins: Self-Supervised Learning via Redundancy Reduction", 2021,
+equation 1; Bardes, Ponce, LeCun, "VICReg", 2022, equations 1 to 6.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ loss = max(x, 0) − x·y + log1p(exp(−|x|))
 
 dloss/dx = sigmoid(x) − y,   dloss/dy = −x
 
-The derivative is a rule of its own: no intermediate array is stored for the backward pass.
+where x is the logit, y the probability of the label, and log1p(a) is log(1 + a). The derivative is a rule
+of its own: no intermediate array is stored for the backward pass.
 """
 
 from __future__ import annotations

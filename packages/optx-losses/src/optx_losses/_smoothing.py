@@ -1,4 +1,11 @@
-"""Label smoothing of distributions: (1 − alpha)·y + alpha / K (Szegedy et al., 2016, section 7)."""
+"""Label smoothing of distributions.
+
+smoothed = (1 − alpha)·y + alpha / K
+
+where y is the label's distribution over K classes.
+
+References: Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", 2016, section 7.
+"""
 
 from __future__ import annotations
 

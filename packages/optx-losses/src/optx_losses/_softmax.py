@@ -1,4 +1,9 @@
-"""Cross entropy of a softmax with a distribution over the classes: −Σ_c y_c·log p_c, p = softmax(x)."""
+"""Cross entropy of a softmax with a distribution over the classes.
+
+loss = −Σ_c y_c·log p_c,   p = softmax(x)
+
+where x are the logits, y the label's distribution, and c runs over the classes.
+"""
 
 from __future__ import annotations
 

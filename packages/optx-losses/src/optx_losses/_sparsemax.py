@@ -3,8 +3,10 @@
 p = argmin ‖p − s‖² over distributions = max(s − τ, 0)
 loss = ⟨p, s − s_y⟩ − ‖p‖² / 2 + 1/2,   dloss/ds = p − e_y
 
-Two classes: with z = −x for a positive label and z = x for a negative one,
-loss = 0 for z ≤ −1,   (z + 1)² / 4 for −1 < z < 1,   z for z ≥ 1.
+where s are the scores, y is the label, e_y its one-hot vector, and τ the threshold at which p sums to 1. Of
+two classes, with z = −x for a positive label, z = x for a negative one, and x the score of the positive:
+
+loss = 0 for z ≤ −1,   (z + 1)² / 4 for −1 < z < 1,   z for z ≥ 1
 
 References: Martins, Astudillo, "From Softmax to Sparsemax", 2016, section 3; Blondel, Martins,
 Niculae, "Learning with Fenchel-Young Losses", 2020.

@@ -1,4 +1,9 @@
-"""Squared errors: (p − t)², and half of it."""
+"""Squared errors.
+
+squared_error = (p − t)²,   l2_loss = (p − t)² / 2
+
+where p is the prediction and t the target.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,12 @@
-"""The triplet loss (Schultz, Joachims, 2004; Schroff et al., "FaceNet", 2015, equation 1).
+"""The triplet loss: anchors are closer to positives than to negatives, by a margin.
 
 d(a, b) = (Σ|a − b|^k + eps)^(1/k),   loss = max(0, d(a, p) − d(a, n) + margin)
+
+where a and b are embeddings, a the anchor, p the positive, n the negative, and k the order `norm_degree` of
+the norm.
+
+References: Schultz, Joachims, "Learning a Distance Metric from Relative Comparisons", 2004; Schroff et al.,
+"FaceNet", 2015, equation 1.
 """
 
 from __future__ import annotations

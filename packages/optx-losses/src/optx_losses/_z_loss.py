@@ -1,4 +1,8 @@
-"""z-loss: (log Σ exp(x))², a penalty that keeps logits from drifting.
+"""z-loss: a penalty that keeps logits from drifting.
+
+z_loss = (log Σ exp(x))²
+
+where x are the logits of one example.
 
 References: Chowdhery et al., "PaLM", 2022, section 5; Zoph et al., "ST-MoE", 2022, section 3.1.
 """

@@ -1,4 +1,7 @@
-"""A constant: s(n) = c."""
+"""A constant.
+
+s(n) = value
+"""
 
 from __future__ import annotations
 

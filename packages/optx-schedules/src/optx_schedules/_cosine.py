@@ -1,6 +1,10 @@
-"""Decay along half a cosine wave (Loshchilov, Hutter, "SGDR", 2017, equation 5).
+"""Decay along half a cosine wave.
 
 w = (1 + cos(π·done)) / 2 = sin²(π·left / 2),   s(n) = init·((1 − alpha)·w^exponent + alpha)
+
+where done = n / decay_steps, at most 1, and left = 1 − done.
+
+Reference: Loshchilov, Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", 2017, equation 5.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
 """A periodic rise and fall between two values.
 
-x = 0 → 1 in `up_steps`, 1 → 0 in `down_steps`;   s(n) = low + (high − low)·x·scale
+s(n) = low + (high − low)·x·scale,   x = 0 → 1 in `up_steps`, 1 → 0 in `down_steps`
 
 triangular: scale = 1;   triangular2: scale = 2^−cycle;   exp_range: scale = gammaⁿ
+
+where low and high are the two values and cycle is the number of complete cycles.
 
 Reference: Smith, "Cyclical Learning Rates for Training Neural Networks", 2017.
 """

@@ -1,8 +1,9 @@
 """Exponential decay.
 
-s(n) = init·rateᵖ, p = (n − begin) / steps; with a staircase p = ⌊(n − begin) / steps⌋
+s(n) = init·rateᵖ,   p = (n − begin) / steps        (with a staircase p = ⌊(n − begin) / steps⌋)
 
-p is split into its integer part and a remainder by integer division, so that it is exact at any n.
+where rate, begin and steps are `decay_rate`, `transition_begin` and `transition_steps`. p is split into its
+integer part and a remainder by integer division, so that it is exact at any n.
 """
 
 from __future__ import annotations

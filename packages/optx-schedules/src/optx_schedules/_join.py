@@ -1,4 +1,9 @@
-"""One schedule after another: s(n) = sᵢ(n − bᵢ) from boundary bᵢ until the next (b₀ = 0)."""
+"""One schedule after another.
+
+s(n) = sᵢ(n − bᵢ) for bᵢ ≤ n < bᵢ₊₁,   b₀ = 0
+
+where sᵢ is schedule i and bᵢ the boundary at which it starts.
+"""
 
 from __future__ import annotations
 

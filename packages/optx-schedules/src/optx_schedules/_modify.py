@@ -1,4 +1,11 @@
-"""Schedules derived from another: scaled, shifted in time, clamped."""
+"""Schedules derived from another: scaled, shifted in time, clamped.
+
+scale_schedule:   s(n) = factor·r(n)
+shift_schedule:   s(n) = r(max(n + steps, 0))
+clamp:            s(n) = min(max(r(n), low), high)
+
+where r is the given schedule.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,13 @@
 """One cycle: a rise to a peak and a decay far below the initial value.
 
-Boundaries are rounded down to whole steps, so that two of them can coincide. The value at such a step
-is that of the first boundary, and the next stretch starts from the last: the peak is always reached.
+s(n) = init → peak until pct_start·steps,   peak → init until pct_final·steps,   init → final until steps
+init = peak / div_factor,   final = init / final_div_factor
+
+where each → is a straight line of `linear_onecycle_schedule`. `cosine_onecycle_schedule` has two stretches,
+half a cosine wave each: init → peak and peak → final.
+
+Boundaries are rounded down to whole steps, so that two of them can coincide. The value at such a step is
+that of the first boundary, and the next stretch starts from the last: the peak is always reached.
 
 Reference: Smith, Topin, "Super-Convergence", 2018.
 """

@@ -1,9 +1,11 @@
 """Values given at boundary steps: piecewise constant, or interpolated between them.
 
-v₀ = init,  vᵢ = vᵢ₋₁·scaleᵢ
+v₀ = init,   vᵢ = vᵢ₋₁·scaleᵢ
+constant:       s(n) = vᵢ from boundary bᵢ on
+interpolated:   s(bᵢ) = vᵢ
 
-Constant: s(n) = vᵢ from boundary bᵢ on. Interpolated: s(bᵢ) = vᵢ, and between two boundaries a
-straight line or half a cosine wave from one value to the next.
+where scaleᵢ is the factor at boundary bᵢ. Between two boundaries the interpolated values follow a straight
+line or half a cosine wave.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ otherwise: plateau_count ← plateau_count + 1; at `patience`: scale ← max(fac
            plateau_count ← 0, and the next `cooldown` means are not counted
 u = scale·g
 
-The margin is relative to |best|, so that negative losses can reach a plateau too.
+where g are the updates before and u those after. The margin is relative to |best|, so that negative losses
+can reach a plateau too.
 """
 
 from __future__ import annotations

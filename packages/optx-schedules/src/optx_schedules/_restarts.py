@@ -1,7 +1,12 @@
-"""Cosine decay with warm restarts (Loshchilov, Hutter, "SGDR", 2017).
+"""Cosine decay with warm restarts.
 
-Cycle i has the length Tᵢ = round(T₀·multiplierⁱ) and the peak peakᵢ = init·decayⁱ; in it
-s(n) = peakᵢ·((1 − alpha)·sin²(π·left / 2) + alpha).
+s(n) = peakᵢ·((1 − alpha)·sin²(π·left / 2) + alpha)        (in cycle i)
+peakᵢ = init·decayⁱ,   Tᵢ = round(T₀·multiplierⁱ)
+
+where Tᵢ is the length of cycle i, counted from 0, T₀ that of the first, and left the remaining fraction of
+the cycle.
+
+Reference: Loshchilov, Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", 2017, equation 5.
 """
 
 from __future__ import annotations

@@ -1,7 +1,11 @@
 """Linear warm-up, followed by a constant or a decay.
 
-s(n) = init + (peak − init)·n / warmup for n < warmup; then a constant, or a decay from peak
-(Goyal et al., "Accurate, Large Minibatch SGD", 2017, section 2.2).
+s(n) = init + (peak − init)·n / warmup for n < warmup
+s(n) = decay(n − warmup) from there on
+
+where warmup is the number of steps of the warm-up and decay the constant peak, or a schedule from peak.
+
+Reference: Goyal et al., "Accurate, Large Minibatch SGD", 2017, section 2.2.
 """
 
 from __future__ import annotations

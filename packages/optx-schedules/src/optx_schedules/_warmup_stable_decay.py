@@ -1,8 +1,10 @@
 """Linear warm-up, a plateau, and a short decay.
 
-s(n) = init → peak in `warmup_steps`, peak for `stable_steps`, then end + (peak − end)·f(done) with
+s(n) = init → peak in `warmup_steps`, peak for `stable_steps`, then end + (peak − end)·f
 
 linear: f = left;   cosine: f = sin²(π·left / 2);   1-sqrt: f = 1 − √done = left / (1 + √done)
+
+where done is the fraction of `decay_steps` that is over and left = 1 − done.
 
 References: Hu et al., "MiniCPM", 2024; Hägele et al., "Scaling Laws and Compute-Optimal Training
 Beyond Fixed Training Durations", 2024, for the tails.

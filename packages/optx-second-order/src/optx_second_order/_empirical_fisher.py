@@ -1,6 +1,8 @@
 """The diagonal of the empirical Fisher: the mean over examples of the squared gradient.
 
-E = (1/B) Σ_b g_b², g_b = ∂ℓ(θ, example_b)/∂θ, with the labels of the data. It differs from the squared
+E = (1/B) Σ_b g_b²,   g_b = ∂ℓ(θ, example_b)/∂θ
+
+where ℓ is the loss of one example, with the labels of the data. It differs from the squared
 gradient of the mean loss, ((1/B) Σ_b g_b)², which vanishes at every minimum.
 
 Reference: Kunstner, Balles, Hennig, "Limitations of the empirical Fisher approximation for natural

@@ -1,6 +1,8 @@
 """The exact diagonal of a loss's Hessian.
 
-d = diag(∂²L/∂θ²), L(θ) = (1/B) Σ_b ℓ(θ, example_b). The loss is traced once. How a parameter enters the
+d = diag(∂²L/∂θ²),   L(θ) = (1/B) Σ_b ℓ(θ, example_b)
+
+where ℓ is the loss of one example. The loss is traced once. How a parameter enters the
 traced program determines how its part of the diagonal is computed (see `_plan`).
 """
 

@@ -1,8 +1,11 @@
 """The diagonal of the Fisher information of a model's parameters.
 
-F = (1/B) Σ_b E_{y ~ p(y|f_b)} ∇log p(y|f_b) ∇log p(y|f_b)ᵀ, with labels drawn from the model, not those
-of the data. For outputs f that are natural parameters (logits, means of a Gaussian, log-rates) this is the
-Gauss–Newton matrix Jᵀ R Rᵀ J, computed exactly; otherwise it is estimated from sampled labels.
+F = (1/B) Σ_b E_{y ~ p(y|f_b)} ∇log p(y|f_b) ∇log p(y|f_b)ᵀ
+
+where f are the model's outputs, E is an expectation and p is the probability of labels y: labels drawn from
+the model, not those of the data. For outputs f that are natural parameters (logits, means of a Gaussian,
+log-rates) this is the Gauss–Newton matrix Jᵀ R Rᵀ J, computed exactly; otherwise it is estimated from
+sampled labels.
 
 Reference: Amari, "Natural gradient works efficiently in learning", 1998; Martens, "New insights and
 perspectives on the natural gradient method", 2020.

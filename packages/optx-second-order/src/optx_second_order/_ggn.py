@@ -1,6 +1,9 @@
 """The diagonal of the Gauss–Newton matrix.
 
-G = (1/B) Σ_b J_bᵀ H_b J_b, J_b = ∂f_b/∂θ for the model's outputs f, H_b = ∂²ℓ(f_b, y_b)/∂f².
+G = (1/B) Σ_b J_bᵀ H_b J_b,   J_b = ∂f_b/∂θ,   H_b = ∂²ℓ(f_b, y_b)/∂f²
+
+where f are the model's outputs, y the labels and ℓ is the loss of one example. Its diagonal is the mean
+over b of
 
     exact        Σ_c (Jᵀ R e_c)², R Rᵀ = H in closed form; or, for a loss without a known root,
                  Σ_c (Jᵀ e_c)·(Jᵀ H e_c), which holds for any symmetric H

@@ -1,6 +1,8 @@
 """Hutchinson's estimates of the diagonal and the trace of any symmetric matrix.
 
-diag(A) = E[v·(A v)] and tr(A) = E[vᵀ A v] for random v with independent entries of mean 0 and variance 1.
+diag(A) = E[v·(A v)],   tr(A) = E[vᵀ A v]
+
+where E is the expectation over random v with independent entries of mean 0 and variance 1, and A the matrix.
 With Rademacher signs the variance of entry i is Σ_{j≠i} A_ij²; normal entries add 2·A_ii².
 
 References: Hutchinson, "A stochastic estimator of the trace of the influence matrix for Laplacian

@@ -1,7 +1,12 @@
 """Products of curvature matrices with vectors, at about the cost of two gradients.
 
-H v = ∂/∂t ∇L(θ + t v);  G v = Jᵀ H_f J v;  F v = Jᵀ R Rᵀ J v, with J the Jacobian of the model, H_f the
-Hessian of the loss with respect to the outputs, and R Rᵀ the Fisher information of the outputs.
+H v = ∂/∂t ∇L(θ + t v)
+G v = Jᵀ H_f J v
+F v = Jᵀ R Rᵀ J v
+
+where H is the Hessian, G the Gauss–Newton matrix, F the Fisher information, v the vector, t = 0, J the
+Jacobian of the model, H_f the Hessian of the loss with respect to the outputs, and R Rᵀ the Fisher
+information of the outputs.
 
 References: Pearlmutter, "Fast exact multiplication by the Hessian", 1994; Schraudolph, "Fast curvature
 matrix-vector products for second-order gradient descent", 2002.

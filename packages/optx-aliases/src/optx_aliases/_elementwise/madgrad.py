@@ -6,8 +6,8 @@ s ← s + λ·g
 z = x₀ − s / (∛v + eps)
 p ← momentum·p + (1 − momentum)·z
 
-As in the authors' code, eps is added to the learning rate and to the root; algorithm 1 of the paper has
-neither, and its initial v is not zero.
+where x₀ are the initial parameters. As in the authors' code, eps is added to the learning rate and to the
+root; algorithm 1 of the paper has neither, and its initial v is not zero.
 
 Reference: Defazio, Jelassi, "Adaptivity without Compromise: A Momentumized, Adaptive, Dual Averaged
 Gradient Method for Stochastic Optimization", 2021, algorithm 1.

@@ -1,7 +1,10 @@
-"""Gradient descent with annealed Gaussian noise: u = g + σₜ·ε,  σₜ² = eta / (1 + t)^gamma.
+"""Gradient descent with annealed Gaussian noise.
 
-The noise is generated where it is added, entry by entry, from the key and the entry's index (threefry), so
-that it is never written to memory and does not depend on the array's layout over devices.
+u = g + σₜ·ε,   σₜ² = eta / (1 + t)^gamma
+
+where ε has independent standard normal entries, σₜ is their standard deviation, and t counts from 0. The
+noise is generated where it is added, entry by entry, from the key and the entry's index (threefry), so that
+it is never written to memory and does not depend on the array's layout over devices.
 
 References: Neelakantan et al., "Adding Gradient Noise Improves Learning for Very Deep Networks",
 2015, equation 1; Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", 2011 (threefry).

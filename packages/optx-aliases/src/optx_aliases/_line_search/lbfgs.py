@@ -1,4 +1,7 @@
-"""L-BFGS with a line search, for losses without noise. `scale_by_lbfgs.py` has the equations."""
+"""L-BFGS with a line search, for losses without noise.
+
+The direction is that of `scale_by_lbfgs`, the step that of `scale_by_zoom_linesearch`.
+"""
 
 from __future__ import annotations
 

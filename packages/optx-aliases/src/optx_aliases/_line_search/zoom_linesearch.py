@@ -1,6 +1,13 @@
-"""The zoom line search as a transformation: u ← η·u, η satisfying the strong Wolfe conditions.
+"""The zoom line search as a transformation: the step satisfies the strong Wolfe conditions.
 
-`zoom.py` has the search itself, and its papers.
+u ← η·u,   φ(η) = f(p + η·u)
+φ(η) ≤ φ(0) + slope_rtol·η·φ′(0)        (sufficient decrease)
+|φ′(η)| ≤ curv_rtol·|φ′(0)|             (small curvature)
+
+where f is the loss and η the length of the step.
+
+References: Nocedal, Wright, "Numerical Optimization", 2006, algorithms 3.5 and 3.6; Hager, Zhang,
+"Algorithm 851: CG_DESCENT", 2006, section 2 (approximate Wolfe conditions).
 """
 
 from __future__ import annotations

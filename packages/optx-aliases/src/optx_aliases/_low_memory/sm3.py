@@ -5,8 +5,8 @@ v = minᵢ μᵢ + |g|²          (μᵢ the sums along axis i, each spread over
 m ← b1·m + (1 − b1)·g / √(v + eps)
 u = m
 
-With b2 < 1 the sums are means: v = b2·minᵢ μᵢ + (1 − b2)·|g|². A 0-d array has one sum, its own.
-μ is called `mu` and m is called `nu` in the state.
+where i is an axis of the array. With b2 < 1 the sums are means: v = b2·minᵢ μᵢ + (1 − b2)·|g|². A 0-d array
+has one sum, its own. μ is called `mu` and m is called `nu` in the state.
 
 Reference: Anil, Gupta, Koren, Singer, "Memory-Efficient Adaptive Optimization", 2019, algorithm SM3-II.
 """

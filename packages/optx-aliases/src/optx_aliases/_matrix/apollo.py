@@ -6,10 +6,10 @@ u = (‖R̃‖ / ‖R‖)·G         one factor for the whole matrix (for each c
 u ← u·min(1, growth_limit·‖u₋₁‖ / ‖u‖)      u₋₁ the u before
 the update is scale·√(1 − b2ᵗ)/(1 − b1ᵗ)·u
 
-The state holds the key of P, not P itself: a matrix of m × n, m ≤ n, has 2·rank·n numbers and one norm. On a
-mesh the matrices stay where they lie: devices exchange R and norms, which are small.
-Leaves that are no matrices are Adam's. The moments stay when P is drawn anew, and the limiter acts before the
-bias correction, as in the authors' code.
+where N is the normal distribution. The state holds the key of P, not P itself: a matrix of m × n, m ≤ n,
+has 2·rank·n numbers and one norm. On a mesh the matrices stay where they lie: devices exchange R and norms,
+which are small. Leaves that are no matrices are Adam's. The moments stay when P is drawn anew, and the
+limiter acts before the bias correction, as in the authors' code.
 
 Reference: Zhu, Zhang, Cong, Liu, Park, Chandra, Long, Pan, Wang, Lee, "APOLLO: SGD-like Memory,
 AdamW-level Performance", 2024, algorithm 1 and section 4.2 (Mini: rank 1, scale √128).

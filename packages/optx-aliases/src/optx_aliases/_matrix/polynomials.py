@@ -6,7 +6,8 @@ q < r (Remez' algorithm),
 p(l) = 1 − E,   p(q) = 1 + E,   p(r) = 1 − E,   p(u) = 1 + E
 p(l) = 1 − E,   p(q) = 1 + E,   p(u) = 1 − E            (cubics, c = 0: a closed form)
 
-The next polynomial is the best one on [1 − E, 1 + E]; no other composition comes nearer to 1.
+where q and r are the extrema of p in between. The next polynomial is the best one on [1 − E, 1 + E]; no
+other composition comes nearer to 1.
 
 safety s: x is replaced by x / (1 + s) in all steps but the last, since rounding may enlarge singular values.
 cushion k: p is the best one on [k·u, u] where l is less, rescaled so that p(l) and max p are as far from 1.

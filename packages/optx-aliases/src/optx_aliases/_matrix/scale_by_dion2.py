@@ -5,6 +5,9 @@ K = the ⌈fraction·n⌉ of n rows (or columns) of M of the largest ℓ1 norm
 u[K] = O(M[K]), O as in `scale_by_muon`; 0 elsewhere
 M[K] ← rho·M[K]
 
+where M[K] are those rows and ℓ1 is the sum of absolute values; n is the number of rows, and O(M[K]) the
+nearest matrix with orthonormal rows or columns.
+
 Reference: Ahn, Xu, Abreu, Magakyan, Langford, "Dion2: A Simple Method to Shrink Matrix in Muon", 2025.
 """
 

@@ -6,8 +6,9 @@ O = U·Vᵀ of the singular value decomposition m̂ = U·S·Vᵀ, nearly, by New
 O ← ⟨m̂, O⟩·O        (adaptive)
 O divided by the root of its second moment        (second_moment, `_matrix/second_moment.py`)
 
-Jordan's own code has no bias correction. Without Nesterov's momentum the correction is a common factor,
-which only `adaptive` sees; with it, it changes the weight of g in the first steps.
+where U and V are orthogonal, S is diagonal with the singular values, and O replaces them by 1. Jordan's own
+code has no bias correction. Without Nesterov's momentum the correction is a common factor, which only
+`adaptive` sees; with it, it changes the weight of g in the first steps.
 
 References: Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024; Bernstein,
 Newhouse, "Old Optimizer, New Norm: An Anthology", 2024 (adaptive).

@@ -3,8 +3,8 @@
 u = O·√max(1, columns/rows)               (Jordan)
 u = O·consistent_rms·√max(columns, rows)      (Moonshot)
 
-Rows are what the layer sums over, columns its outputs, as in Flax's kernels (Jordan's √max(1,
-rows/columns) is for torch's weights, which are transposed).
+where O is the orthogonal update. Rows are what the layer sums over, columns its outputs, as in Flax's
+kernels (Jordan's √max(1, rows/columns) is for torch's weights, which are transposed).
 
 References: Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024; Liu et
 al., "Muon is Scalable for LLM Training", 2025, section 2.2 (Moonshot's factor, with 0.2).

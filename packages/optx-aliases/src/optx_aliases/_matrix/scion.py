@@ -12,6 +12,8 @@ embeddings        u = d / RMS(d) for each row        (a token)
 heads             u = sign(d) / inputs
 others            u = d / RMS(d)
 
+where O(d) is the nearest orthogonal matrix and k the number of places of a convolution's kernel.
+
 Reference: Pethick, Xie, Antonakopoulos, Zhu, Silveti-Falls, Cevher, "Training Deep Learning Models with
 Norm-Constrained LMOs", 2025, algorithms 1 and 2 and table 2.
 """

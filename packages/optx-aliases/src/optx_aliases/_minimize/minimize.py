@@ -1,16 +1,16 @@
 """Minimizing a function with any optimizer, within one compiled loop.
 
-The loop stops if
+With g the gradient at x, and f_next, x_next what follows f and x, the loop stops if
 
-max |P(x − g) − x| ≤ gtol                            P projects onto the bounds; without them max |g|
+max |P(x − g) − x| ≤ gtol                            without bounds max |g|
 |f − f_next| ≤ ftol · max(|f|, |f_next|, min(1, |f(x0)|))       without bounds min(1, |f(x0)|) / 100
 max |x − x_next| ≤ xtol · max(1, max |x|)            if xtol > 0
 
-or if it cannot go on; `MinimizeStatus` has the reasons. These are SciPy's criteria, and for a value or a
-gradient below 1 at x0 they scale with it, so that a small loss converges as far as a large one. With a
-line search the second one must hold while three steps in a row make no progress beyond ftol, since one
-alone may be short; eight such steps suffice, since rounding makes a value rise and fall. After two failed
-searches in a row the value has converged if the gradient is small,
+where P projects onto the bounds, or if it cannot go on; `MinimizeStatus` has the reasons. These are SciPy's
+criteria, and for a value or a gradient below 1 at x0 they scale with it, so that a small loss converges as
+far as a large one. With a line search the second one must hold while three steps in a row make no progress
+beyond ftol, since one alone may be short; eight such steps suffice, since rounding makes a value rise and
+fall. After two failed searches in a row the value has converged if the gradient is small,
 
 max |P(x − g) − x| · max(1, max |x|) ≤ ∛eps · max(|f|, min(1, |f(x0)|))
 

@@ -3,7 +3,7 @@
 u is the update of the optimizer inside, Δ the sum of its updates, both with the sign of a gradient
 (p = p₀ − S·Δ with S = Σ s); n = num_betas copies with βᵢ = 1 − 10⁻ⁱ run side by side:
 
-h = ⟨g + weight_decay·S·‖g‖/(‖q‖ + eps)·q, Δ⟩     (q: p where it decays, else 0)
+h = ⟨g + weight_decay·S·‖g‖/(‖q‖ + eps)·q, Δ⟩     (q = p where it decays, else 0)
 r ← β·r + s·clip(h, −m, m)
 m ← max(β·m, |h| + eps)
 v ← β²·v + h²

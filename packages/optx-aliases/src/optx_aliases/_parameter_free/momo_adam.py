@@ -4,7 +4,7 @@ As `momo`, with Adam's metric D = √(v / (1 − b2ᵗ)) + eps, averages that st
 c = 1 − b1ᵗ:
 
 τ = min(lr/c, max(f − c·lb − γ + ω·⟨d, p⟩, 0) / (ω·⟨d, d/D⟩))
-p ← ω·(p − τ·d/D)
+p ← ω·(p − τ·d/D),   ω = 1 / (1 + lr·weight_decay)
 
 With `adapt_lower_bound`, after the step lb = max((f + ⟨d, p⟩ − γ − τ·⟨d, d/D⟩/2) / c, lower_bound).
 

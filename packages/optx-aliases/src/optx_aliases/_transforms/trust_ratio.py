@@ -1,6 +1,6 @@
 """The update of each array, scaled to a fraction of the norm of its parameter.
 
-u = g · trust_coefficient·‖p‖ / (‖g‖ + eps), where neither norm is 0; else u = g
+u = g·trust_coefficient·‖p‖ / (‖g‖ + eps)        (u = g where a norm is 0)
 
 Norms are those of whole arrays, and at least `min_norm`. A norm above 1e19 counts as infinite, and the
 array does not move.

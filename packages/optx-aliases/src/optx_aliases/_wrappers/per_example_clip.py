@@ -1,6 +1,10 @@
 """Clipping of per-example gradients, for differentially private training.
 
-Both functions take gradients with a leading axis of examples and return the sum of the clipped ones.
+u = Σᵢ gᵢ·min(1, C / ‖gᵢ‖)
+
+where gᵢ is the gradient of example i, and C the largest norm, of the whole tree or of each array with a C
+of its own. Both functions take gradients with a leading axis of examples and return the sum of the clipped
+ones.
 
 References: Abadi et al., "Deep Learning with Differential Privacy", 2016, algorithm 1; McMahan et al.,
 "Learning Differentially Private Recurrent Language Models", 2018 (each layer by itself).

@@ -2,9 +2,9 @@
 
 u = (Σᵢ gᵢ·min(1, l2_norm_clip / ‖gᵢ‖) + l2_norm_clip·noise_multiplier·ε) / B,   ε ~ N(0, 1)
 
-with the norm of the whole tree for each of B examples. The clip bounds the contribution of an example and
-the noise hides it; an accountant computes the privacy from B, the size of the data and the number of
-steps.
+with N the normal distribution and the norm of the whole tree for each of B examples. The clip bounds the
+contribution of an example and the noise hides it; an accountant computes the privacy from B, the size of
+the data and the number of steps.
 
 Reference: Abadi, Chu, Goodfellow, McMahan, Mironov, Talwar, Zhang, "Deep Learning with Differential Privacy",
 2016, algorithm 1.

@@ -3,8 +3,9 @@
 Every sync_period steps:  p′ = p,  then sync_period − 1 times  p′ ← p′ − adv(∇L(p′)),
 then  p ← p + opt(∇L(p′)),  the optimizer seeing p
 
-With `adv_optimizer = chain(normalize(), sgd(rho))` and sync_period = 2 this is the paper's
-p′ = p + rho·g/‖g‖: the adversarial optimizer descends, and its updates are negated.
+where L is the loss and adv and opt are the two optimizers. With `adv_optimizer = chain(normalize(),
+sgd(rho))` and sync_period = 2 this is the paper's p′ = p + rho·g/‖g‖: the adversarial optimizer descends,
+and its updates are negated.
 
 Transparent: each call of update is one step, and the parameters are p′ in between. Opaque: one call takes
 all steps, and evaluates the gradients with `grad_fn`.

@@ -1,4 +1,8 @@
-"""Annealed Gaussian noise: u = g + σₜ·ε,  σₜ² = eta / (1 + t)^gamma.
+"""Annealed Gaussian noise.
+
+u = g + σₜ·ε,   σₜ² = eta / (1 + t)^gamma
+
+where ε has independent standard normal entries, σₜ is their standard deviation, and t counts from 0.
 
 Reference: Neelakantan et al., "Adding Gradient Noise Improves Learning for Very Deep Networks",
 2015, equation 1.

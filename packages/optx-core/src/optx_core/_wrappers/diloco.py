@@ -4,7 +4,8 @@
 Δ = mean over the workers of (a − θ)         every H steps, a: the anchor, equal on all workers
 a ← a + outer(Δ),  θ ← a                     outer: SGD with Nesterov momentum in the paper
 
-With fragments, part p of the parameters agrees p·H/n steps before the others, so that less is sent at once.
+where f_w is the loss on the data of worker w and inner and outer are the two optimizers. With fragments,
+part p of the parameters agrees p·H/n steps before the others, so that less is sent at once.
 
 References: Douillard et al., "DiLoCo: Distributed Low-Communication Training of Language Models", 2023,
 arXiv:2311.08105, algorithm 1; Douillard et al., "Streaming DiLoCo with overlapping communication", 2025,
