@@ -12,11 +12,13 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
 from optx_core import Scalar
 from optx_losses._inputs import (
+    as_count,
     as_floats,
     as_mask,
     axes_of,
@@ -69,8 +71,10 @@ def group_relative_advantages(
         raise ValueError(f"{name}: scale must be 'std', 'batch-std' or None, not {scale!r}")
     (r,), mask, axes = matching(name, where, axis, rewards=rewards)
     at = _single(name, axis, axes)
-    size = r.shape[at] if group_size is None else group_size
-    if group_size is not None and (size < 1 or r.shape[at] % size):
+    size = r.shape[at]
+    if group_size is not None:
+        size = as_count(name, "answers", group_size=group_size)
+    if size and r.shape[at] % size:
         raise ValueError(
             f"{name}: group_size={size} does not divide the {r.shape[at]} rewards of axis {axis}"
         )
@@ -143,9 +147,12 @@ def generalized_advantage_estimate(
       rewards: r_t, shape [..., steps].
       values: V_t, of the same shape.
       discount: γ in [0, 1], a number, or an array of the same shape that is 0 at the last step of each
-        trajectory: `gamma * (1 - done)`. A trajectory also ends at a 0 where `where` is False.
+        trajectory: `gamma * (1 - done)`. A trajectory also ends at a 0 where `where` is False. One that
+        is truncated, not terminated, before the last step has the value of its next state added to its
+        last reward, times γ.
       trace_decay: λ, in [0, 1]: 0 for the temporal difference, 1 for the discounted return less V_t.
-      bootstrap: the value after the last step, shape [...]; None for 0.
+      bootstrap: the value after the last step, shape [...]; None for 0. Of values with one step more
+        than the rewards, `values[..., :-1]` are the values and `values[..., -1]` this one.
       axis: the axis of the steps.
       where: boolean mask of the same shape; steps that are False (padding, the output of a tool) give 0
         and are skipped, as if the trajectory did not have them.
@@ -166,7 +173,7 @@ def generalized_advantage_estimate(
     """
     name = "generalized_advantage_estimate"
     check_number(name, low=0, high=1, trace_decay=trace_decay)
-    if isinstance(discount, int | float):
+    if isinstance(discount, int | float | np.generic):
         check_number(name, low=0, high=1, discount=discount)
     r, v, gamma, after = as_floats(
         name,

@@ -11,10 +11,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 
-from optx_losses._inputs import Axis, as_integers, check_together, has_shape, matching
+from optx_losses._inputs import Axis, as_count, as_integers, check_together, has_shape, matching
 from optx_losses._sequences import by_rows
 
 
@@ -84,11 +83,7 @@ def _sums(
 ) -> Callable[[jax.Array], jax.Array]:
     """A function that sums over the tokens of each segment of a row."""
     check_together(name, segment_ids=segment_ids, num_segments=num_segments)
-    is_integer = isinstance(num_segments, int | np.integer) and not isinstance(num_segments, bool)
-    if not is_integer or num_segments < 1:
-        raise ValueError(
-            f"{name}: num_segments must be a positive number of answers, not {num_segments!r}"
-        )
+    num_segments = as_count(name, "answers", num_segments=num_segments)
     if len(axes) != 1:
         raise ValueError(f"{name}: segment_ids need a single axis, not {axes}")
     ids = as_integers(name, "segment_ids", segment_ids)
