@@ -28,6 +28,7 @@ from optx_losses._inputs import (
     matching,
     same_shape,
 )
+from optx_losses._layout import all_true, laid_as, whole
 
 
 def group_relative_advantages(
@@ -78,8 +79,11 @@ def group_relative_advantages(
         raise ValueError(
             f"{name}: group_size={size} does not divide the {r.shape[at]} rewards of axis {axis}"
         )
-    included = jnp.ones_like(r, bool) if mask is None else mask
-    x, there = (_grouped(array, at, size) for array in (r, included))
+    included = all_true(r) if mask is None else mask
+    arrays = (r, included)
+    if group_size is not None:  # a group may lie on several devices
+        arrays = (whole(r, at), whole(included, at))
+    x, there = (_grouped(array, at, size) for array in arrays)
     difference = _less_mean(x, there, (-1,))
     if scale == "std":
         difference = difference / (_std(x, there, (-1,)) + jnp.asarray(epsilon, r.dtype))
@@ -87,7 +91,7 @@ def group_relative_advantages(
         everywhere = tuple(range(x.ndim))
         difference = difference / (_std(x, there, everywhere) + jnp.asarray(epsilon, r.dtype))
     moved = jnp.moveaxis(r, at, -1).shape
-    return jnp.moveaxis(difference.reshape(moved), -1, at)
+    return laid_as(jnp.moveaxis(difference.reshape(moved), -1, at), r)
 
 
 def _single(name: str, axis: int, axes: tuple[int, ...]) -> int:
@@ -187,10 +191,10 @@ def generalized_advantage_estimate(
     same_shape(name, rewards=r, values=v, discount=gamma)
     at = _single(name, axis, axes_of(name, axis, r.ndim))
     mask = as_mask(name, where, r, "the rewards")
-    included = jnp.ones_like(r, bool) if mask is None else mask
+    included = all_true(r) if mask is None else mask
     goes_on = gamma != 0
     r, v, gamma = keep(mask, r, v, gamma)
-    steps = [jnp.moveaxis(x, at, 0) for x in (r, v, gamma, included, goes_on)]
+    steps = [jnp.moveaxis(whole(x, at), at, 0) for x in (r, v, gamma, included, goes_on)]
     rest = steps[0].shape[1:]
     if bootstrap is None:
         after = jnp.zeros_like(jnp.sum(r, axis=at))
@@ -206,4 +210,4 @@ def generalized_advantage_estimate(
         return following, jnp.where(included, new, 0)
 
     _, advantages = lax.scan(step, (jnp.zeros_like(after), after), tuple(steps), reverse=True)
-    return jnp.moveaxis(advantages, 0, at)
+    return laid_as(jnp.moveaxis(advantages, 0, at), r)

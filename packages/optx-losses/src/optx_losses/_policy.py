@@ -36,6 +36,7 @@ from optx_losses._inputs import (
     keep,
     same_shape,
 )
+from optx_losses._layout import laid_as
 from optx_losses._log_softmax import times_log
 from optx_losses._rounding import bounded_exp, not_negative
 from optx_losses._sequences import Sequences, sequences
@@ -196,7 +197,7 @@ def policy_objective(
     if not log_p.ndim:
         raise ValueError(f"{name}: log_probs is a scalar; it must be [..., tokens]")
     if a.shape == log_p.shape[:-1] and segment_ids is None:
-        a = jnp.broadcast_to(a[..., None], log_p.shape)
+        a = laid_as(jnp.broadcast_to(a[..., None], log_p.shape), log_p)
     why = "one for each token, as rows hold several sequences"
     if segment_ids is None:
         column = a.shape == (*log_p.shape[:-1], 1)
