@@ -49,8 +49,8 @@ GATHERING = {
     "supervised_contrastive_loss": ((ROWS, LABELS // 2), {}),
 }
 TOKEN_IDS = np.sort(RNG.integers(0, 3, (N, CLASSES))).astype(np.int32)
-# Tokens, packed by their ids, in the place of the classes: functions of rows that are split along both axes.
-PER_TOKEN = {
+# Tokens, packed by their ids, or features in the place of the classes: both axes are split, of ids too.
+OF_ROWS = {
     "gspo_loss": lambda x, ids: L.gspo_loss(x, 0.9 * x, jnp.tanh(x), clip=None, segment_ids=ids),
     "grpo_loss": lambda x, ids: L.grpo_loss(x, 0.9 * x, jnp.tanh(jnp.sum(x, axis=1))),
     "answer_log_probs": lambda x, ids: L.answer_log_probs(
@@ -65,8 +65,12 @@ PER_TOKEN = {
     "next_token_labels": lambda x, ids: jnp.sum(
         x * L.next_token_labels(ids, segment_ids=ids, where=ids > 0).astype(x.dtype), axis=1
     ),
+    "vicreg_loss": lambda x, ids: L.vicreg_loss(x, jnp.cos(x)),
+    "info_nce_loss": lambda x, ids: L.info_nce_loss(
+        x, jnp.cos(x), where=jnp.max(ids, axis=1) > 0, symmetric=True
+    ),
 }
-GATHERING |= {name: ((ROWS, TOKEN_IDS), {}) for name in PER_TOKEN}
+GATHERING |= {name: ((ROWS, TOKEN_IDS), {}) for name in OF_ROWS}
 # Which axes of the mesh the batch and the classes are split over, and whether inside `jax.set_mesh`.
 LAYOUTS = [
     (AxisType.Auto, "data", "model", True),
@@ -77,7 +81,7 @@ LAYOUTS = [
 
 
 def run(name, logits, labels, options):
-    loss = PER_TOKEN.get(name) or (ctc if name == "ctc_loss" else getattr(L, name))
+    loss = OF_ROWS.get(name) or (ctc if name == "ctc_loss" else getattr(L, name))
     return loss(logits, labels, **options)
 
 
@@ -110,7 +114,7 @@ def check(rows, gathers):
         with jax.set_mesh(mesh) if inside else contextlib.nullcontext():
             logits = {name: lay(x, classes) for name, x in given[0].items()}
             labels = {
-                name: lay(y, classes if name in PER_TOKEN else None) for name, y in given[1].items()
+                name: lay(y, classes if name in OF_ROWS else None) for name, y in given[1].items()
             }
             compiled = program.lower(logits, labels).compile()
             results = compiled(logits, labels)

@@ -26,6 +26,15 @@ def whole(x: jax.Array, axis: int) -> jax.Array:
     return jax.sharding.reshard(x, NamedSharding(own.mesh, PartitionSpec(*parts)))
 
 
+def product_over_rows(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Aᵀ·B, on each device, of rows that may be split over devices, which are not gathered."""
+    a, b = whole(a, 1), whole(b, 1)
+    out = None
+    if is_split(a):
+        out = NamedSharding(jax.typeof(a).sharding.mesh, PartitionSpec(None, None))
+    return jnp.matmul(a.T, b, precision="highest", out_sharding=out)
+
+
 def laid_as(x: jax.Array, like: jax.Array) -> jax.Array:
     """The array, split over devices as one of the same shape is according to its type."""
     return jax.sharding.reshard(x, jax.typeof(like).sharding) if is_split(like) else x
