@@ -5,6 +5,7 @@ stated targets are for 4,096 × 50,000 × 512.
 """
 
 import argparse
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +18,10 @@ import optx_losses as L  # noqa: N812
 from benchmarks._timing import alternate, temporaries
 
 
-def compiled(loss, *args):
-    """Value and gradients of the mean, compiled."""
-    where = tuple(i for i, a in enumerate(args) if jnp.issubdtype(a.dtype, jnp.floating))
+def compiled(loss, args, count=None):
+    """Value and gradients of the mean, compiled; of the first `count` arguments, or of all floats."""
+    given = args[:count]
+    where = tuple(i for i, a in enumerate(given) if jnp.issubdtype(a.dtype, jnp.floating))
 
     def mean(*args):
         return jnp.mean(loss(*args))
@@ -27,9 +29,9 @@ def compiled(loss, *args):
     return jax.jit(jax.value_and_grad(mean, argnums=where)).lower(*args).compile()
 
 
-def rows(title, candidates, args, rounds):
+def rows(title, candidates, args, rounds, count=None):
     """Rows of a table: time and temporaries of each candidate, × the first."""
-    programs = {name: compiled(loss, *args) for name, loss in candidates.items()}
+    programs = {name: compiled(loss, args, count) for name, loss in candidates.items()}
     runs = {name: (lambda run=run: run(*args)) for name, run in programs.items()}
     seconds = alternate(runs, rounds=rounds, warmup=1)
     first, *_ = programs
@@ -88,44 +90,47 @@ def last_layers(n, classes, features, rounds):
     advantages = jnp.asarray(rng.normal(size=n), jnp.float32)
     size = f"{n} × {classes} × {features}"
 
+    # All arrays are arguments: XLA would compute what depends on constants alone when it compiles.
     def policy(log_probs):
-        return lambda f, w: L.ppo_loss(log_probs(f, w), None, advantages)
+        return lambda f, w, y, advantages: L.ppo_loss(log_probs(f, w, y), None, advantages)
 
     def entropy(pair):
-        def loss(f, w):
-            log_probs, entropy = pair(f, w)
+        def loss(f, w, y, advantages):
+            log_probs, entropy = pair(f, w, y)
             return L.ppo_loss(
                 log_probs, None, advantages, entropy=entropy, entropy_coefficient=0.01
             )
 
         return loss
 
-    def plain_pair(f, w):
+    def plain_pair(f, w, y):
         log_p = jax.nn.log_softmax(f @ w)
         return jnp.take_along_axis(log_p, y[:, None], 1)[:, 0], -jnp.sum(jnp.exp(log_p) * log_p, 1)
 
     yield from rows(
         f"log-probabilities + PPO, {size}",
         {
-            "plain": policy(lambda f, w: plain_pair(f, w)[0]),
-            "optx": policy(lambda f, w: L.linear_log_probs(f, w, y)),
-            "optx, 512 rows": policy(lambda f, w: L.linear_log_probs(f, w, y, chunk_size=512)),
+            "plain": policy(lambda f, w, y: plain_pair(f, w, y)[0]),
+            "optx": policy(L.linear_log_probs),
+            "optx, 512 rows": policy(functools.partial(L.linear_log_probs, chunk_size=512)),
         },
-        (f, w),
+        (f, w, y, advantages),
         rounds,
+        count=2,
     )
     yield from rows(
         f"log-probabilities, entropy + PPO, {size}",
         {
             "plain": entropy(plain_pair),
-            "optx": entropy(lambda f, w: L.linear_log_probs(f, w, y, entropy=True)),
+            "optx": entropy(functools.partial(L.linear_log_probs, entropy=True)),
         },
-        (f, w),
+        (f, w, y, advantages),
         rounds,
+        count=2,
     )
 
     def plain_divergence(divergence):
-        def loss(f, w):
+        def loss(f, w, other, w_teacher):
             log_s, log_t = jax.nn.log_softmax(f @ w), jax.nn.log_softmax(other @ w_teacher)
             s, t = jnp.exp(log_s), jnp.exp(log_t)
             if divergence == "forward":
@@ -137,21 +142,18 @@ def last_layers(n, classes, features, rounds):
 
         return loss
 
-    def chunked_divergence(divergence, **options):
-        return lambda f, w: L.linear_distillation_loss(
-            f, w, other, w_teacher, divergence=divergence, **options
-        )
-
+    chunked = functools.partial(functools.partial, L.linear_distillation_loss)
     for divergence in ("forward", "reverse", "jsd"):
         yield from rows(
             f"distillation, {divergence}, {size}",
             {
                 "plain": plain_divergence(divergence),
-                "optx": chunked_divergence(divergence),
-                "optx, 512 rows": chunked_divergence(divergence, chunk_size=512),
+                "optx": chunked(divergence=divergence),
+                "optx, 512 rows": chunked(divergence=divergence, chunk_size=512),
             },
-            (f, w),
+            (f, w, other, w_teacher),
             rounds,
+            count=2,
         )
 
 

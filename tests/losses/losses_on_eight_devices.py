@@ -1,4 +1,4 @@
-"""Run by `test_losses.py` in a process with eight devices: losses with integer labels, however they lie."""
+"""Run by `test_losses.py` in a process with eight devices: losses of labels and tokens, however they lie."""
 
 import contextlib
 import re
@@ -49,6 +49,29 @@ GATHERING = {
     "ntxent": ((ROWS, LABELS // 2), {}),
     "supervised_contrastive_loss": ((ROWS, LABELS // 2), {}),
 }
+TOKEN_IDS = np.sort(RNG.integers(0, 3, (N, CLASSES))).astype(np.int32)
+# Tokens, packed by their ids, or features in the place of the classes: both axes are split, of ids too.
+OF_ROWS = {
+    "gspo_loss": lambda x, ids: L.gspo_loss(x, 0.9 * x, jnp.tanh(x), clip=None, segment_ids=ids),
+    "grpo_loss": lambda x, ids: L.grpo_loss(x, 0.9 * x, jnp.tanh(jnp.sum(x, axis=1))),
+    "answer_log_probs": lambda x, ids: L.answer_log_probs(
+        x, reduction="mean", segment_ids=ids, num_segments=3
+    )[:, 1],
+    "group_relative_advantages": lambda x, ids: jnp.sum(
+        jnp.cos(L.group_relative_advantages(x, axis=0, group_size=N)), axis=1
+    ),
+    "generalized_advantage_estimate": lambda x, ids: jnp.sum(
+        jnp.cos(L.generalized_advantage_estimate(x, x, discount=0.9, where=ids > 0)), axis=1
+    ),
+    "next_token_labels": lambda x, ids: jnp.sum(
+        x * L.next_token_labels(ids, segment_ids=ids, where=ids > 0).astype(x.dtype), axis=1
+    ),
+    "vicreg_loss": lambda x, ids: L.vicreg_loss(x, jnp.cos(x)),
+    "info_nce_loss": lambda x, ids: L.info_nce_loss(
+        x, jnp.cos(x), where=jnp.max(ids, axis=1) > 0, symmetric=True
+    ),
+}
+GATHERING |= {name: ((ROWS, TOKEN_IDS), {}) for name in OF_ROWS}
 # Which axes of the mesh the batch and the classes are split over, and whether inside `jax.set_mesh`.
 LAYOUTS = [
     (AxisType.Auto, "data", "model", True),
@@ -59,7 +82,8 @@ LAYOUTS = [
 
 
 def run(name, logits, labels, options):
-    return (ctc if name == "ctc_loss" else getattr(L, name))(logits, labels, **options)
+    loss = OF_ROWS.get(name) or (ctc if name == "ctc_loss" else getattr(L, name))
+    return loss(logits, labels, **options)
 
 
 def losses(rows):
@@ -90,7 +114,9 @@ def check(rows, gathers):
 
         with jax.set_mesh(mesh) if inside else contextlib.nullcontext():
             logits = {name: lay(x, classes) for name, x in given[0].items()}
-            labels = {name: lay(y, None) for name, y in given[1].items()}
+            labels = {
+                name: lay(y, classes if name in OF_ROWS else None) for name, y in given[1].items()
+            }
             compiled = program.lower(logits, labels).compile()
             results = compiled(logits, labels)
         for name, a, b in zip(rows, results[0][1], expected[0][1], strict=True):

@@ -205,8 +205,9 @@ def test_positive_weights_are_scalars_or_one_for_each_class():
     np.testing.assert_array_equal(
         L.sigmoid_binary_cross_entropy(x, labels, pos_weight=[0, 1, 2, 3, 4]), given
     )
-    with pytest.raises(ValueError, match="pos_weight must be at least 0"):
-        L.sigmoid_binary_cross_entropy(x, labels, pos_weight=-1.0)
+    for wrong in (-1.0, np.float32(-1)):
+        with pytest.raises(ValueError, match="pos_weight must be at least 0"):
+            L.sigmoid_binary_cross_entropy(x, labels, pos_weight=wrong)
     with pytest.raises(ValueError, match=r"pos_weight is \(6,\), the logits are \(6, 5\)"):
         L.sigmoid_binary_cross_entropy(x, labels, pos_weight=jnp.ones(N))
 

@@ -136,6 +136,47 @@ def test_nan_is_not_taken_for_an_excluded_class(name):
     assert np.isnan(loss(F, np.where(np.arange(CLASSES) == 4, np.nan, W), T)).all()  # a class
 
 
+def test_half_precision_has_the_gradients_of_double_precision_rounded_once(x64):
+    """All sums are in float32, whatever the number of chunks."""
+    half = jnp.asarray(F, jnp.bfloat16), jnp.asarray(W, jnp.bfloat16)
+    teacher = jnp.asarray(T, jnp.float32)
+    losses = [LOSSES[name] for name in ("temperature", "soft cap", "jsd")]
+
+    def results(f, w):
+        totals = [lambda f, w, loss=loss: jnp.sum(loss(f, w, teacher)) for loss in losses]
+        return [jax.value_and_grad(total, (0, 1))(f, w) for total in totals]
+
+    run = jax.jit(results)
+    for (value, gradients), (exact, slopes) in zip(
+        run(*half), run(*(x.astype(jnp.float64) for x in half)), strict=True
+    ):
+        np.testing.assert_allclose(value, exact, rtol=1e-5)
+        for got, want in zip(gradients, slopes, strict=True):
+            assert got.dtype == jnp.bfloat16
+            np.testing.assert_allclose(got.astype(jnp.float64), want, rtol=2**-8, atol=1e-6)
+
+
+@pytest.mark.parametrize("loss", [L.linear_softmax_cross_entropy, L.linear_log_probs])
+def test_shapes_that_do_not_match_are_named_with_their_cure(loss):
+    f, w, name = jnp.asarray(F), jnp.asarray(W), loss.__name__
+    for args, options, error, message in [
+        ((f, w.T, Y), {}, ValueError, r".*weights is \(7, 3\).*; write weights.T"),
+        ((f[0, 0], w, Y), {}, ValueError, r"features is \(\), weights is"),
+        ((f, w[:, :0], Y), {}, ValueError, ".*there must be at least one class"),
+        ((f, w, Y[:, None]), {}, ValueError, r"labels is .*; write labels\[..., 0\]"),
+        ((f, w, Y[None]), {}, ValueError, r"labels is \(1, 11\), it must be \(11,\)"),
+        ((f, w, Y > 2), {}, TypeError, "labels must be integers, not bool"),
+        ((f, w, jnp.eye(7)[Y]), {}, TypeError, "labels must be .*use linear_distillation_loss"),
+        ((f, w, Y), {"bias": jnp.ones((7, 1))}, ValueError, r"bias is .*; write bias\[..., 0\]"),
+        ((f, w, Y), {"chunk_size": 2.0}, ValueError, "chunk_size must be a positive number"),
+    ]:
+        with pytest.raises(error, match=f"{name}: {message}"):
+            loss(*args, **options)
+    np.testing.assert_array_equal(
+        loss(f, w, Y, chunk_size=np.int64(4)), loss(f, w, Y, chunk_size=4)
+    )
+
+
 def test_the_teacher_is_given_once_and_fits():
     distil = functools.partial(L.linear_distillation_loss, F, W)
     for args, options, message in [
@@ -147,6 +188,7 @@ def test_the_teacher_is_given_once_and_fits():
             "teacher_logits include teacher_bias",
         ),
         ((), {"teacher_logits": T}, "teacher_logits is"),
+        ((), {"teacher_logits": (T @ W_T).T}, "teacher_logits is .*; write teacher_logits.T"),
         ((T[:3], W_T), {}, "features has rows"),
         ((T, W_T[:, :3]), {}, "teacher_weights is"),
         ((T, W_T), {"divergence": "kl"}, "divergence must be 'forward'"),

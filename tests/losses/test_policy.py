@@ -178,7 +178,9 @@ def test_improbable_tokens_have_finite_losses_and_gradients_that_lead_back(aggre
 
 
 def test_arguments_that_lack_their_partner_are_refused():
-    loss = lambda **options: L.policy_loss(NEW, OLD, A, **{"aggregate": "token", **options})
+    loss = lambda **options: L.policy_loss(
+        NEW, OLD, **{"advantages": A, "aggregate": "token", **options}
+    )
     for options, message in [
         ({"aggregate": "mean"}, "aggregate must be one of token, sequence"),
         ({"aggregate": "sequence-sum"}, "max_length belongs to aggregate 'sequence-sum'"),
@@ -191,6 +193,8 @@ def test_arguments_that_lack_their_partner_are_refused():
         ({"as_weight": True, "dual_clip": 3.0}, ".*omit dual_clip"),
         ({"segment_ids": PACKED_IDS}, "advantages is|segment_ids is"),
         ({"clip": np.array([0.2, 0.28])}, "clip's lower bound is .*must be a scalar"),
+        ({"clip": (0.1, 0.2, 0.3)}, "clip must be a pair"),
+        ({"advantages": A[:, None]}, r"advantages is .*write advantages\[..., 0\]"),
         ({**KL, "kl_coefficient": np.ones((4, 1))}, "kl_coefficient is .*must be a scalar"),
         ({"aggregate": "sequence-sum", "max_length": MASK.sum(1)}, "max_length is .*a scalar"),
     ]:
@@ -198,6 +202,8 @@ def test_arguments_that_lack_their_partner_are_refused():
             loss(**options)
     with pytest.raises(TypeError, match="aggregate"):
         L.policy_loss(NEW, OLD, A)
+    with pytest.raises(ValueError, match="sapo_loss: temperature must be a pair"):
+        L.sapo_loss(NEW, OLD, A, temperature=1.0)
 
 
 def test_advantages_of_groups_are_those_of_numpy(x64):
@@ -219,6 +225,8 @@ def test_advantages_of_groups_are_those_of_numpy(x64):
     assert np.isnan(invalid).all()  # the deviation is that of all rewards
     with pytest.raises(ValueError, match="group_size=5 does not divide the 12 rewards"):
         L.group_relative_advantages(rewards.ravel(), group_size=5)
+    with pytest.raises(ValueError, match="group_size must be a positive number of answers"):
+        L.group_relative_advantages(rewards.ravel(), group_size=4.0)
 
 
 def test_equal_rewards_have_no_advantage_and_a_finite_gradient():
@@ -258,6 +266,8 @@ def test_generalized_advantages_are_those_of_the_recursion(x64):
         got[there], gae(r[there], v[there], np.full(5, 0.9), 0.8), rtol=1e-12
     )
     np.testing.assert_array_equal(got[~there], 0)
+    with pytest.raises(ValueError, match="discount must be at most 1"):
+        L.generalized_advantage_estimate(r, v, discount=np.float32(2))
     with pytest.raises(ValueError, match="bootstrap is"):
         L.generalized_advantage_estimate(np.ones((2, 3)), np.ones((2, 3)), bootstrap=np.ones(3))
 

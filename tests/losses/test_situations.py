@@ -202,6 +202,8 @@ def test_a_mask_of_the_wrong_dtype_or_shape_is_refused(name):
         loss(*args, **kwargs, where=jnp.ones(mask.shape))
     with pytest.raises(ValueError, match=f"{name}: where is"):
         loss(*args, **kwargs, where=jnp.ones((*mask.shape, 2), bool))
+    with pytest.raises(ValueError, match=rf"{name}: where is .*; write where\[..., 0\]"):
+        loss(*args, **kwargs, where=jnp.ones((*mask.shape, 1), bool))
     with pytest.raises(ValueError, match=f"{name}: where is"):
         loss(*args, **kwargs, where=jnp.ones((len(mask) + 1, *mask.shape[1:]), bool))
 

@@ -17,11 +17,13 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
 from optx_core import Scalar
 from optx_losses._inputs import (
+    as_count,
     as_floats,
     as_mask,
     axes_of,
@@ -31,6 +33,7 @@ from optx_losses._inputs import (
     matching,
     same_shape,
 )
+from optx_losses._layout import all_true, laid_as, whole
 
 
 def group_relative_advantages(
@@ -74,13 +77,18 @@ def group_relative_advantages(
         raise ValueError(f"{name}: scale must be 'std', 'batch-std' or None, not {scale!r}")
     (r,), mask, axes = matching(name, where, axis, rewards=rewards)
     at = _single(name, axis, axes)
-    size = r.shape[at] if group_size is None else group_size
-    if group_size is not None and (size < 1 or r.shape[at] % size):
+    size = r.shape[at]
+    if group_size is not None:
+        size = as_count(name, "answers", group_size=group_size)
+    if size and r.shape[at] % size:
         raise ValueError(
             f"{name}: group_size={size} does not divide the {r.shape[at]} rewards of axis {axis}"
         )
-    included = jnp.ones_like(r, bool) if mask is None else mask
-    x, there = (_grouped(array, at, size) for array in (r, included))
+    included = all_true(r) if mask is None else mask
+    arrays = (r, included)
+    if group_size is not None:  # a group may lie on several devices
+        arrays = (whole(r, at), whole(included, at))
+    x, there = (_grouped(array, at, size) for array in arrays)
     difference = _less_mean(x, there, (-1,))
     if scale == "std":
         difference = difference / (_std(x, there, (-1,)) + jnp.asarray(epsilon, r.dtype))
@@ -88,7 +96,7 @@ def group_relative_advantages(
         everywhere = tuple(range(x.ndim))
         difference = difference / (_std(x, there, everywhere) + jnp.asarray(epsilon, r.dtype))
     moved = jnp.moveaxis(r, at, -1).shape
-    return jnp.moveaxis(difference.reshape(moved), -1, at)
+    return laid_as(jnp.moveaxis(difference.reshape(moved), -1, at), r)
 
 
 def _single(name: str, axis: int, axes: tuple[int, ...]) -> int:
@@ -148,9 +156,12 @@ def generalized_advantage_estimate(
       rewards: r_t, shape [..., steps].
       values: V_t, of the same shape.
       discount: γ in [0, 1], a number, or an array of the same shape that is 0 at the last step of each
-        trajectory: `gamma * (1 - done)`. A trajectory also ends at a 0 where `where` is False.
+        trajectory: `gamma * (1 - done)`. A trajectory also ends at a 0 where `where` is False. One that
+        is truncated, not terminated, before the last step has the value of its next state added to its
+        last reward, times γ.
       trace_decay: λ, in [0, 1]: 0 for the temporal difference, 1 for the discounted return less V_t.
-      bootstrap: the value after the last step, shape [...]; None for 0.
+      bootstrap: the value after the last step, shape [...]; None for 0. Of values with one step more
+        than the rewards, `values[..., :-1]` are the values and `values[..., -1]` this one.
       axis: the axis of the steps.
       where: boolean mask of the same shape; steps that are False (padding, the output of a tool) give 0
         and are skipped, as if the trajectory did not have them.
@@ -171,7 +182,7 @@ def generalized_advantage_estimate(
     """
     name = "generalized_advantage_estimate"
     check_number(name, low=0, high=1, trace_decay=trace_decay)
-    if isinstance(discount, int | float):
+    if isinstance(discount, int | float | np.generic):
         check_number(name, low=0, high=1, discount=discount)
     r, v, gamma, after = as_floats(
         name,
@@ -185,10 +196,10 @@ def generalized_advantage_estimate(
     same_shape(name, rewards=r, values=v, discount=gamma)
     at = _single(name, axis, axes_of(name, axis, r.ndim))
     mask = as_mask(name, where, r, "the rewards")
-    included = jnp.ones_like(r, bool) if mask is None else mask
+    included = all_true(r) if mask is None else mask
     goes_on = gamma != 0
     r, v, gamma = keep(mask, r, v, gamma)
-    steps = [jnp.moveaxis(x, at, 0) for x in (r, v, gamma, included, goes_on)]
+    steps = [jnp.moveaxis(whole(x, at), at, 0) for x in (r, v, gamma, included, goes_on)]
     rest = steps[0].shape[1:]
     if bootstrap is None:
         after = jnp.zeros_like(jnp.sum(r, axis=at))
@@ -204,4 +215,4 @@ def generalized_advantage_estimate(
         return following, jnp.where(included, new, 0)
 
     _, advantages = lax.scan(step, (jnp.zeros_like(after), after), tuple(steps), reverse=True)
-    return jnp.moveaxis(advantages, 0, at)
+    return laid_as(jnp.moveaxis(advantages, 0, at), r)

@@ -14,10 +14,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 
-from optx_losses._inputs import Axis, as_integers, check_together, has_shape, matching
+from optx_losses._inputs import Axis, as_count, as_integers, check_together, has_shape, matching
+from optx_losses._layout import all_true, is_split
 from optx_losses._sequences import by_rows
 
 
@@ -67,7 +67,7 @@ def answer_log_probs(
     if reduction not in ("sum", "mean"):
         raise ValueError(f"{name}: reduction must be 'sum' or 'mean', not {reduction!r}")
     (log_p,), mask, axes = matching(name, where, axis, token_log_probs=token_log_probs)
-    included = jnp.ones(log_p.shape, bool) if mask is None else mask
+    included = all_true(log_p) if mask is None else mask
     sums: Callable[[jax.Array], jax.Array] = functools.partial(jnp.sum, axis=axes)
     if segment_ids is not None or num_segments is not None:
         sums = _sums(name, log_p, included, axes, segment_ids, num_segments)
@@ -87,11 +87,7 @@ def _sums(
 ) -> Callable[[jax.Array], jax.Array]:
     """A function that sums over the tokens of each segment of a row."""
     check_together(name, segment_ids=segment_ids, num_segments=num_segments)
-    is_integer = isinstance(num_segments, int | np.integer) and not isinstance(num_segments, bool)
-    if not is_integer or num_segments < 1:
-        raise ValueError(
-            f"{name}: num_segments must be a positive number of answers, not {num_segments!r}"
-        )
+    num_segments = as_count(name, "answers", num_segments=num_segments)
     if len(axes) != 1:
         raise ValueError(f"{name}: segment_ids need a single axis, not {axes}")
     ids = as_integers(name, "segment_ids", segment_ids)
@@ -99,13 +95,20 @@ def _sums(
     in_range = (ids >= 0) & (ids < num_segments)
     ids = jnp.where(in_range, ids, 0)
 
-    def of_row(x: jax.Array, ids: jax.Array, invalid: jax.Array) -> jax.Array:
-        total = jnp.zeros(num_segments, x.dtype).at[ids].add(x)
-        return total * jnp.where(jnp.any(invalid), jnp.nan, 1).astype(x.dtype)
+    ids = jnp.moveaxis(ids, axes[0], -1)
+    invalid = jnp.any(jnp.moveaxis(included & ~in_range, axes[0], -1), axis=-1, keepdims=True)
+    factor = jnp.where(invalid, jnp.nan, 1)
+
+    def of_row(x: jax.Array, ids: jax.Array) -> jax.Array:
+        return jnp.zeros(num_segments, x.dtype).at[ids].add(x)
 
     def sums(x: jax.Array) -> jax.Array:
-        return by_rows(
-            of_row, *(jnp.moveaxis(a, axes[0], -1) for a in (x, ids, included & ~in_range))
-        )
+        x = jnp.moveaxis(x, axes[0], -1)
+        if is_split(x) or is_split(ids):
+            segments = jnp.arange(num_segments, dtype=ids.dtype).reshape(*(1,) * ids.ndim, -1)
+            total = jnp.sum(jnp.where(ids[..., None] == segments, x[..., None], 0), axis=-2)
+        else:
+            total = by_rows(of_row, x, ids)
+        return total * factor.astype(x.dtype)
 
     return sums

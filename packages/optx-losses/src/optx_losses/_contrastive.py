@@ -32,7 +32,7 @@ from optx_losses._inputs import (
     keep,
     same_shape,
 )
-from optx_losses._layout import is_label, whole
+from optx_losses._layout import is_label, is_split, laid_as, whole
 from optx_losses._log_softmax import log_softmax, log_sum_exp
 from optx_losses._rounding import not_negative
 
@@ -83,7 +83,7 @@ def info_nce_loss(
         has_shape(name, "negatives", n, (*n.shape[:1], a.shape[1]), "[n, features]")
         candidates = jnp.concatenate([p, n.astype(p.dtype)])
         if included is not None:
-            included = jnp.concatenate([included, jnp.ones(n.shape[0], bool)])
+            included = jnp.concatenate([whole(included, 0), jnp.ones(n.shape[0], bool)])
     loss = _diagonal_loss(_cosines(a, candidates, temperature), included)
     if symmetric:
         loss = 0.5 * (loss + _diagonal_loss(_cosines(p, a, temperature), mask))
@@ -206,8 +206,13 @@ def _diagonal_loss(s: jax.Array, columns: jax.Array | None) -> jax.Array:
     diagonal = jnp.arange(s.shape[0])
     if not s.size:
         return jnp.zeros(s.shape[0], s.dtype)
-    mask = None if columns is None else jnp.broadcast_to(columns[None, :], s.shape)
-    return 0 - log_softmax(s, (1,), mask)[diagonal, diagonal]
+    mask = None
+    if columns is not None:
+        mask = laid_as(jnp.broadcast_to(whole(columns, 0)[None, :], s.shape), s)
+    log_p = log_softmax(s, (1,), mask)
+    if is_split(log_p):
+        return 0 - jnp.sum(jnp.where(is_label(log_p, diagonal), log_p, 0), axis=1)
+    return 0 - log_p[diagonal, diagonal]
 
 
 def _masked_mean(terms: jax.Array, mask: jax.Array) -> jax.Array:

@@ -31,6 +31,7 @@ from optx_losses._inputs import (
     as_mask,
     check_number,
     has_shape,
+    is_integer,
     keep,
 )
 from optx_losses._layout import whole
@@ -171,7 +172,7 @@ def _inputs(
     has_shape(name, "labels", y, (batch, y.shape[1]), f"the logits are {x.shape}")
     label_pads = as_array(name, "label_paddings", label_paddings)
     has_shape(name, "label_paddings", label_pads, y.shape, "the shape of the labels")
-    if not isinstance(blank_id, int) or not 0 <= blank_id < classes:
+    if not is_integer(blank_id) or not 0 <= blank_id < classes:
         raise ValueError(f"{name}: blank_id={blank_id} is not in [0, {classes}), the classes")
     check_number(name, below=0, finite=False, log_epsilon=log_epsilon)
     present = ~label_pads.astype(bool)

@@ -110,6 +110,36 @@ def check_number(name: str, **given: Any) -> None:
             raise ValueError(f"{name}: {label} is {value.shape}; it must be a scalar")
 
 
+def is_integer(x: Any) -> bool:
+    """Whether a hyper-parameter is an integer of Python or NumPy."""
+    return isinstance(x, int | np.integer) and not isinstance(x, bool)
+
+
+def as_pair(name: str, **given: Any) -> tuple[Any, Any]:
+    """One argument that is a pair.
+
+    Raises:
+      ValueError: if it is not a tuple or list of two.
+    """
+    ((label, value),) = given.items()
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise ValueError(f"{name}: {label} must be a pair, not {value!r}")
+    first, second = value
+    return first, second
+
+
+def as_count(name: str, unit: str, **given: Any) -> int:
+    """One argument that is a positive number of something, as a Python integer.
+
+    Raises:
+      ValueError: if it is not an integer, or not positive.
+    """
+    ((label, value),) = given.items()
+    if not is_integer(value) or value < 1:
+        raise ValueError(f"{name}: {label} must be a positive number of {unit}, not {value!r}")
+    return int(value)
+
+
 def check_together(name: str, **given: Any) -> None:
     """Refuses one of two optional arguments without the other.
 
@@ -138,7 +168,10 @@ def same_shape(name: str, **arrays: jax.Array) -> None:
 def has_shape(name: str, label: str, array: jax.Array, shape: tuple[int, ...], why: str) -> None:
     """Refuses an array whose shape is not `shape`."""
     if array.shape != shape:
-        raise ValueError(f"{name}: {label} is {array.shape}, it must be {shape} ({why})")
+        cure = _cure(label, array.shape, "", shape)
+        if array.ndim == 2 and array.shape == shape[::-1]:
+            cure = f"; write {label}.T"
+        raise ValueError(f"{name}: {label} is {array.shape}, it must be {shape} ({why}){cure}")
 
 
 def axes_of(name: str, axis: Axis, ndim: int) -> tuple[int, ...]:
@@ -182,9 +215,10 @@ def as_mask(
     ):
         return jnp.broadcast_to(where, like.shape)
     or_one = ", or have size 1 along the axes that are summed over" if axes else ""
+    cure = _cure("where", where.shape, "", like.shape) or "; use jnp.broadcast_to"
     raise ValueError(
         f"{name}: where is {where.shape}, {label} are {like.shape}; they must have the same "
-        f"shape{or_one} (use jnp.broadcast_to)"
+        f"shape{or_one}{cure}"
     )
 
 
@@ -235,8 +269,9 @@ def class_weights_of(
 
 
 def _cure(a: str, a_shape: tuple[int, ...], b: str, b_shape: tuple[int, ...]) -> str:
+    """How an axis of size 1 is cut off; without a name for b, only that of a."""
     if a_shape == (*b_shape, 1):
         return f"; write {a}[..., 0]"
-    if b_shape == (*a_shape, 1):
+    if b and b_shape == (*a_shape, 1):
         return f"; write {b}[..., 0]"
     return ""

@@ -26,12 +26,31 @@ def whole(x: jax.Array, axis: int) -> jax.Array:
     return jax.sharding.reshard(x, NamedSharding(own.mesh, PartitionSpec(*parts)))
 
 
+def product_over_rows(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Aᵀ·B, on each device, of rows that may be split over devices, which are not gathered."""
+    a, b = whole(a, 1), whole(b, 1)
+    out = None
+    if is_split(a):
+        out = NamedSharding(jax.typeof(a).sharding.mesh, PartitionSpec(None, None))
+    return jnp.matmul(a.T, b, precision="highest", out_sharding=out)
+
+
+def laid_as(x: jax.Array, like: jax.Array) -> jax.Array:
+    """The array, split over devices as one of the same shape is according to its type."""
+    return jax.sharding.reshard(x, jax.typeof(like).sharding) if is_split(like) else x
+
+
+def all_true(x: jax.Array) -> jax.Array:
+    """True for each entry of x, split as x is."""
+    # Made of x: outside `jax.set_mesh` the mesh of its type cannot be named without it.
+    return jnp.isnan(x) | True if is_split(x) else jnp.ones_like(x, bool)
+
+
 def is_label(x: jax.Array, y: jax.Array) -> jax.Array:
     """[c = y] for the classes c on the last axis of x, split as x is."""
     classes = jnp.arange(x.shape[-1], dtype=y.dtype).reshape(*(1,) * y.ndim, -1)
     equal = classes == y[..., None]
-    # True in the layout of x: outside `jax.set_mesh` the mesh of its type cannot be named without it.
-    return equal & (jnp.isnan(x) | True) if is_split(x) else equal
+    return equal & all_true(x) if is_split(x) else equal
 
 
 def at_label(x: jax.Array, y: jax.Array) -> jax.Array:

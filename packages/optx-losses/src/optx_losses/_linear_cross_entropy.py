@@ -55,7 +55,8 @@ def linear_softmax_cross_entropy(
 
     Args:
       features: f, the inputs of the last layer, shape [..., features].
-      weights: W, shape [features, classes].
+      weights: W, shape [features, classes]: the transpose of a weight of torch. Square weights of the
+        other orientation cannot be told from it.
       labels: y, integers in [0, classes), shape [...]; others give NaN, in the value and in the
         gradient, as in `softmax_cross_entropy_with_integer_labels`.
       bias: b, shape [classes]; −inf excludes a class (such as padding of the vocabulary).

@@ -23,6 +23,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from optx_core import Scalar
+from optx_core.build import common_real_dtype
 from optx_losses._chunks import recomputed, with_unit_gradients
 from optx_losses._inputs import as_floats, as_mask, check_number, has_shape, keep
 from optx_losses._linear_layer import (
@@ -66,7 +67,7 @@ def linear_distillation_loss(
 
     Args:
       features: the inputs of the student's last layer, shape [..., features].
-      weights: of the student, shape [features, classes].
+      weights: of the student, shape [features, classes], as for `linear_softmax_cross_entropy`.
       teacher_features: the inputs of the teacher's last layer, shape [..., teacher's features].
       teacher_weights: of the teacher, shape [teacher's features, classes].
       teacher_logits: shape [..., classes], in the place of the two.
@@ -74,8 +75,8 @@ def linear_distillation_loss(
         one of them; "jsd", the generalized Jensen-Shannon divergence.
       beta: β, the share of the teacher in the mixture M of "jsd", in (0, 1), by default 0.5; for "jsd" only.
       temperature: τ, the divisor of both logits, greater than 0; None for 1.
-      bias: of the student, shape [classes]; −inf excludes a class, which the teacher has to exclude too
-        for a finite "forward" divergence.
+      bias: of the student, shape [classes]; −inf excludes a class. For a finite divergence the teacher has
+        to exclude it too in "forward", and the student the teacher's in "reverse".
       teacher_bias: of the teacher, shape [classes].
       soft_cap: the bound of the student's logits, as for `linear_softmax_cross_entropy`.
       teacher_soft_cap: that of the teacher's, if they come from its features.
@@ -139,7 +140,7 @@ def linear_distillation_loss(
         has_shape(name, "teacher_weights", teacher.w, classes, "the student's classes")
         cap = bounds_of(teacher, teacher_soft_cap).cap
         per_row, shared = teacher.f, (teacher.w, teacher.b, cap)
-    dtype = jnp.promote_types(student.f.dtype, per_row.dtype)
+    dtype = common_real_dtype(student.f.dtype, per_row.dtype)
     student = jax.tree.map(lambda a: a.astype(dtype), student._replace(shape=()))._replace(
         shape=student.shape
     )

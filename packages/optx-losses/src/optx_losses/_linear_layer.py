@@ -9,13 +9,24 @@ import jax
 import jax.numpy as jnp
 
 from optx_losses._chunks import traced
-from optx_losses._inputs import as_floats, as_index, as_integers, as_mask, has_shape, keep
+from optx_losses._inputs import (
+    as_count,
+    as_floats,
+    as_index,
+    as_integers,
+    as_mask,
+    has_shape,
+    keep,
+)
 from optx_losses._integer_labels import equals, label_rules
 from optx_losses._layout import is_split
 from optx_losses._rows import Bounds, Plan
 
 _CHUNKS = 4  # the default number of chunks
 _LEAST_LOGITS = 2**20  # the default least number of logits of a chunk, 4 MiB
+_HINT = (
+    "; for probabilities p of the classes use linear_distillation_loss with teacher_logits=log p"
+)
 
 
 class Layer(NamedTuple):
@@ -43,9 +54,11 @@ def linear_layer(name: str, features: Any, weights: Any, bias: Any, prefix: str 
     """The last layer, its rows on one axis."""
     f, w = as_floats(name, **{f"{prefix}features": features, f"{prefix}weights": weights})
     if not f.ndim or w.ndim != 2 or f.shape[-1] != w.shape[0]:
+        turned = f.ndim and w.ndim == 2 and f.shape[-1] == w.shape[1]
         raise ValueError(
             f"{name}: {prefix}features is {f.shape}, {prefix}weights is {w.shape}; they must be "
             "[..., features] and [features, classes]"
+            + (f"; write {prefix}weights.T" if turned else "")
         )
     if not w.shape[1]:
         raise ValueError(f"{name}: {prefix}weights is {w.shape}; there must be at least one class")
@@ -90,7 +103,7 @@ def labels_of_rows(
     name: str, labels: Any, layer: Layer, where: Any, ignore_index: int | None
 ) -> LabelledRows:
     """The labels of the rows of a layer."""
-    y = as_integers(name, "labels", labels)
+    y = as_integers(name, "labels", labels, _HINT)
     has_shape(
         name, "labels", y, layer.shape, f"the features are {(*layer.shape, layer.w.shape[0])}"
     )
@@ -125,8 +138,4 @@ def chunk_size_of(name: str, chunk_size: int | None, layer: Layer, chunks: int =
     rows, classes = layer.rows, layer.w.shape[1]
     if chunk_size is None:
         return min(rows, max(-(-rows // chunks), -(-_LEAST_LOGITS // classes)))
-    if isinstance(chunk_size, bool) or not isinstance(chunk_size, int) or chunk_size < 1:
-        raise ValueError(
-            f"{name}: chunk_size must be a positive number of rows, not {chunk_size!r}"
-        )
-    return min(chunk_size, rows)
+    return min(as_count(name, "rows", chunk_size=chunk_size), rows)

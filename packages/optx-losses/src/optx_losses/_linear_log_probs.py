@@ -89,7 +89,7 @@ def linear_log_probs(
 
     Args:
       features: f, the inputs of the last layer, shape [..., features].
-      weights: W, shape [features, classes].
+      weights: W, shape [features, classes], as for `linear_softmax_cross_entropy`.
       labels: y, integers in [0, classes), shape [...]; others give NaN, in the value and in the
         gradient.
       entropy: whether the entropies are returned as well.

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from optx_losses._inputs import as_index, as_integers, as_mask, has_shape
+from optx_losses._layout import laid_as, whole
 
 
 def next_token_labels(
@@ -59,11 +60,14 @@ def next_token_labels(
     limits = jnp.iinfo(y.dtype)
     if not limits.min <= index <= limits.max:
         raise ValueError(f"{name}: ignore_index={index} is out of range for labels of {y.dtype}")
-    mask = as_mask(name, where, y, "the tokens")
+    mask, tokens_axis, like = as_mask(name, where, y, "the tokens"), y.ndim - 1, y
+    y = whole(y, tokens_axis)
+    mask = None if mask is None else whole(mask, tokens_axis)
     fill = jnp.full_like(y[..., :1], index)
     following = y[..., 1:] if mask is None else jnp.where(mask[..., 1:], y[..., 1:], index)
     if segment_ids is not None:
         ids = as_integers(name, "segment_ids", segment_ids)
         has_shape(name, "segment_ids", ids, y.shape, "one for each token")
+        ids = whole(ids, tokens_axis)
         following = jnp.where(ids[..., 1:] == ids[..., :-1], following, index)
-    return jnp.concatenate([following, fill], axis=-1)
+    return laid_as(jnp.concatenate([following, fill], axis=-1), like)

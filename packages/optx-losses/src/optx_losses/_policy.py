@@ -34,12 +34,14 @@ from optx_core import Scalar
 from optx_losses._inputs import (
     as_floats,
     as_mask,
+    as_pair,
     check_number,
     check_together,
     has_shape,
     keep,
     same_shape,
 )
+from optx_losses._layout import laid_as
 from optx_losses._log_softmax import times_log
 from optx_losses._rounding import bounded_exp, not_negative
 from optx_losses._sequences import Sequences, sequences
@@ -140,7 +142,7 @@ def clipped(
     name: str, clip: Clip, dual_clip: Scalar | None = None, as_weight: bool = False
 ) -> Surrogate:
     """The clipped surrogate, a function of r, log π and A."""
-    low, high = clip if isinstance(clip, tuple) else (clip, clip)
+    low, high = as_pair(name, clip=clip if isinstance(clip, tuple | list) else (clip, clip))
     ends: dict[str, Any] = {"clip's lower bound": low, "clip's upper bound": high}
     check_number(name, low=0, **ends)
     check_number(name, above=1, dual_clip=dual_clip)
@@ -200,8 +202,12 @@ def policy_objective(
     if not log_p.ndim:
         raise ValueError(f"{name}: log_probs is a scalar; it must be [..., tokens]")
     if a.shape == log_p.shape[:-1] and segment_ids is None:
-        a = jnp.broadcast_to(a[..., None], log_p.shape)
-    has_shape(name, "advantages", a, log_p.shape, "or one for each row that is one sequence")
+        a = laid_as(jnp.broadcast_to(a[..., None], log_p.shape), log_p)
+    why = "one for each token, as rows hold several sequences"
+    if segment_ids is None:
+        column = a.shape == (*log_p.shape[:-1], 1)
+        why = f"or one for each row{': write advantages[..., 0]' if column else ''}"
+    has_shape(name, "advantages", a, log_p.shape, why)
     same_shape(name, log_probs=log_p, old_log_probs=old, reference_log_probs=ref, entropy=h)
     mask = as_mask(name, where, log_p, "the log_probs")
     log_p, old, a, ref, h = keep(mask, log_p, old, a, ref, h)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from optx_core import Scalar
-from optx_losses._inputs import check_number
+from optx_losses._inputs import as_pair, check_number
 from optx_losses._policy import Clip, clipped, policy_objective
 
 
@@ -363,7 +363,7 @@ def sapo_loss(
       >>> sapo_loss(jnp.array([-1.0]), jnp.array([-1.0]), jnp.array([1.0]))
       Array(-2., dtype=float32)
     """
-    positive, negative = temperature
+    positive, negative = as_pair("sapo_loss", temperature=temperature)
     numbers: dict[str, Any] = {"temperature[0]": positive, "temperature[1]": negative}
     check_number("sapo_loss", above=0, **numbers)
 

@@ -20,6 +20,7 @@ from jax.typing import ArrayLike
 
 from optx_core import Scalar
 from optx_losses._inputs import as_floats, as_mask, check_number, keep, same_shape
+from optx_losses._layout import product_over_rows
 
 
 def barlow_twins_loss(
@@ -64,7 +65,7 @@ def barlow_twins_loss(
         z = _centered(z, mask, n)
         return z / jnp.sqrt(jnp.sum(z**2, axis=0, keepdims=True) / n + plus)
 
-    c = jnp.matmul(standard(a).T, standard(b), precision="highest") / n
+    c = product_over_rows(standard(a), standard(b)) / n
     on = jnp.eye(c.shape[0], dtype=bool)
     weight = jnp.asarray(off_diagonal, c.dtype)
     return jnp.sum(jnp.where(on, (1 - c) ** 2, weight * c**2))
@@ -122,7 +123,7 @@ def vicreg_loss(
 
     def parts(z: jax.Array) -> tuple[jax.Array, jax.Array]:
         z = _centered(z, mask, n)
-        cov = jnp.matmul(z.T, z, precision="highest") / freedom
+        cov = product_over_rows(z, z) / freedom
         deviation = jnp.sqrt(jnp.sum(z**2, axis=0) / freedom + number(epsilon))
         shortfall = jnp.mean(jnp.maximum(0, number(target) - deviation))
         return shortfall, jnp.sum(jnp.where(jnp.eye(d, dtype=bool), 0, cov**2)) / d
@@ -145,7 +146,7 @@ def _views(
         raise ValueError(
             f"{name}: first is {a.shape}; it must be [batch, features], with at least one row and one column"
         )
-    mask = as_mask(name, where, a[:, 0], "the rows")
+    mask = as_mask(name, where, jnp.zeros(a.shape[0]), "the rows")
     if mask is None:
         return a, b, None, jnp.asarray(a.shape[0], a.dtype)
     a, b = keep(mask[:, None], a, b)

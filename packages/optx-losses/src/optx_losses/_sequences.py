@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from optx_losses._inputs import as_integers, has_shape
+from optx_losses._layout import all_true, laid_as, whole
 from optx_losses._rounding import divide
 
 
@@ -33,8 +34,10 @@ class Sequences(NamedTuple):
     def sums(self, x: jax.Array) -> jax.Array:
         """For each token, the sum of x over its sequence; x is 0 at excluded tokens."""
         if self.number is None:
-            return jnp.broadcast_to(jnp.sum(x, axis=-1, keepdims=True), x.shape)
-        return by_rows(_run_sums, x, self.number)
+            sums = jnp.broadcast_to(jnp.sum(x, axis=-1, keepdims=True), x.shape)
+        else:
+            sums = by_rows(_run_sums, whole(x, x.ndim - 1), self.number)
+        return laid_as(sums, x)
 
     def lengths(self, dtype: Any) -> jax.Array:
         """For each token, the number of tokens of its sequence, at least 1."""
@@ -62,11 +65,12 @@ def sequences(
     name: str, like: jax.Array, mask: jax.Array | None, segment_ids: Any = None
 ) -> Sequences:
     """The sequences of tokens of the shape of `like`."""
-    included = jnp.ones_like(like, bool) if mask is None else mask
+    included = all_true(like) if mask is None else mask
     if segment_ids is None:
         return Sequences(included, None)
     ids = as_integers(name, "segment_ids", segment_ids)
     has_shape(name, "segment_ids", ids, like.shape, "one for each token")
+    ids = whole(laid_as(ids, like), ids.ndim - 1)
     starts = ids != jnp.concatenate([ids[..., :1], ids[..., :-1]], axis=-1)
     return Sequences(included, jnp.cumsum(starts, axis=-1, dtype=jnp.int32))
 

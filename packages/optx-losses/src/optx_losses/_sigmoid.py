@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
@@ -56,7 +57,7 @@ def sigmoid_binary_cross_entropy(
     (x, y), mask, _ = matching(name, where, logits=logits, labels=labels)
     if pos_weight is None:
         return keep(mask, binary_cross_entropy(x, y))
-    if isinstance(pos_weight, int | float):
+    if isinstance(pos_weight, int | float | np.generic):
         check_number(name, low=0, pos_weight=pos_weight)
     (w,) = as_floats(name, pos_weight=pos_weight)
     if w.shape not in ((), x.shape[-1:]):
