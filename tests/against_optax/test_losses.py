@@ -56,7 +56,7 @@ ROWS = [
 ]  # fmt: skip
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.filterwarnings("ignore:The function convex_kl_divergence:DeprecationWarning")
 @pytest.mark.parametrize(("name", "args", "kwargs"), ROWS)
 def test_values_and_gradients_are_optaxs(name, args, kwargs):

@@ -100,7 +100,7 @@ def numbers(tree):
     return [np.asarray(x) for x in leaves if not jnp.issubdtype(x.dtype, jax.dtypes.prng_key)]
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", SAME)
 def test_20_steps_in_double_precision(name, x64):
     ours, theirs = both(name)
@@ -113,7 +113,7 @@ def test_20_steps_in_double_precision(name, x64):
         np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", SAME)
 def test_20_steps_in_float32(name):
     ours, theirs = both(name, jnp.float32, FEW_STEPS.get(name, 20))
@@ -128,7 +128,7 @@ def test_the_state_has_the_same_names_shapes_and_dtypes(name):
     assert repr(plain(ours)) == repr(plain(theirs))
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", [name for name in SHARED if ROWS[name].beats_optax])
 def test_a_compiled_step_moves_no_more_bytes_than_optax_and_where_promised_far_less(name):
     row = ROWS[name]

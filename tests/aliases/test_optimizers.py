@@ -231,6 +231,7 @@ def test_an_optimizer_keeps_every_promise(name, every_case):
     promises(name, every_case)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", ["galore", "kron"])
 def test_promises_that_compare_numbers_are_kept_on_a_regular_matrix(name):
     row, regular = ROWS[name], {"kernel": KERNEL["kernel"].reshape(16, 2)}
@@ -243,6 +244,7 @@ def test_zero_gradients_then_a_large_one_move_leaves_of_every_kind_by_finite_amo
     leaves_of_every_kind(name)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row.paper])
 def test_25_steps_are_those_of_the_paper(name, x64):
     paper(name)

@@ -104,7 +104,7 @@ def check(rows, gathers):
     program = losses(rows)
     given = [{name: args[i] for name, (args, _) in rows.items()} for i in (0, 1)]
     expected = program(*given)
-    for kind, batch, classes, inside in share(LAYOUTS, 3 - gathers, str(gathers)):
+    for kind, batch, classes, inside in share(LAYOUTS, 4, str(gathers)):
         mesh = jax.make_mesh((2, 4), ("data", "model"), (kind, kind))
 
         def lay(x, classes, mesh=mesh, batch=batch):

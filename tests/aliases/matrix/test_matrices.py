@@ -92,6 +92,7 @@ OF_STACKS = [
 ]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("name", "options"), OF_STACKS)
 def test_matrices_in_a_stack_move_as_they_would_alone(name, options):
     rng = np.random.default_rng(0)
@@ -110,6 +111,7 @@ def test_matrices_in_a_stack_move_as_they_would_alone(name, options):
         np.testing.assert_allclose(moved[k], one, rtol=2e-4, atol=1e-6 * sizes[k, 0, 0])
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("steps", [5, 12])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_long_matrices_of_any_condition_stay_bounded_in_every_precision(dtype, steps):
@@ -137,6 +139,7 @@ def test_so_they_do_on_accelerators_whose_products_are_rounded(bits, monkeypatch
         assert largest(newton_schulz(x, ns_steps=12)) < 1.3, (rank, condition)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("preconditioning", PRECONDITIONINGS)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_norms_of_large_matrices_neither_stall_nor_overflow_in_half_precision(

@@ -53,6 +53,7 @@ def test_the_first_step_of_the_first_matrix_is_orthogonal(x64):
     np.testing.assert_allclose(u @ u.T, np.eye(4), atol=1e-6)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("graft", ["adam", "rmsprop", "adagrad", "sgd"])
 def test_a_graft_decides_the_length_and_vectors_take_its_step(graft):
     tx = scale_by_shampoo(graft=graft)

@@ -68,7 +68,7 @@ def path(tx, loss, p, grad_of, count, stored=False):
     return np.stack(points)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("name", SEARCHES)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_line_search_takes_the_gradient_and_its_conjugate(name, loss, x64):
@@ -100,6 +100,7 @@ BY_ENTRIES = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", BY_SUMS)
 def test_sums_over_a_complex_tree_are_those_over_its_parts(name, x64):
     fun, make = LOSSES["Rosenbrock"], BY_SUMS[name]
@@ -108,6 +109,7 @@ def test_sums_over_a_complex_tree_are_those_over_its_parts(name, x64):
     np.testing.assert_allclose(points, parts[:, 0] + 1j * parts[:, 1], rtol=1e-8)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", {**BY_SUMS, **BY_ENTRIES})
 def test_steps_turn_with_the_parameters(name, x64):
     make, turn = {**BY_SUMS, **BY_ENTRIES}[name], np.exp(0.7j)
