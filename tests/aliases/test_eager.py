@@ -51,7 +51,7 @@ def compilations():
     jax.monitoring.unregister_event_duration_listener(listen)
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("name", [*OPTIMIZERS, *WRAPPERS])
 def test_later_updates_compile_nothing(name, compilations):
     make, extra_args = OPTIMIZERS.get(name) or (WRAPPERS[name], None)

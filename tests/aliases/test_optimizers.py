@@ -256,6 +256,7 @@ def test_it_solves_a_quadratic_rosenbrock_and_a_classification(name):
     problems(name)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row.floor])
 def test_a_compiled_step_moves_little_more_than_it_must(name):
     bytes_moved(name)

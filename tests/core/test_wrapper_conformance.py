@@ -177,7 +177,7 @@ def test_a_transform_keeps_the_promises_in_a_chain(name):
     )
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", WRAPPERS)
 def test_a_wrapper_keeps_every_promise_around_an_optimizer(name):
     static = (

@@ -96,7 +96,7 @@ OPTIMIZERS = {
 }
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("serialized", [False, True], ids=["live", "restored"])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_an_unfrozen_parameter_moves_as_with_a_new_optimizer_and_the_others_go_on(name, serialized):

@@ -204,7 +204,7 @@ if __name__ == "__main__":
         expected = reference(tx)
         assert expected[0][-1] < expected[0][0] or name == "lbfgs", (name, expected[0])
         for k, layout in enumerate(LAYOUTS):
-            # A third of the pairs: every optimizer and every layout meets both kinds of mesh.
+            # A sixth of the pairs: every optimizer and every layout meets both kinds of mesh.
             if sys.argv[2] == "sample" and (number + k + (kind == AxisType.Explicit)) % 6:
                 continue
             size = run(layout, tx, kind, expected, compiled_step=bool(k % 2))

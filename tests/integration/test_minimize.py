@@ -57,7 +57,7 @@ def by_scipy(fun, x0, bounds, dtype):
     return scipy.optimize.minimize(value_and_grad, x0, jac=True, method="L-BFGS-B", bounds=box)
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
 @pytest.mark.parametrize("name", ALL)
 def test_it_finds_what_scipy_finds_for_at_most_half_as_many_evaluations_again(name, dtype, x64):

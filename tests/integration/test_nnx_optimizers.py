@@ -30,7 +30,7 @@ def extra(row, params, grads):
     return {} if row.extra_args is None else row.extra_args(params, grads)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", SAMPLED_OPTIONS)
 def test_an_optimizer_moves_a_model_as_it_moves_a_dict(name):
     row = ROWS[name]

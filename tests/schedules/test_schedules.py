@@ -108,6 +108,7 @@ def test_schedules_print_compare_hash_and_pickle_by_value(make):
     assert eval(repr(a), vars(S)) == a
 
 
+@pytest.mark.sampled(3)
 @every
 def test_the_derivative_by_a_float_step_is_finite(make):
     for step in (0.0, 5.0, 10.0, 30.0, 55.0, 1e4):
@@ -199,6 +200,7 @@ def test_every_schedule_is_in_the_table_of_late_steps():
     assert public_names(LATE) >= public_names(TABLE)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("make", LATE.values(), ids=LATE.keys())
 def test_single_precision_agrees_with_double_at_steps_of_1e6_to_1e8(make):
     steps = np.array([10**6 - 1, 10**6, 3_333_333, 10**7 + 1, 33_333_333, 10**8 - 1, 10**8])

@@ -74,7 +74,7 @@ ROWS = {
 }
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", ROWS)
 def test_a_transformation_of_the_core_keeps_every_promise(name):
     tx, options = ROWS[name]

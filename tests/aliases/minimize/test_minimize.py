@@ -29,7 +29,7 @@ def kkt(x, grad, bounds):
 WIDE = ("Rosenbrock, 20", "Powell singular", "Rosenbrock, 20, from below", "badly scaled, half")
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("name", "wide"), [(name, False) for name in PROBLEMS] + [(name, True) for name in WIDE]
 )
