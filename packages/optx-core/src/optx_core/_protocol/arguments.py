@@ -87,7 +87,7 @@ def _types(hint: Any) -> list[Type] | None:
     if origin is Annotated:
         return _types_of_kind(declared(hint)) or _types(hint.__origin__)
     if origin is Literal:
-        return [Type(f"one of {', '.join(map(repr, parts))}", lambda x: any(x == y for y in parts))]
+        return [Type(f"one of {', '.join(map(repr, parts))}", lambda x: _is_one_of(x, parts))]
     if origin is tuple and is_number(kinds := declared(hint)):
         return [Type(f"{len(kinds)} numbers", lambda x: type(x) in (tuple, list))]
     if origin in (tuple, collections.abc.Sequence) and parts[1:] in ((), (...,)):
@@ -118,6 +118,10 @@ def _types_of_kind(kind: Any) -> list[Type] | None:
     if kind == Kind("key"):
         return [Type("a key or a seed", _is_integer)]
     return None
+
+
+def _is_one_of(value: Any, values: tuple[Any, ...]) -> bool:
+    return any(isinstance(value, type(one)) and value == one for one in values)
 
 
 def _is_array(value: Any) -> bool:
