@@ -7,6 +7,7 @@ annotations do not admit is refused when a transformation is made, not when it i
 from __future__ import annotations
 
 import collections.abc
+import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -17,7 +18,7 @@ import numpy as np
 
 from optx_core._protocol.diagnosis import short_repr
 from optx_core._protocol.dtypes import check_dtype
-from optx_core._protocol.kinds import Kind, Number, declared, is_number
+from optx_core._protocol.kinds import Kind, Number, declared, hints_of, is_number
 
 
 class Type(NamedTuple):
@@ -52,30 +53,52 @@ def check_before_call(where: str, name: str, hint: Any, value: Any) -> None:
         raise TypeError(f"{where}: {name} must be True or False, not {short_repr(value)}")
 
 
-def check_after_call(where: str, name: str, hint: Any, value: Any) -> None:
-    """Raises an error if a value is of no type that an annotation admits.
+def check_after_call(
+    where: str, types: Mapping[str, list[Type]], arguments: Mapping[str, Any]
+) -> None:
+    """Raises an error if an argument is of no type that its annotation admits; None is always admitted.
 
-    Called after the function, whose own errors say more. Annotations that say nothing (`Any`, most classes)
-    admit any value, and None is always admitted. A private function leaves the error to its public caller.
+    Called after the function, whose own errors say more.
 
     Args:
       where: the function to name.
-      name: the argument to name.
-      hint: its evaluated annotation, or None.
-      value: its value.
+      types: what the annotations admit, as from `admitted_types`.
+      arguments: the values by name.
 
     Raises:
-      TypeError: if the value is of another type.
+      TypeError: if a value is of another type.
       ValueError: if it is NaN.
     """
-    admitted = None if value is None or where.startswith("_") else _types(hint)
-    if admitted is None:
-        return
-    if not any(one.admits(value) for one in admitted):
-        names = " or ".join(dict.fromkeys(one.name for one in admitted))
-        raise TypeError(f"{where}: {name} must be {names}, not {short_repr(value)}")
-    if isinstance(value, float) and value != value:  # noqa: PLR0124 (NaN)
-        raise ValueError(f"{where}: {name} must be a number, not {value}")
+    for name, admitted in types.items():
+        value = arguments[name]
+        if value is None:
+            continue
+        if not any(one.admits(value) for one in admitted):
+            names = " or ".join(dict.fromkeys(one.name for one in admitted))
+            raise TypeError(f"{where}: {name} must be {names}, not {short_repr(value)}")
+        if isinstance(value, float) and value != value:  # noqa: PLR0124 (NaN)
+            raise ValueError(f"{where}: {name} must be a number, not {value}")
+
+
+def admitted_types(function: Callable[..., Any]) -> dict[str, list[Type]]:
+    """Returns what the annotations of a function's arguments admit.
+
+    Args:
+      function: a function. A private one leaves the errors to its public callers.
+
+    Returns:
+      A dict by argument; those whose annotation admits anything (`Any`, most classes) are absent, as are
+      `*args` and `**kwargs`.
+    """
+    if function.__name__.startswith("_"):
+        return {}
+    many, hints = (
+        (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD),
+        hints_of(function),
+    )
+    parameters = inspect.signature(function).parameters
+    types = {name: _types(hints.get(name)) for name, x in parameters.items() if x.kind not in many}
+    return {name: admitted for name, admitted in types.items() if admitted is not None}
 
 
 def _types(hint: Any) -> list[Type] | None:

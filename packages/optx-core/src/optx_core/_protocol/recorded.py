@@ -23,7 +23,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 import jax
 import numpy as np
 
-from optx_core._protocol.arguments import check_after_call, check_before_call
+from optx_core._protocol.arguments import admitted_types, check_after_call, check_before_call
 from optx_core._protocol.diagnosis import Failures
 from optx_core._protocol.dtypes import is_dtype
 from optx_core._protocol.kinds import hints_of
@@ -179,8 +179,9 @@ def recorded(function: Callable[P, R]) -> Callable[P, R]:
       True
     """
     signature = inspect.signature(function)
-    many = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    single = [name for name, x in signature.parameters.items() if x.kind not in many]
+    types = functools.cache(
+        lambda: admitted_types(function)
+    )  # annotations may name what comes later
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -191,8 +192,7 @@ def recorded(function: Callable[P, R]) -> Callable[P, R]:
             bound.arguments[name] = _frozen(value)
             check_before_call(function.__name__, name, hints.get(name), value)
         result = function(*bound.args, **bound.kwargs)
-        for name in single:
-            check_after_call(function.__name__, name, hints.get(name), bound.arguments[name])
+        check_after_call(function.__name__, types(), bound.arguments)
         return result._recorded_as(Call(call, bound))
 
     call.__dict__["records_call"] = True
