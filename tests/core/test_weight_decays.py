@@ -146,6 +146,8 @@ def test_what_would_decay_all_entries_instead_is_refused():
         (lambda: corrected_decay(0.1, 0.1, 0.0), "corrected_decay: peak must be greater than 0"),
         (lambda: corrected_decay(0.1, -0.1, 1.0), "learning_rate must be at least 0"),
         (lambda: independent_decay(-0.1, 0.1), "independent_decay: weight_decay must be at least"),
+        (lambda: cautious_decay(cautious_decay(0.1)), "is a cautious_decay already"),
+        (lambda: corrected_decay(cautious_decay(0.1), 0.1, 1.0), "which goes around the others"),
     ],
 )
 def test_numbers_out_of_their_range_are_refused(make, message):

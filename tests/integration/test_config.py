@@ -6,6 +6,8 @@ import json
 import pathlib
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import get_origin
 
 import pytest
 from optimizer_rows import ROWS
@@ -16,7 +18,7 @@ import optx_projections
 import optx_schedules
 import optx_second_order
 from optx_core import from_config, to_config
-from optx_core._protocol.kinds import hints_of
+from optx_core._protocol.kinds import Number, declared, hints_of, is_number
 from optx_core._state.config_names import may_be_called
 
 PACKAGES = [optx_core, optx_aliases, optx_schedules, optx_projections, optx_second_order]
@@ -139,6 +141,28 @@ def test_reading_a_config_of_the_core_imports_no_sibling():
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+OPTIMIZER = optx_aliases.sgd(0.1)
+NOT_A_NUMBER = ("0.1", True, {"value": 0.1}, OPTIMIZER, optx_aliases.sgd)
+
+
+def wrong_values(hint):
+    if hint is bool:
+        return float("nan"), [1.0], OPTIMIZER
+    kinds = declared(hint)
+    if isinstance(kinds, Number) or (isinstance(kinds, tuple) and all(map(is_number, kinds))):
+        return NOT_A_NUMBER
+    return ("text", {"a": 1}) if get_origin(hint) is Callable else ()
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_no_argument_is_of_another_type(name):
+    call = optx_core.build.call_of(ROWS[name].make())
+    for argument, hint in hints_of(call.function).items():
+        for wrong in wrong_values(hint):
+            with pytest.raises((TypeError, ValueError), match=r"must be|takes|needs"):
+                call.replace(**{argument: wrong})
 
 
 SWITCHES = [

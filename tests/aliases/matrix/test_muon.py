@@ -287,6 +287,10 @@ def test_what_is_no_matrix_is_refused_by_name():
         scale_by_muon(weight_dimension_numbers={"a": None}).init({"a": jnp.ones((2, 2))})
     with pytest.raises(ValueError, match="names an axis of an array of 2 axes twice"):
         scale_by_muon(weight_dimension_numbers=MuonDimensionNumbers(0, -2)).init(jnp.ones((2, 2)))
+    with pytest.raises(TypeError, match=r"muon: dimension numbers must be .* or None, not True"):
+        muon(0.1, muon_weight_dimension_numbers=True).init(jnp.ones((2, 2)))
+    with pytest.raises(TypeError, match="axes must be ints"):
+        scale_by_muon(weight_dimension_numbers=MuonDimensionNumbers(0.5)).init(jnp.ones((2, 2)))
     with pytest.raises(ValueError, match="preconditioning must be one of"):
         muon(0.1, preconditioning="none")
     with pytest.raises(ValueError, match=r"shape \(3,\) or \(n, 3\), not \(2,\)"):

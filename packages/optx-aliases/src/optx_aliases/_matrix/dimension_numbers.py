@@ -75,11 +75,18 @@ def numbered_leaves(where: str, dims: Any, params: PyTree) -> list[NumberedLeaf]
       A list with one entry for each leaf.
 
     Raises:
+      TypeError: if the tree has other leaves.
       ValueError: if the structures do not fit.
     """
     if callable(dims) and not _is_dims(dims):
         dims = dims(params)
     given, prefix = build.tree_flatten(dims, lambda x: _is_dims(x) or tree.is_placeholder(x))
+    for x in given:
+        if not (_is_dims(x) or tree.is_placeholder(x)):
+            raise TypeError(
+                f"{where}: dimension numbers must be MuonDimensionNumbers or the like, or None, not "
+                f"{build.short_repr(x)}"
+            )
     try:
         parts = prefix.flatten_up_to(params)
     except (ValueError, TypeError) as error:
@@ -148,13 +155,16 @@ def axes_of(name: str, shape: tuple[int, ...], dims: Any) -> Axes:
       The axes.
 
     Raises:
+      TypeError: if an axis is no int.
       ValueError: if an axis does not exist or is named twice.
     """
     ndim = len(shape)
     rows, columns = (
-        (axes,) if isinstance(axes, int) else tuple(axes)
+        tuple(axes) if isinstance(axes, Sequence) else (axes,)
         for axes in (dims.reduction_axis, dims.output_axis)
     )
+    if not all(isinstance(axis, int) for axis in rows + columns):
+        raise TypeError(f"{name}: axes must be ints, not as in {dims}")
     if not rows or not columns or not all(-ndim <= axis < ndim for axis in rows + columns):
         raise ValueError(f"{name}: an array of {ndim} axes has no {dims}")
     rows, columns = (tuple(axis % ndim for axis in axes) for axes in (rows, columns))

@@ -24,7 +24,7 @@ from jax import Array
 
 from optx_aliases._matrix.hidden_matrices import fits, names_of
 from optx_aliases._matrix.matrices import flatten_with_path
-from optx_core import OptState, Params, PyTree, build, masked, tree
+from optx_core import OptState, Params, PyTree, ScalarOrSchedule, build, masked, tree
 
 Exponents: TypeAlias = Mapping[str, float | Sequence[tuple[int, float]]]
 QUERIES_AND_KEYS: Exponents = {"query": 0.5, "key": 0.5}
@@ -222,7 +222,7 @@ def _gamma(logits: Any, tau: Any) -> Array:
 
 @build.recorded
 def qk_clip(
-    tau: Any = 100.0,
+    tau: ScalarOrSchedule = 100.0,
     exponents: Exponents = QUERIES_AND_KEYS,
     head_axis: int | None = None,
     *,
@@ -273,6 +273,7 @@ def qk_clip(
       >>> (params["attention"]["query"] + updates["attention"]["query"]).ravel()
       Array([1., 2.], dtype=float32)
     """
+    build.check_number("qk_clip", above=0, tau=tau)
     heads = _checked(exponents, head_axis, fused)
     weights = functools.partial(_attention_weights, tuple(heads))
     return masked(_clipped(tau, exponents, head_axis, fused=fused), weights)

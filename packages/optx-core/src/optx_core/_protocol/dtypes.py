@@ -181,5 +181,13 @@ def check_dtype(where: str, name: str, dtype: Any) -> None:
       ...
       TypeError: my_optimizer: mu_dtype must be a floating-point dtype, not int8
     """
-    if dtype is not None and not jnp.issubdtype(jnp.dtype(dtype), jnp.inexact):
-        raise TypeError(f"{where}: {name} must be a floating-point dtype, not {jnp.dtype(dtype)}")
+    if dtype is None:
+        return
+    try:
+        kind = jnp.dtype(dtype)
+    except (TypeError, ValueError):
+        kind = None
+    if kind is None or not jnp.issubdtype(kind, jnp.inexact):
+        raise TypeError(
+            f"{where}: {name} must be a floating-point dtype, not {kind or repr(dtype)}"
+        )

@@ -23,9 +23,10 @@ from typing import Any, ParamSpec, Self, TypeVar
 import jax
 import numpy as np
 
+from optx_core._protocol.arguments import admitted_types, check_after_call, check_before_call
 from optx_core._protocol.diagnosis import Failures
-from optx_core._protocol.dtypes import check_dtype, is_dtype
-from optx_core._protocol.kinds import Kind, declared, hints_of
+from optx_core._protocol.dtypes import is_dtype
+from optx_core._protocol.kinds import hints_of
 
 P = ParamSpec("P")
 R = TypeVar("R", bound="Recorded")
@@ -163,7 +164,8 @@ def recorded(function: Callable[P, R]) -> Callable[P, R]:
         new `Recorded` object, such as a `GradientTransformation`, on every call.
 
     Returns:
-      The function, with the same signature.
+      The function, with the same signature. It refuses arguments that their annotations do not admit: texts
+      for numbers, say, or optimizers for schedules.
 
     Example:
       >>> from optx_core import scale, chain
@@ -177,6 +179,9 @@ def recorded(function: Callable[P, R]) -> Callable[P, R]:
       True
     """
     signature = inspect.signature(function)
+    types = functools.cache(
+        lambda: admitted_types(function)
+    )  # annotations may name what comes later
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -185,17 +190,12 @@ def recorded(function: Callable[P, R]) -> Callable[P, R]:
         hints = hints_of(function)
         for name, value in bound.arguments.items():
             bound.arguments[name] = _frozen(value)
-            hint = hints.get(name)
-            if declared(hint) == Kind("dtype"):
-                check_dtype(function.__name__, name, value)
-            if hint is bool and isinstance(value, str):  # from a file or a command line
-                raise TypeError(
-                    f"{function.__name__}: {name} must be True or False, not {value!r}, which would count as "
-                    "True"
-                )
+            check_before_call(function.__name__, name, hints.get(name), value)
         result = function(*bound.args, **bound.kwargs)
+        check_after_call(function.__name__, types(), bound.arguments)
         return result._recorded_as(Call(call, bound))
 
+    call.__dict__["records_call"] = True
     return call
 
 

@@ -62,7 +62,7 @@ def not_installed() -> str:
 
 def may_be_called(value: Any) -> bool:
     """Returns whether a public object is a recorded function, or a class of options."""
-    return getattr(value, "__code__", None) is _CODE or is_options(value)
+    return hasattr(value, "records_call") or is_options(value)
 
 
 def is_options(value: Any) -> bool:
@@ -77,14 +77,6 @@ def is_options(value: Any) -> bool:
         return value.__hash__ is not None and dataclasses.MISSING not in defaults
     names = getattr(value, "_fields", None)
     return names is not None and len(getattr(value, "_field_defaults", ())) == len(names)
-
-
-@build.recorded
-def _nothing() -> Any:
-    raise NotImplementedError
-
-
-_CODE = _nothing.__code__  # the code of every function that `recorded` returns
 
 
 def signature_of(where: str, function: Callable[..., Any]) -> inspect.Signature:

@@ -72,7 +72,7 @@ def snapshot(measure_name: str, measure: Measure) -> build.Transformation:
 
 @build.recorded
 def measure_with_ema(
-    measure: Measure, decay: Scalar, debias: bool = True, accumulator_dtype: Any = None
+    measure: Measure, decay: Scalar, debias: bool = True, accumulator_dtype: build.DType = None
 ) -> build.Transformation:
     """Averages a measurement over the steps, for use in `monitor`.
 

@@ -61,6 +61,15 @@ class DecaySchedule(build.Recorded):
         return jnp.where(some, weight_decay / jnp.where(some, rate, 1), 0)
 
 
+def _check(where: str, weight_decay: Any) -> None:
+    if isinstance(weight_decay, CautiousDecay):
+        raise TypeError(
+            f"{where}: weight_decay is a cautious_decay already, which goes around the others: "
+            "cautious_decay(corrected_decay(...))"
+        )
+    build.check_number(where, low=0, weight_decay=weight_decay)
+
+
 @build.recorded
 def cautious_decay(weight_decay: ScalarOrSchedule) -> CautiousDecay:
     """Weight decay of the entries that the step moves towards zero as well (arXiv:2510.12402).
@@ -84,7 +93,7 @@ def cautious_decay(weight_decay: ScalarOrSchedule) -> CautiousDecay:
       >>> tx.update(jnp.array([1.0, -1.0]), tx.init(None), jnp.array([5.0, 5.0]))[0]
       Array([ 1.5, -1. ], dtype=float32)
     """
-    build.check_number("cautious_decay", low=0, weight_decay=weight_decay)
+    _check("cautious_decay", weight_decay)
     return CautiousDecay(weight_decay)
 
 
@@ -113,9 +122,8 @@ def corrected_decay(
       >>> [round(float(decay(count)), 4) for count in range(3)]
       [0.1, 0.05, 0.025]
     """
-    build.check_number(
-        "corrected_decay", low=0, weight_decay=weight_decay, learning_rate=learning_rate
-    )
+    _check("corrected_decay", weight_decay)
+    build.check_number("corrected_decay", low=0, learning_rate=learning_rate)
     build.check_number("corrected_decay", above=0, peak=peak)
     return DecaySchedule(weight_decay, learning_rate, peak, power=1)
 
@@ -146,6 +154,6 @@ def independent_decay(
       >>> float(tx.update(jnp.zeros(1), tx.init(params), params)[0][0])  # 0.01 of it
       -0.019999999552965164
     """
-    build.check_number("independent_decay", low=0, weight_decay=weight_decay)
+    _check("independent_decay", weight_decay)
     build.check_number("independent_decay", low=0, learning_rate=learning_rate)
     return DecaySchedule(weight_decay, learning_rate, 1.0, power=-1)

@@ -68,10 +68,7 @@ def apply_if_finite(
         raise ValueError(
             f"apply_if_finite: when_exceeded must be one of {GIVING_UP}, not {when_exceeded!r}"
         )
-    if max_consecutive_errors < 0:
-        raise ValueError(
-            f"apply_if_finite: max_consecutive_errors must be at least 0, not {max_consecutive_errors}"
-        )
+    build.check_number("apply_if_finite", low=0, max_consecutive_errors=max_consecutive_errors)
     inner = with_extra_args_support(inner)
 
     def init(params: Params) -> ApplyIfFiniteState:

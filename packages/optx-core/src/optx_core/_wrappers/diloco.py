@@ -60,9 +60,9 @@ def diloco(
     outer: Any,
     sync_every: int,
     *,
-    axis_name: str | tuple[str, ...] | None = None,
+    axis_name: build.Names = None,
     fragments: int | Callable[[Params], PyTree] = 1,
-    outer_dtype: Any = None,
+    outer_dtype: build.DType = None,
 ) -> build.Transformation:
     """Trains workers that communicate only every H steps: DiLoCo.
 

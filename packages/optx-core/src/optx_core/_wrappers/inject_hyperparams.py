@@ -156,7 +156,7 @@ class _InjectedFactory(build.Recorded):
 def inject_hyperparams(
     inner_factory: Callable[..., Any],
     static_args: str | Iterable[str] = (),
-    hyperparam_dtype: Any = None,
+    hyperparam_dtype: build.DType = None,
 ) -> _InjectedFactory:
     """Makes a factory of transformations keep its numbers in the state.
 
@@ -197,7 +197,7 @@ def inject_hyperparams(
 def inject_stateful_hyperparams(
     inner_factory: Callable[..., Any],
     static_args: str | Iterable[str] = (),
-    hyperparam_dtype: Any = None,
+    hyperparam_dtype: build.DType = None,
 ) -> _InjectedFactory:
     """Same as `inject_hyperparams`; optax has both names.
 

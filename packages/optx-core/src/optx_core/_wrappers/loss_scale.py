@@ -83,7 +83,9 @@ def dynamic_loss_scale(
     """
     where = "dynamic_loss_scale"
     build.check_transformation_like(where, inner)
-    build.check_number(where, above=0, min_scale=min_scale, backoff_factor=backoff_factor)
+    build.check_number(
+        where, above=0, min_scale=min_scale, max_scale=max_scale, backoff_factor=backoff_factor
+    )
     build.check_number(where, low=min_scale, high=max_scale, initial_scale=initial_scale)
     build.check_number(where, above=1, growth_factor=growth_factor)
     build.check_number(where, below=1, backoff_factor=backoff_factor)

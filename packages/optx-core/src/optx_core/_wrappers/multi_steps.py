@@ -124,8 +124,8 @@ def multi_steps(
     *,
     use_grad_mean: bool = True,
     should_skip_update_fn: ShouldSkip | None = None,
-    accumulator_dtype: Any = None,
-    axis_name: str | tuple[str, ...] | None = None,
+    accumulator_dtype: build.DType = None,
+    axis_name: build.Names = None,
 ) -> build.Transformation:
     """Runs a transformation once every k updates, on the mean of their gradients.
 
@@ -299,8 +299,8 @@ class MultiSteps:
         every_k_schedule: int | Callable[[jax.Array], jax.Array],
         use_grad_mean: bool = True,
         should_skip_update_fn: ShouldSkip | None = None,
-        accumulator_dtype: Any = None,
-        axis_name: str | tuple[str, ...] | None = None,
+        accumulator_dtype: build.DType = None,
+        axis_name: build.Names = None,
     ) -> None:
         self._inner = with_extra_args_support(opt)
         self._tx = multi_steps(
