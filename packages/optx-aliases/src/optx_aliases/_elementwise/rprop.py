@@ -22,8 +22,7 @@ from optx_core import PyTree, Scalar, ScalarOrSchedule, build, chain, scale
 
 
 def _first_size(learning_rate: Any, **_: Any) -> Scalar:
-    """The initial step size: the learning rate, or the first value of its schedule."""
-    return build.evaluate(learning_rate, build.zero_count())
+    return learning_rate
 
 
 class ScaleByRpropState(NamedTuple):
@@ -52,7 +51,8 @@ def scale_by_rprop(
     """Replaces each gradient by a step of the same sign and of an adaptive size.
 
     Args:
-      learning_rate, eta_minus, eta_plus, min_step_size, max_step_size: as for `rprop`.
+      learning_rate: the initial step size, a scalar greater than 0.
+      eta_minus, eta_plus, min_step_size, max_step_size: as for `rprop`.
 
     Returns:
       A transformation with a `ScaleByRpropState`.
@@ -109,7 +109,10 @@ def rprop(
       >>> from optx_aliases import rprop
       >>> tx = rprop(1e-2)
     """
+    first = learning_rate
+    if callable(learning_rate):
+        first = build.evaluate(learning_rate, build.zero_count())
     return chain(
-        scale_by_rprop(learning_rate, eta_minus, eta_plus, min_step_size, max_step_size),
+        scale_by_rprop(first, eta_minus, eta_plus, min_step_size, max_step_size),
         scale(-1.0),
     )
