@@ -66,6 +66,15 @@ def test_init_on_a_model_with_functions_names_the_path_and_the_filter(name):
     assert str(caught.value).startswith(f"{name}: ")
 
 
+def test_init_on_shapes_without_the_values_that_it_needs_says_so():
+    shapes = {"w": jax.ShapeDtypeStruct((2, 3), jnp.bfloat16)}
+    with pytest.raises(
+        TypeError, match=r"with_ema: params\['w'\] is a Shape.*jax.eval_shape\(tx.init"
+    ):
+        TRANSFORMATIONS["with_ema"].init(shapes)
+    assert jax.eval_shape(TRANSFORMATIONS["with_ema"].init, shapes).ema["w"].shape == (2, 3)
+
+
 @pytest.mark.parametrize("other", OTHER)
 @pytest.mark.parametrize("name", TRANSFORMATIONS)
 def test_the_state_of_another_transformation_is_named(name, other):

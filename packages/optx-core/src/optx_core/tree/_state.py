@@ -207,14 +207,14 @@ def map_params(
 
 
 def _is_declared(node: Any) -> bool:
-    """Returns whether all NamedTuples of a state declare their fields."""
+    """Returns whether all leaves of a state are in NamedTuples that declare their fields."""
     if hasattr(node, "_fields"):
         kinds = kinds_of(type(node))
         return bool(kinds or not node._fields) and all(
             _is_declared(getattr(node, n)) for n in node._fields if is_inner(kinds.get(n))
         )
     children = jax.tree_util.tree_leaves(node, is_leaf=lambda x: x is not node)
-    return all(_is_declared(child) for child in children if child is not node)
+    return all(child is not node and _is_declared(child) for child in children)
 
 
 @jax.tree_util.register_pytree_node_class
