@@ -199,6 +199,10 @@ def test_parts_of_a_state_without_declarations_are_mapped(state_of):
         )
         first, second = getattr(made, "inner_state", made)
         assert (first.count, first.ema, second) == (0, spec, state_of(0, spec))
+    tx = masked(ema(0.9), {"w": True, "b": False})
+    for is_leaf, expected in ((None, MaskedNode()), (lambda x: isinstance(x, MaskedNode), "B")):
+        made = tree.map_params(tx, lambda _, name: name, tx.init(params), spec, is_leaf=is_leaf)
+        assert made.inner_state.ema == {"w": "W", "b": expected}
 
 
 def test_slots_are_fresh_wide_and_only_for_what_has_a_gradient():

@@ -29,6 +29,7 @@ from optx_core import (
     scale_by_schedule,
     trace,
     with_ema,
+    zero_nans,
 )
 
 PARAMS = {"w": jnp.ones((2, 3)), "b": jnp.ones(3)}
@@ -73,6 +74,7 @@ def test_init_on_shapes_without_the_values_that_it_needs_says_so():
     ):
         TRANSFORMATIONS["with_ema"].init(shapes)
     assert jax.eval_shape(TRANSFORMATIONS["with_ema"].init, shapes).ema["w"].shape == (2, 3)
+    assert not zero_nans().init(shapes).found_nan["w"]  # needs the shapes alone
 
 
 @pytest.mark.parametrize("other", OTHER)

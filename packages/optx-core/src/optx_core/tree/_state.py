@@ -155,7 +155,8 @@ def map_params(
       state: the state.
       *rest: trees of the parameters' structure.
       transform_non_params: a function to apply to all other leaves; by default they are unchanged.
-      is_leaf: as for `jax.tree.map`, within the parts.
+      is_leaf: as for `jax.tree.map`, within the parts. None and masked nodes stay as they are, unless
+        this is true of them.
 
     Returns:
       A tree of the state's structure.
@@ -168,11 +169,14 @@ def map_params(
     """
 
     def part(slots: PyTree) -> PyTree:
+        def chosen(x: Any) -> bool:
+            return is_leaf is not None and is_leaf(x)
+
         def leaf(slot: Any, *others: Any) -> Any:
-            return slot if is_placeholder(slot) else f(slot, *others)
+            return slot if is_placeholder(slot) and not chosen(slot) else f(slot, *others)
 
         def stop(x: Any) -> bool:
-            return is_placeholder(x) or (is_leaf is not None and is_leaf(x))
+            return is_placeholder(x) or chosen(x)
 
         return jax.tree.map(leaf, slots, *rest, is_leaf=stop)
 
