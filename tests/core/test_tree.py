@@ -8,10 +8,12 @@ import pytest
 
 from optx_core import (
     GradientTransformation,
+    LookaheadParams,
     MaskedNode,
     TreeMismatchError,
     chain,
     ema,
+    lookahead,
     masked,
     scale_by_schedule,
     trace,
@@ -199,6 +201,10 @@ def test_parts_of_a_state_without_declarations_are_mapped(state_of):
         )
         first, second = getattr(made, "inner_state", made)
         assert (first.count, first.ema, second) == (0, spec, state_of(0, spec))
+    tx = lookahead(other, 2, 0.5)
+    for given in (params, LookaheadParams(params, params)):
+        made = tree.map_params(tx, lambda _, name: name, tx.init(given), spec)
+        assert getattr(made, "inner_state", made).fast_state == state_of(0, spec)
     tx = masked(ema(0.9), {"w": True, "b": False})
     for is_leaf, expected in ((None, MaskedNode()), (lambda x: isinstance(x, MaskedNode), "B")):
         made = tree.map_params(tx, lambda _, name: name, tx.init(params), spec, is_leaf=is_leaf)

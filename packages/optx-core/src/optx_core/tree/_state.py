@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -200,14 +200,31 @@ def map_params(
 
     if _is_declared(state):
         return walk(state)
-    # Of another library's transformation, init on a placeholder shows which parts are like the parameters.
-    marked = getattr(initable, "init", initable)(_Placeholder())
     return jax.tree.map(
         lambda mark, sub: part(sub) if isinstance(mark, _Placeholder) else other(sub),
-        marked,
+        _marked(getattr(initable, "init", initable), state),
         state,
         is_leaf=lambda x: isinstance(x, _Placeholder),
     )
+
+
+def _marked(init: Callable[[Any], Any], state: PyTree) -> PyTree:
+    """Returns the state of a placeholder, which shows the parts that are like the parameters."""
+    marked = init(_Placeholder())
+    try:
+        jax.tree.structure(marked, is_leaf=lambda x: isinstance(x, _Placeholder)).flatten_up_to(
+            state
+        )
+    except ValueError:  # `lookahead` has another state for pairs
+        return init(_Pair(_Placeholder(), _Placeholder()))
+    return marked
+
+
+class _Pair(NamedTuple):
+    """Parameters as `LookaheadParams` holds them."""
+
+    fast: Any
+    slow: Any
 
 
 def _is_declared(node: Any) -> bool:
