@@ -211,10 +211,9 @@ def map_params(
 def _marked(init: Callable[[Any], Any], state: PyTree) -> PyTree:
     """Returns the state of a placeholder, which shows the parts that are like the parameters."""
     marked = init(_Placeholder())
+    prefix: Any = jax.tree.structure(marked, is_leaf=lambda x: isinstance(x, _Placeholder))
     try:
-        jax.tree.structure(marked, is_leaf=lambda x: isinstance(x, _Placeholder)).flatten_up_to(
-            state
-        )
+        prefix.flatten_up_to(state)
     except ValueError:  # `lookahead` has another state for pairs
         return init(_Pair(_Placeholder(), _Placeholder()))
     return marked
