@@ -172,6 +172,10 @@ def test_means_over_examples_are_those_of_optax():
             ranking(x, one_hot),
             ranking(x, one_hot, where=where, weights=jnp.abs(x)),
             ranking(x, one_hot, reduce_fn=jnp.max),
+            ranking(x, one_hot, where=where.at[0].set(False)),
+            ranking(x, one_hot, where=where.at[:, 1].set(False), reduce_fn=jnp.sum),
+            ranking(x, one_hot, where=jnp.zeros_like(where)),
+            ranking(x, one_hot, where=where.at[0].set(False), reduce_fn=None),
         )
 
     for one, other in zip(values(optx_compat, x), values(optax, x), strict=True):

@@ -106,6 +106,9 @@ def test_small_helpers():
     assert not all_finite({"a": jnp.ones(1), "b": jnp.asarray(jnp.nan), "n": jnp.int32(1)})
     assert all_finite({})
     assert safe_increment(jnp.int32(2**31 - 1)) == 2**31 - 1
+    for wrong in (True, 1j):
+        with pytest.raises(ValueError, match="safe_increment: a count must be an integer, not"):
+            safe_increment(wrong)
     f = lambda x: scale_gradient({"x": x}, -2.0)["x"] ** 2
     assert (float(f(3.0)), float(jax.grad(f)(3.0))) == (9.0, -12.0)
     assert jax.jvp(f, (3.0,), (1.0,))[1] == -12.0

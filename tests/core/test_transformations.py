@@ -17,6 +17,7 @@ from optx_core import (
     clip,
     clip_by_global_norm,
     ema,
+    freeze,
     global_norm,
     identity,
     incremental_update,
@@ -27,6 +28,7 @@ from optx_core import (
     scale,
     scale_by_learning_rate,
     scale_by_schedule,
+    selective_transform,
     set_to_zero,
     stateless,
     trace,
@@ -438,6 +440,22 @@ def test_labels_that_do_not_fit_say_where():
 def test_a_mask_of_something_else_than_bools_is_refused():
     with pytest.raises(TypeError, match="a mask must contain only True and False, not 'yes'"):
         masked(identity(), {"a": "yes"}).init({"a": jnp.ones(1)})
+    with pytest.raises(TypeError, match="selective_transform: a mask must contain only True and"):
+        selective_transform(identity(), freeze_mask={"a": "yes"}).init({"a": jnp.ones(1)})
+    with pytest.raises(ValueError, match="freeze: the labels do not fit the parameters: no label"):
+        freeze({"a": True}).init({"a": jnp.ones(1), "b": jnp.ones(1)})
+
+
+@pytest.mark.parametrize("array", [np.array, np.bool_, jnp.array], ids=["NumPy", "scalar", "JAX"])
+def test_a_mask_may_contain_arrays_of_one_bool(array):
+    params = {"a": jnp.ones(1), "b": jnp.ones(1)}
+    mask = {"a": array(True), "b": array(False)}
+    selective = selective_transform(scale(2.0), freeze_mask=mask)
+    for tx, expected in ((masked(scale(2.0), mask), (2.0, 1.0)), (selective, (0.0, 2.0))):
+        updates, _ = jax.jit(tx.update)(params, tx.init(params))
+        assert (updates["a"], updates["b"]) == expected
+    with pytest.raises(TypeError, match="a mask must contain only True and False"):
+        masked(scale(2.0), {"a": jnp.array([True]), "b": True}).init(params)
 
 
 def test_extra_arguments_can_be_masked_with_the_updates():

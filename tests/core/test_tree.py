@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 
 from optx_core import (
+    GradientTransformation,
+    LookaheadParams,
     MaskedNode,
     TreeMismatchError,
     chain,
     ema,
+    lookahead,
     masked,
     scale_by_schedule,
     trace,
@@ -180,6 +183,32 @@ def test_parts_with_the_parameters_structure_are_mapped():
     assert made[0].ema == {"w": "W", "b": "B"}
     assert made[0].count is None
     assert made[1].count is None
+
+
+@pytest.mark.parametrize(
+    "state_of",
+    [lambda n, p: {"count": n, "mean": p}, lambda n, p: p, lambda n, p: (n, [p, p])],
+    ids=["a dict", "the parameters", "a tuple"],
+)
+def test_parts_of_a_state_without_declarations_are_mapped(state_of):
+    params, spec = {"w": jnp.ones(2), "b": jnp.ones(1)}, {"w": "W", "b": "B"}
+    other = GradientTransformation(
+        lambda p: state_of(jnp.zeros(()), p), lambda g, s, p=None: (g, s)
+    )
+    for tx in (chain(ema(0.9), other), masked(chain(ema(0.9), other), {"w": True, "b": True})):
+        made = tree.map_params(
+            tx, lambda _, name: name, tx.init(params), spec, transform_non_params=lambda _: 0
+        )
+        first, second = getattr(made, "inner_state", made)
+        assert (first.count, first.ema, second) == (0, spec, state_of(0, spec))
+    tx = lookahead(other, 2, 0.5)
+    for given in (params, LookaheadParams(params, params)):
+        made = tree.map_params(tx, lambda _, name: name, tx.init(given), spec)
+        assert getattr(made, "inner_state", made).fast_state == state_of(0, spec)
+    tx = masked(ema(0.9), {"w": True, "b": False})
+    for is_leaf, expected in ((None, MaskedNode()), (lambda x: isinstance(x, MaskedNode), "B")):
+        made = tree.map_params(tx, lambda _, name: name, tx.init(params), spec, is_leaf=is_leaf)
+        assert made.inner_state.ema == {"w": "W", "b": expected}
 
 
 def test_slots_are_fresh_wide_and_only_for_what_has_a_gradient():

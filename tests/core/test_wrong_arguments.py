@@ -29,6 +29,7 @@ from optx_core import (
     scale_by_schedule,
     trace,
     with_ema,
+    zero_nans,
 )
 
 PARAMS = {"w": jnp.ones((2, 3)), "b": jnp.ones(3)}
@@ -64,6 +65,16 @@ def test_init_on_a_model_with_functions_names_the_path_and_the_filter(name):
     with pytest.raises(TypeError, match=message) as caught:
         TRANSFORMATIONS[name].init(MODEL)
     assert str(caught.value).startswith(f"{name}: ")
+
+
+def test_init_on_shapes_without_the_values_that_it_needs_says_so():
+    shapes = {"w": jax.ShapeDtypeStruct((2, 3), jnp.bfloat16)}
+    with pytest.raises(
+        TypeError, match=r"with_ema: params\['w'\] is a Shape.*jax.eval_shape\(tx.init"
+    ):
+        TRANSFORMATIONS["with_ema"].init(shapes)
+    assert jax.eval_shape(TRANSFORMATIONS["with_ema"].init, shapes).ema["w"].shape == (2, 3)
+    assert not zero_nans().init(shapes).found_nan["w"]  # needs the shapes alone
 
 
 @pytest.mark.parametrize("other", OTHER)

@@ -224,12 +224,15 @@ def test_class_weights_of_soft_labels_are_those_of_integer_labels(loss):
         loss(x, one_hot, class_weights=weights),
         rtol=1e-6,
     )
-    pairs = loss(
-        x.reshape(3, 2, K), one_hot.reshape(3, 2, K), axis=(0, 2), class_weights=jnp.ones(3 * K)
-    )
-    np.testing.assert_allclose(
-        pairs, loss(x.reshape(3, 2, K), one_hot.reshape(3, 2, K), axis=(0, 2)), rtol=1e-6
-    )
+    weights = jnp.arange(3 * K, dtype=jnp.float32)
+    for order in ((0, 2), (2, 0)):  # of the axes, and of the weights
+        pairs = [a.reshape(3, 2, K) for a in (x, one_hot)]
+        moved = [jnp.transpose(a, (1, *order)).reshape(2, 3 * K) for a in pairs]
+        np.testing.assert_allclose(
+            loss(*pairs, axis=order, class_weights=weights),
+            loss(*moved, class_weights=weights),
+            rtol=1e-6,
+        )
     with pytest.raises(ValueError, match=r"class_weights is \(3,\), it must be \(5,\)"):
         loss(x, one_hot, class_weights=jnp.ones(3))
 

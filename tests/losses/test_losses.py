@@ -93,6 +93,11 @@ def test_the_axis_may_be_any_and_several(name):
     split = [a.reshape(N, 1, K) if a.ndim == 2 else a for a in args]
     two = along(axis=(1, 2))(*split)
     np.testing.assert_allclose(two.reshape(value.shape), value, rtol=1e-5, atol=1e-6)
+    if name in INTEGER_LABELS:  # the order of the axes is that of the classes
+        pairs = jnp.stack([args[0], -args[0]], axis=1)
+        moved = jnp.swapaxes(pairs, 1, 2).reshape(N, 2 * K)
+        turned = loss(pairs, args[1], **kwargs, axis=(2, 1))
+        np.testing.assert_array_equal(turned, loss(moved, args[1], **kwargs))
     with pytest.raises(ValueError, match=f"{name}: axis=2 is out of range"):
         loss(*args, **kwargs, axis=2)
 

@@ -223,6 +223,9 @@ def test_a_mask_of_size_1_along_the_classes_selects_examples(name):
     value = loss(*args, **kwargs, where=jnp.asarray(mask))
     whole = np.broadcast_to(mask, args[0].shape)
     np.testing.assert_array_equal(value, loss(*args, **kwargs, where=jnp.asarray(whole)))
+    if name in INTEGER_LABELS or name.endswith("softmax_cross_entropy"):
+        by_example = jnp.asarray(mask[:, 0])
+        np.testing.assert_array_equal(value, loss(*args, **kwargs, where=by_example))
     others = np.arange(N) != 2
     np.testing.assert_allclose(value[others], loss(*args, **kwargs)[others], rtol=1e-5, atol=1e-6)
 

@@ -188,14 +188,17 @@ def ranking_softmax_loss(
 ) -> jax.Array:
     """`optx_losses.ranking_softmax_loss` with the mean over the lists by default.
 
+    Lists without a valid item, where there is a mask, do not count.
+
     Args:
       logits: as for `optx_losses.ranking_softmax_loss`.
       labels: as for `optx_losses.ranking_softmax_loss`.
-      reduce_fn: as for `optx_losses.ranking_softmax_loss`.
+      reduce_fn: a function of the losses of all lists and, where there is a mask, of the keyword `where`: the
+        lists that count; None for no reduction.
       keywords: the other arguments of `optx_losses.ranking_softmax_loss`.
 
     Returns:
-      A scalar, or one value per list.
+      A scalar, or one value per list. The mean over no list is 0.
 
     Example:
       >>> import jax.numpy as jnp
@@ -203,7 +206,13 @@ def ranking_softmax_loss(
       >>> ranking_softmax_loss(jnp.zeros((3, 2)), jnp.eye(3, 2)).shape
       ()
     """
-    return optx_losses.ranking_softmax_loss(logits, labels, reduce_fn=reduce_fn, **keywords)
+    values = optx_losses.ranking_softmax_loss(logits, labels, **keywords)
+    mask = keywords.get("where")
+    if reduce_fn is None or mask is None:
+        return values if reduce_fn is None else reduce_fn(values)
+    lists = jnp.any(mask, axis=keywords.get("axis", -1))
+    reduced = reduce_fn(values, where=lists)
+    return jnp.where(jnp.any(lists), reduced, 0) if reduce_fn is jnp.mean else reduced
 
 
 def sophia(*args: Any, **keywords: Any) -> optx_core.GradientTransformationExtraArgs:

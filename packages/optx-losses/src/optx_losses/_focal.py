@@ -99,9 +99,9 @@ def softmax_focal_loss(
       gamma: the focusing exponent, at least 0; 0 is the plain cross entropy.
       class_weights: shape [classes]; None for ones.
       ignore_index: a label whose examples give 0 and no gradient, whatever their logits.
-      axis: the axis of the classes; several axes are flattened into one, the last fastest.
-      where: boolean mask of the logits' shape (size 1 along `axis` selects examples); classes that are
-        False are excluded.
+      axis: the axis of the classes; several axes are flattened into one, the last given fastest.
+      where: boolean mask of the logits' shape (size 1 along `axis`, or the labels' shape, selects examples);
+        classes that are False are excluded.
 
     Returns:
       The loss of each example, of the labels' shape, at least float32, at least 0.

@@ -175,14 +175,14 @@ def has_shape(name: str, label: str, array: jax.Array, shape: tuple[int, ...], w
 
 
 def axes_of(name: str, axis: Axis, ndim: int) -> tuple[int, ...]:
-    """The axes as sorted, non-negative integers; None stands for all axes."""
+    """The axes as non-negative integers, in the order given; None stands for all axes."""
     if axis is None:
         return tuple(range(ndim))
     given = (axis,) if isinstance(axis, int) else tuple(axis)
     for one in given:
         if not -ndim <= one < ndim:
             raise ValueError(f"{name}: axis={axis} is out of range for an array of {ndim} axes")
-    axes = tuple(sorted(one % ndim for one in given))
+    axes = tuple(one % ndim for one in given)
     if len(set(axes)) != len(axes):
         raise ValueError(f"{name}: axis={axis} repeats an axis")
     return axes
@@ -199,16 +199,21 @@ def as_mask(
     like: jax.Array,
     label: str = "the inputs",
     axes: tuple[int, ...] = (),
+    *,
+    of_examples: bool = False,
 ) -> Any:
     """`where` as a boolean array of the shape of `like`, or None.
 
-    Along `axes`, which the loss reduces over, the mask may have size 1: it then selects examples.
+    Along `axes`, which the loss reduces over, the mask may have size 1: it then selects examples. With
+    `of_examples` it may also have the shape without `axes`.
     """
     if where is None:
         return None
     where = jnp.asarray(where)
     if where.dtype != jnp.bool_:
         raise TypeError(f"{name}: where must be boolean, not {where.dtype}; write where > 0, say")
+    if of_examples and axes and where.shape == without(like.shape, axes):
+        where = jnp.expand_dims(where, axes)
     if where.ndim == like.ndim and all(
         mask_size == size or (mask_size == 1 and i in axes)
         for i, (mask_size, size) in enumerate(zip(where.shape, like.shape, strict=True))
@@ -223,13 +228,14 @@ def as_mask(
 
 
 def matching(
-    name: str, where: Any, axis: Axis = (), **arrays: ArrayLike
+    name: str, where: Any, axis: Axis = (), *, of_examples: bool = False, **arrays: ArrayLike
 ) -> tuple[list[jax.Array], jax.Array | None, tuple[int, ...]]:
     """Arrays of one dtype and shape, 0 where masked; the mask; and the axes that a loss reduces over."""
     converted = as_floats(name, **arrays)
     same_shape(name, **dict(zip(arrays, converted, strict=True)))
     axes = axes_of(name, axis, converted[0].ndim)
-    mask = as_mask(name, where, converted[0], f"the {next(iter(arrays))}", axes)
+    label = f"the {next(iter(arrays))}"
+    mask = as_mask(name, where, converted[0], label, axes, of_examples=of_examples)
     if mask is not None:
         converted = [keep(mask, array) for array in converted]
     return converted, mask, axes
@@ -246,7 +252,7 @@ def keep(mask: jax.Array | None, *arrays: jax.Array, fill: float = 0) -> Any:
 
 
 def class_last(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
-    """The array with `axes` merged into one axis, the last."""
+    """The array with `axes` merged, in their order, into one axis, the last."""
     rest = [i for i in range(x.ndim) if i not in axes]
     if axes == (x.ndim - 1,):
         return x

@@ -59,9 +59,9 @@ def softmax_cross_entropy_with_integer_labels(
     Args:
       logits: x, unnormalized log-probabilities, shape [..., classes].
       labels: y, integers in [0, classes), of the logits' shape without `axis`.
-      axis: the axis of the classes; several axes are flattened into one, the last fastest.
-      where: boolean mask of the logits' shape (size 1 along `axis` selects examples); classes that are
-        False are excluded. An example without any class gives 0, whatever its label.
+      axis: the axis of the classes; several axes are flattened into one, the last given fastest.
+      where: boolean mask of the logits' shape (size 1 along `axis`, or the labels' shape, selects examples);
+        classes that are False are excluded. An example without any class gives 0, whatever its label.
       label_smoothing: the share of the label that is spread evenly over all classes, in [0, 1].
       ignore_index: a label whose examples give 0 and no gradient (such as −100), in range or not,
         whatever their logits.
@@ -146,7 +146,7 @@ def integer_inputs(
     axes = axes_of(name, axis, x.ndim)
     y = as_integers(name, "labels", labels, _HINT)
     has_shape(name, "labels", y, without(x.shape, axes), f"the logits are {x.shape}")
-    mask = as_mask(name, where, x, "the logits", axes)
+    mask = as_mask(name, where, x, "the logits", axes, of_examples=True)
     x = class_last(x, axes)
     ignored = None
     if mask is not None:

@@ -44,9 +44,9 @@ def arcface_loss(
       labels: integers in [0, classes), of the cosines' shape without `axis`; others give NaN.
       margin: in radians, in [0, π / 2].
       scale: the factor of the cosines, greater than 0.
-      axis: the axis of the classes; several axes are flattened into one, the last fastest.
-      where: boolean mask of the cosines' shape (size 1 along `axis` selects examples); classes that
-        are False are excluded.
+      axis: the axis of the classes; several axes are flattened into one, the last given fastest.
+      where: boolean mask of the cosines' shape (size 1 along `axis`, or the labels' shape, selects examples);
+        classes that are False are excluded.
       ignore_index: a label whose examples give 0 and no gradient, whatever they hold.
 
     Returns:
@@ -93,9 +93,9 @@ def cosface_loss(
       labels: integers in [0, classes), of the cosines' shape without `axis`; others give NaN.
       margin: at least 0.
       scale: the factor of the cosines, greater than 0.
-      axis: the axis of the classes; several axes are flattened into one, the last fastest.
-      where: boolean mask of the cosines' shape (size 1 along `axis` selects examples); classes that
-        are False are excluded.
+      axis: the axis of the classes; several axes are flattened into one, the last given fastest.
+      where: boolean mask of the cosines' shape (size 1 along `axis`, or the labels' shape, selects examples);
+        classes that are False are excluded.
       ignore_index: a label whose examples give 0 and no gradient, whatever they hold.
 
     Returns:

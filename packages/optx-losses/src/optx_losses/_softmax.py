@@ -34,8 +34,8 @@ def softmax_cross_entropy(
       logits: x, unnormalized log-probabilities, shape [..., classes].
       labels: y, probabilities of the classes, at least 0, of the same shape.
       axis: the axis, or axes, of the classes; None for all.
-      where: boolean mask of the same shape, or of size 1 along `axis` to select examples; classes that
-        are False are excluded, and examples without any class give 0.
+      where: boolean mask of the same shape, or of size 1 along `axis`, or without `axis`, to select examples;
+        classes that are False are excluded, and examples without any class give 0.
       class_weights: w, shape [classes]: the loss is −Σ_c w_c·y_c·log p_c. None for ones.
 
     Returns:
@@ -69,8 +69,8 @@ def safe_softmax_cross_entropy(
       logits: x, unnormalized log-probabilities, shape [..., classes].
       labels: y, probabilities of the classes, at least 0, of the same shape.
       axis: the axis, or axes, of the classes; None for all.
-      where: boolean mask of the same shape, or of size 1 along `axis` to select examples; classes that
-        are False are excluded, and examples without any class give 0.
+      where: boolean mask of the same shape, or of size 1 along `axis`, or without `axis`, to select examples;
+        classes that are False are excluded, and examples without any class give 0.
       class_weights: w, shape [classes]: the loss is −Σ_c w_c·y_c·log p_c. None for ones.
 
     Returns:
@@ -97,10 +97,13 @@ def _cross_entropy(
     where: ArrayLike | None,
     class_weights: ArrayLike | None,
 ) -> jax.Array:
-    (x, y), mask, axes = matching(name, where, axis, logits=logits, labels=labels)
+    (x, y), mask, axes = matching(name, where, axis, of_examples=True, logits=logits, labels=labels)
     sizes = tuple(x.shape[i] for i in axes)
     weights = class_weights_of(name, class_weights, (math.prod(sizes),), x.dtype)
     if weights is not None:
-        along = [size if i in axes else 1 for i, size in enumerate(x.shape)]
-        y = y * jnp.broadcast_to(weights.reshape(along), y.shape)
+        weights = jnp.transpose(
+            weights.reshape(sizes), sorted(range(len(axes)), key=axes.__getitem__)
+        )
+        others = [i for i in range(x.ndim) if i not in axes]
+        y = y * jnp.broadcast_to(jnp.expand_dims(weights, others), y.shape)
     return 0 - jnp.sum(times_log(y, log_softmax(x, axes, mask)), axis=axes)

@@ -64,9 +64,9 @@ def multiclass_sparsemax_loss(
     Args:
       scores: s, shape [..., classes]; −inf excludes a class.
       labels: y, integers in [0, classes), of the scores' shape without `axis`; others give NaN.
-      axis: the axis of the classes; several axes are flattened into one, the last fastest.
-      where: boolean mask of the scores' shape (size 1 along `axis` selects examples); classes that
-        are False are excluded.
+      axis: the axis of the classes; several axes are flattened into one, the last given fastest.
+      where: boolean mask of the scores' shape (size 1 along `axis`, or the labels' shape, selects examples);
+        classes that are False are excluded.
 
     Returns:
       The loss of each example, of the labels' shape, at least float32, at least 0.

@@ -55,17 +55,27 @@ def masked(
       >>> kernels = lambda params: jax.tree.map(lambda p: p.ndim > 1, params)
       >>> tx = masked(add_decayed_weights(1e-4), kernels)
     """
-    build.check_transformation_like("masked", inner)
+    return restricted("masked", inner, mask, mask_compatible_extra_args)
+
+
+def restricted(
+    where: str,
+    inner: Any,
+    mask: PyTree | Callable[[Params], PyTree],
+    mask_compatible_extra_args: bool = False,
+) -> build.Transformation:
+    """Makes the transformation of `masked`; `where` is the function to name in errors."""
+    build.check_transformation_like(where, inner)
     inner = with_extra_args_support(inner)
 
     def init(params: Params) -> MaskedState:
-        return MaskedState(inner.init(keep_where(mask_prefix(mask, params, "masked"), params)))
+        return MaskedState(inner.init(keep_where(mask_prefix(mask, params, where), params)))
 
     def stages(
         flow: build.Flow, state: MaskedState, params: Params = None, **extra_args: Any
     ) -> Callable[[], MaskedState]:
         build.check_state(flow.trail, MaskedState, state)
-        flags = mask_prefix(mask, flow.skeleton if params is None else params, "masked")
+        flags = mask_prefix(mask, flow.skeleton if params is None else params, where)
         extra = {
             name: keep_where(flags, value)
             if (mask_compatible_extra_args or name == "grad") and flow.has_structure_of(value)
@@ -95,7 +105,7 @@ def _of_selected(
     others = prefix.flatten_up_to(params)
 
     @functools.wraps(function)  # keeps the signature, which lists the extra arguments
-    def restricted(selected: Params, *args: Any, **kwargs: Any) -> Any:
+    def of_selected(selected: Params, *args: Any, **kwargs: Any) -> Any:
         parts = [
             own if flag else other
             for own, other, flag in zip(prefix.flatten_up_to(selected), others, keep, strict=True)
@@ -103,4 +113,4 @@ def _of_selected(
         result = function(prefix.unflatten(parts), *args, **kwargs)
         return keep_where(flags, result) if returns_tree else result
 
-    return restricted
+    return of_selected

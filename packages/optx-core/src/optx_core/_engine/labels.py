@@ -102,9 +102,16 @@ def mask_prefix(mask: PyTree | Callable[[PyTree], PyTree], tree: PyTree, where: 
 def _checked(mask: PyTree, where: str) -> PyTree:
     flags, structure = flatten(mask)
     for flag in flags:
-        if not (isinstance(flag, bool | np.bool_) or is_placeholder(flag)):
+        if not (_is_bool(flag) or is_placeholder(flag)):
             raise TypeError(f"{where}: a mask must contain only True and False, not {flag!r}")
     return structure.unflatten([flag is not None and bool(flag) for flag in flags])
+
+
+def _is_bool(flag: Any) -> bool:
+    """Returns whether a value is True or False: a bool, or an array without axes, unless it is traced."""
+    if isinstance(flag, jax.Array | np.ndarray) and not isinstance(flag, jax.core.Tracer):
+        return flag.shape == () and flag.dtype == np.bool_
+    return isinstance(flag, bool | np.bool_)
 
 
 def keep_where(mask: PyTree, tree: PyTree) -> PyTree:

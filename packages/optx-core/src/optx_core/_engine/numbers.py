@@ -20,6 +20,9 @@ def safe_increment(count: jax.Array) -> jax.Array:
     Returns:
       The next count, of the same shape and dtype.
 
+    Raises:
+      ValueError: if the count is boolean or complex.
+
     Example:
       >>> import jax.numpy as jnp
       >>> from optx_core import safe_increment
@@ -28,6 +31,8 @@ def safe_increment(count: jax.Array) -> jax.Array:
     """
     count = jnp.asarray(count)
     integer = jnp.issubdtype(count.dtype, jnp.integer)
+    if not (integer or jnp.issubdtype(count.dtype, jnp.floating)):
+        raise ValueError(f"safe_increment: a count must be an integer, not {count.dtype}")
     largest = (jnp.iinfo if integer else jnp.finfo)(count.dtype).max
     top = jnp.asarray(largest, count.dtype)
     return jnp.where(count < top, count + jnp.ones_like(count), top)

@@ -21,6 +21,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Concatenate, Literal, ParamSpec, TypeAlias, overload
 
+import jax
 import jax.numpy as jnp
 
 from optx_core._engine.factory import choices, factory
@@ -337,7 +338,7 @@ def _initial(kind: Slot, params: Params, arguments: dict[str, Any]) -> PyTree:
     dtype = arguments[kind.dtype] if kind.dtype else None
     if kind.init is not None:
         make = functools.partial(kind.init, **arguments)
-        return map_slots(lambda p: make(_wide(jnp.asarray(p), kind)), params)
+        return map_slots(lambda p: make(_wide(p, kind)), params)
     if kind.fill == "params":
         return copy_of(params, dtype)
     fill = kind.fill(**arguments) if callable(kind.fill) else kind.fill
@@ -346,5 +347,10 @@ def _initial(kind: Slot, params: Params, arguments: dict[str, Any]) -> PyTree:
 
 def _wide(p: Any, kind: Slot) -> Any:
     """The parameter for `slot(init=...)`: in at least float32, real for a second moment."""
+    if isinstance(
+        p, jax.ShapeDtypeStruct
+    ):  # enough where the initial value depends on the shape alone
+        return jax.eval_shape(lambda x: _wide(x, kind), p)
+    p = jnp.asarray(p)
     p = p.real if kind.nonnegative else p
     return p.astype(at_least_float32(p.dtype))

@@ -18,7 +18,7 @@ Failures = (AttributeError, TypeError, KeyError, IndexError)
 
 
 def why_init_failed(name: str, params: Any) -> Exception | None:
-    """Returns an error that names the first parameter that is not an array; None if all are arrays.
+    """Returns an error that names the first parameter that is not an array, or has no values; else None.
 
     Args:
       name: the function to name.
@@ -34,6 +34,11 @@ def why_init_failed(name: str, params: Any) -> Exception | None:
                 f"{name}: params{jax.tree_util.keystr(path)} is {short_repr(leaf)}, which is not an array. "
                 "Initialize with the arrays of the model alone: of an Equinox module "
                 "eqx.filter(model, eqx.is_inexact_array), of an NNX module nnx.state(model, nnx.Param)"
+            )
+        if isinstance(leaf, jax.ShapeDtypeStruct):
+            return TypeError(
+                f"{name}: params{jax.tree_util.keystr(path)} is a ShapeDtypeStruct, without values; call "
+                "jax.eval_shape(tx.init, params) for the shapes of the state"
             )
     return None
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from optx_core import Params, PyTree, build, tree
-from optx_core._combinators.masked import masked
+from optx_core._combinators.masked import restricted
 from optx_core._combinators.partition import parted
-from optx_core._engine.labels import spread
+from optx_core._engine.labels import mask_like
 from optx_core._transforms.stateless import set_to_zero
 
 
@@ -32,7 +32,7 @@ def freeze(mask: PyTree | Callable[[Params], PyTree]) -> build.Transformation:
       >>> tx.update({"a": jnp.ones(1), "b": jnp.ones(1)}, tx.init({"a": 0.0, "b": 0.0}))[0]
       {'a': Array([0.], dtype=float32), 'b': Array([1.], dtype=float32)}
     """
-    return masked(set_to_zero(), mask)
+    return restricted("freeze", set_to_zero(), mask)
 
 
 @build.recorded
@@ -58,7 +58,7 @@ def selective_transform(
     build.check_transformation_like("selective_transform", optimizer)
 
     def labels(params: Params) -> PyTree:
-        flags, structure = tree.flatten(spread(freeze_mask, params, "selective_transform"))
+        flags, structure = tree.flatten(mask_like(freeze_mask, params, "selective_transform"))
         return structure.unflatten(
             [f if tree.is_placeholder(f) else ("freeze" if f else "train") for f in flags]
         )

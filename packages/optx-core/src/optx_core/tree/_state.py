@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -155,7 +155,8 @@ def map_params(
       state: the state.
       *rest: trees of the parameters' structure.
       transform_non_params: a function to apply to all other leaves; by default they are unchanged.
-      is_leaf: as for `jax.tree.map`, within the parts.
+      is_leaf: as for `jax.tree.map`, within the parts. None and masked nodes stay as they are, unless
+        this is true of them.
 
     Returns:
       A tree of the state's structure.
@@ -168,11 +169,14 @@ def map_params(
     """
 
     def part(slots: PyTree) -> PyTree:
+        def chosen(x: Any) -> bool:
+            return is_leaf is not None and is_leaf(x)
+
         def leaf(slot: Any, *others: Any) -> Any:
-            return slot if is_placeholder(slot) else f(slot, *others)
+            return slot if is_placeholder(slot) and not chosen(slot) else f(slot, *others)
 
         def stop(x: Any) -> bool:
-            return is_placeholder(x) or (is_leaf is not None and is_leaf(x))
+            return is_placeholder(x) or chosen(x)
 
         return jax.tree.map(leaf, slots, *rest, is_leaf=stop)
 
@@ -196,25 +200,41 @@ def map_params(
 
     if _is_declared(state):
         return walk(state)
-    # Of another library's transformation, init on a placeholder shows which parts are like the parameters.
-    marked = getattr(initable, "init", initable)(_Placeholder())
     return jax.tree.map(
         lambda mark, sub: part(sub) if isinstance(mark, _Placeholder) else other(sub),
-        marked,
+        _marked(getattr(initable, "init", initable), state),
         state,
         is_leaf=lambda x: isinstance(x, _Placeholder),
     )
 
 
+def _marked(init: Callable[[Any], Any], state: PyTree) -> PyTree:
+    """Returns the state of a placeholder, which shows the parts that are like the parameters."""
+    marked = init(_Placeholder())
+    prefix: Any = jax.tree.structure(marked, is_leaf=lambda x: isinstance(x, _Placeholder))
+    try:
+        prefix.flatten_up_to(state)
+    except ValueError:  # `lookahead` has another state for pairs
+        return init(_Pair(_Placeholder(), _Placeholder()))
+    return marked
+
+
+class _Pair(NamedTuple):
+    """Parameters as `LookaheadParams` holds them."""
+
+    fast: Any
+    slow: Any
+
+
 def _is_declared(node: Any) -> bool:
-    """Returns whether all NamedTuples of a state declare their fields."""
+    """Returns whether all leaves of a state are in NamedTuples that declare their fields."""
     if hasattr(node, "_fields"):
         kinds = kinds_of(type(node))
         return bool(kinds or not node._fields) and all(
             _is_declared(getattr(node, n)) for n in node._fields if is_inner(kinds.get(n))
         )
     children = jax.tree_util.tree_leaves(node, is_leaf=lambda x: x is not node)
-    return all(_is_declared(child) for child in children if child is not node)
+    return all(child is not node and _is_declared(child) for child in children)
 
 
 @jax.tree_util.register_pytree_node_class
