@@ -54,7 +54,7 @@ def check_before_call(where: str, name: str, hint: Any, value: Any) -> None:
 
 
 def check_after_call(
-    where: str, types: Mapping[str, list[Type]], arguments: Mapping[str, Any]
+    where: str, admitted: Mapping[str, list[Type]], arguments: Mapping[str, Any]
 ) -> None:
     """Raises an error if an argument is of no type that its annotation admits; None is always admitted.
 
@@ -62,19 +62,19 @@ def check_after_call(
 
     Args:
       where: the function to name.
-      types: what the annotations admit, as from `admitted_types`.
+      admitted: what the annotations admit, as from `admitted_types`.
       arguments: the values by name.
 
     Raises:
       TypeError: if a value is of another type.
       ValueError: if it is NaN.
     """
-    for name, admitted in types.items():
+    for name, kinds in admitted.items():
         value = arguments[name]
         if value is None:
             continue
-        if not any(one.admits(value) for one in admitted):
-            names = " or ".join(dict.fromkeys(one.name for one in admitted))
+        if not any(one.admits(value) for one in kinds):
+            names = " or ".join(dict.fromkeys(one.name for one in kinds))
             raise TypeError(f"{where}: {name} must be {names}, not {short_repr(value)}")
         if isinstance(value, float) and value != value:  # noqa: PLR0124 (NaN)
             raise ValueError(f"{where}: {name} must be a number, not {value}")
@@ -92,13 +92,11 @@ def admitted_types(function: Callable[..., Any]) -> dict[str, list[Type]]:
     """
     if function.__name__.startswith("_"):
         return {}
-    many, hints = (
-        (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD),
-        hints_of(function),
-    )
-    parameters = inspect.signature(function).parameters
-    types = {name: _types(hints.get(name)) for name, x in parameters.items() if x.kind not in many}
-    return {name: admitted for name, admitted in types.items() if admitted is not None}
+    many = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    parameters, hints = inspect.signature(function).parameters, hints_of(function)
+    single = [name for name, x in parameters.items() if x.kind not in many]
+    found = {name: _types(hints.get(name)) for name in single}
+    return {name: kinds for name, kinds in found.items() if kinds is not None}
 
 
 def _types(hint: Any) -> list[Type] | None:

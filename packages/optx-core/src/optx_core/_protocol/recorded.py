@@ -179,9 +179,8 @@ def recorded(function: Callable[P, R]) -> Callable[P, R]:
       True
     """
     signature = inspect.signature(function)
-    types = functools.cache(
-        lambda: admitted_types(function)
-    )  # annotations may name what comes later
+    # Read at the first call: annotations may name what is defined later.
+    admitted = functools.cache(lambda: admitted_types(function))
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -192,7 +191,7 @@ def recorded(function: Callable[P, R]) -> Callable[P, R]:
             bound.arguments[name] = _frozen(value)
             check_before_call(function.__name__, name, hints.get(name), value)
         result = function(*bound.args, **bound.kwargs)
-        check_after_call(function.__name__, types(), bound.arguments)
+        check_after_call(function.__name__, admitted(), bound.arguments)
         return result._recorded_as(Call(call, bound))
 
     call.__dict__["records_call"] = True
