@@ -121,7 +121,8 @@ def try_alone(
         run(*install, "--constraint", constraints, *TEST_TOOLS, kit)
         tests = place / "tests"
         tests.mkdir()
-        shutil.copy(ROOT / "tests" / "conftest.py", tests)
+        for shared in (ROOT / "tests").glob("*.py"):
+            shutil.copy(shared, tests)
         shutil.copytree(
             ROOT / "tests" / module.removeprefix("optx_"), tests / module.removeprefix("optx_")
         )
