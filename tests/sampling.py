@@ -1,4 +1,4 @@
-"""Which of many cases run: a share of them, another one at each turn, or all.
+"""The selection of test cases: a share of them, which changes with the turn, or all.
 
 `hatch test --turn 1` runs the next share, `hatch test --full` runs all, and so does a test chosen by name.
 """
@@ -11,8 +11,8 @@ CASES = "OPTX_CASES"
 
 
 def is_in_share(case, n, turn):
-    """Whether a case, a string, is in the share of one in n that runs at a turn: the same in every run."""
-    return (int.from_bytes(hashlib.sha256(case.encode()).digest()[:4]) + turn) % n == 0
+    """Returns whether a case runs at a turn, where one in n does."""
+    return _place(case, n, turn) == 0
 
 
 def share(cases, n, salt=""):
@@ -21,5 +21,9 @@ def share(cases, n, salt=""):
     if chosen == "all" or len(cases) <= 1:
         return cases
     n = min(n, len(cases))
-    first = next(k for k in range(n) if is_in_share(salt, n, int(chosen) + k))
-    return cases[first::n]
+    return cases[_place(salt, n, int(chosen)) :: n]
+
+
+def _place(text, n, turn):
+    """Returns a number below n that depends on the text and the turn, and is the same in every run."""
+    return (int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) + turn) % n

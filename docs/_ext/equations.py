@@ -102,17 +102,14 @@ def _sequence(
             nodes[-1] = _Node("atom", nodes[-1].text.replace("</mtext>", "’</mtext>"))
             at += 1
             continue
-        if text == "_" and nodes and nodes[-1].kind == "atom" and at + 1 < len(tokens):
-            index, at = _index(tokens, at + 1)
-            nodes[-1] = _Node("atom", f"<msub>{nodes[-1].text}{_row(index)}</msub>")
-            continue
         if text in "'′" and nodes and nodes[-1].kind == "atom":
             nodes[-1] = _Node("atom", f"<msup>{nodes[-1].text}<mo>′</mo></msup>")
             at += 1
             continue
-        if text == "^" and nodes and nodes[-1].kind == "atom" and at + 1 < len(tokens):
+        script = {"_": "msub", "^": "msup"}.get(text)
+        if script and nodes and nodes[-1].kind == "atom" and at + 1 < len(tokens):
             index, at = _index(tokens, at + 1)
-            nodes[-1] = _Node("atom", f"<msup>{nodes[-1].text}{_row(index)}</msup>")
+            nodes[-1] = _Node("atom", f"<{script}>{nodes[-1].text}{_row(index)}</{script}>")
             continue
         node, at = _one(tokens, at)
         nodes.append(node)

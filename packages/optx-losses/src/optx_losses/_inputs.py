@@ -111,7 +111,7 @@ def check_number(name: str, **given: Any) -> None:
 
 
 def is_integer(x: Any) -> bool:
-    """Whether a hyper-parameter is an integer of Python or NumPy."""
+    """Returns whether a value is a Python or NumPy integer, and no bool."""
     return isinstance(x, int | np.integer) and not isinstance(x, bool)
 
 
@@ -275,7 +275,7 @@ def class_weights_of(
 
 
 def _cure(a: str, a_shape: tuple[int, ...], b: str, b_shape: tuple[int, ...]) -> str:
-    """How an axis of size 1 is cut off; without a name for b, only that of a."""
+    """Returns the advice to drop a last axis of size 1, of b only if b has a name."""
     if a_shape == (*b_shape, 1):
         return f"; write {a}[..., 0]"
     if b and b_shape == (*a_shape, 1):

@@ -127,9 +127,13 @@ def scion(
         "head": head_radius,
         "vector": radius if vector_radius is None else vector_radius,
     }
-    build.check_number("scion", low=0, radius=radius, head_radius=head_radius)
     build.check_number(
-        "scion", low=0, embedding_radius=embedding_radius, vector_radius=vector_radius
+        "scion",
+        low=0,
+        radius=radius,
+        head_radius=head_radius,
+        embedding_radius=embedding_radius,
+        vector_radius=vector_radius,
     )
     balls: dict[str, Ball] = {
         "matrix": "spectral",

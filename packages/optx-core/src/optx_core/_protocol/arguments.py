@@ -22,7 +22,7 @@ from optx_core._protocol.kinds import Kind, Number, declared, hints_of, is_numbe
 
 
 class Type(NamedTuple):
-    """What an annotation, or a part of one, admits.
+    """A type of values that an annotation admits.
 
     Attributes:
       name: its name, for errors.
