@@ -65,6 +65,8 @@ def pytest_configure(config):
         "sampled(n): one in n of the cases of this test runs, all of them with `--full` or by name",
     ):
         config.addinivalue_line("markers", marker)
+    everything = config.getoption("--full") or _by_name(config)
+    os.environ[sampling.CASES] = "all" if everything else str(config.getoption("--turn"))
 
 
 def _by_name(config):
@@ -134,13 +136,7 @@ def x64():
 
 
 @pytest.fixture
-def every_case(request):
-    """Whether a test runs its whole product of cases: with `--full`, or chosen by name."""
-    return request.config.getoption("--full") or _by_name(request.config)
-
-
-@pytest.fixture
-def on_devices(request, every_case):
+def on_devices():
     """Runs Python in a process of its own with fake devices: `on_devices(script, *arguments, count=8)`.
 
     Warnings are errors there too, and `sampling.share` knows which cases to run.
@@ -156,7 +152,6 @@ def on_devices(request, every_case):
                 "JAX_PLATFORMS": "cpu",
                 "XLA_FLAGS": flags.strip(),
                 "PYTHONPATH": os.pathsep.join([os.environ.get("PYTHONPATH", ""), *SHARED]),
-                sampling.CASES: "all" if every_case else str(request.config.getoption("--turn")),
             },
             capture_output=True,
             text=True,

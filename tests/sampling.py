@@ -7,7 +7,7 @@ import hashlib
 import os
 
 CASES = "OPTX_CASES"
-"""The environment variable that tells scripts in processes of their own: "all", or the number of the turn."""
+"""The environment variable that says which cases run, in every process of a run: "all", or the turn."""
 
 
 def is_in_share(case, n, turn):
@@ -16,7 +16,7 @@ def is_in_share(case, n, turn):
 
 
 def share(cases, n, salt=""):
-    """Returns one in n of the cases of a script; others for another salt."""
+    """Returns one in n of the cases of a test or a script; others for another salt."""
     cases, chosen = list(cases), os.environ.get(CASES, "0")
     if chosen == "all" or len(cases) <= 1:
         return cases

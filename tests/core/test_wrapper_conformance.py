@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+import sampling
 from optx_core import (
     adaptive_grad_clip,
     add_decayed_weights,
@@ -199,13 +200,10 @@ def test_a_wrapper_keeps_every_promise_around_an_optimizer(name):
 
 @pytest.mark.sampled(4)
 @pytest.mark.parametrize("outer", WRAPPERS)
-def test_a_wrapper_keeps_the_promises_around_every_other(outer, every_case):
+def test_a_wrapper_keeps_the_promises_around_every_other(outer):
     kernel, bias = jnp.linspace(-1.0, 1.0, 6).reshape(3, 2), jnp.asarray([0.5])
     params = {"kernel1": kernel, "bias1": bias, "kernel2": 2 * kernel, "bias2": 2 * bias}
-    place = list(WRAPPERS).index(outer)
-    for k, (inner, make) in enumerate(WRAPPERS.items()):
-        if not every_case and (place + k) % 3:
-            continue  # each stands inside and outside of a third of the others
+    for inner, make in sampling.share(WRAPPERS.items(), 3, outer):
         if outer == "flatten" and inner == "partition":
             continue  # it sees one vector: there are no groups to part
         if outer == "per_slice" and inner in NOT_SLICED:

@@ -1,6 +1,6 @@
 """Run by test_sharded_training.py with eight fake devices: layouts times optimizers, on one kind of mesh.
 
-    sharded_training_on_eight_devices.py Auto|Explicit all|sample
+    sharded_training_on_eight_devices.py Auto|Explicit
 
 A layout gives the specs of the parameters and, for ZeRO-1, the rule by which the state is kept. All
 dimensions of an array differ, so that the layout each slot must have can be told from its shape alone.
@@ -19,6 +19,7 @@ import optx_aliases
 from flax import nnx
 from optx_core import multi_steps, partition, zero1_rule
 from optx_flax import compile_step, create_sharded, value_fn
+from sampling import share
 
 COMPILED = []
 jax.monitoring.register_event_duration_secs_listener(
@@ -199,14 +200,21 @@ if __name__ == "__main__":
     jax.config.update("jax_numpy_dtype_promotion", "strict")
     jax.config.update("jax_numpy_rank_promotion", "raise")
     kind = AxisType[sys.argv[1]]
-    for number, (name, make) in enumerate(OPTIMIZERS.items()):
-        tx = make(optx_aliases)
-        expected = reference(tx)
-        assert expected[0][-1] < expected[0][0] or name == "lbfgs", (name, expected[0])
-        for k, layout in enumerate(LAYOUTS):
-            # A sixth of the pairs: every optimizer and every layout meets both kinds of mesh.
-            if sys.argv[2] == "sample" and (number + k + (kind == AxisType.Explicit)) % 6:
-                continue
-            size = run(layout, tx, kind, expected, compiled_step=bool(k % 2))
-            print(f"{kind.name}, {name}, {layout}: {size} bytes of state on a device")
+    layouts = list(LAYOUTS)
+    # Each begins at another layout: a share of one in six has every optimizer and every layout.
+    pairs = [
+        (name, layouts[(number + k) % len(layouts)])
+        for number, name in enumerate(OPTIMIZERS)
+        for k in range(len(layouts))
+    ]
+    optimizers, expected = {}, {}
+    for name, layout in share(pairs, len(layouts), kind.name):
+        if name not in optimizers:
+            optimizers[name] = OPTIMIZERS[name](optx_aliases)
+            expected[name] = reference(optimizers[name])
+            losses = expected[name][0]
+            assert losses[-1] < losses[0] or name == "lbfgs", (name, losses)
+        compiled_step = layouts.index(layout) % 2 == 1
+        size = run(layout, optimizers[name], kind, expected[name], compiled_step=compiled_step)
+        print(f"{kind.name}, {name}, {layout}: {size} bytes of state on a device")
     print("ok")

@@ -5,6 +5,8 @@ import pathlib
 
 import pytest
 
+import sampling
+
 SCRIPT = pathlib.Path(__file__).with_name("owners_on_eight_devices.py")
 SAMPLE = (
     "muon/Auto/rows/unequal",
@@ -19,9 +21,8 @@ SITUATIONS = (
 LAYOUTS = ("replicated", "rows", "columns", "2-D", "stacked")
 
 
-def test_a_device_does_its_share_and_exchanges_twice(on_devices, every_case):
-    cases = SAMPLE + SITUATIONS
-    on_devices(SCRIPT, *(cases if every_case else cases[::2]))
+def test_a_device_does_its_share_and_exchanges_twice(on_devices):
+    on_devices(SCRIPT, *sampling.share(SAMPLE + SITUATIONS, 2))
 
 
 NAMES = (
