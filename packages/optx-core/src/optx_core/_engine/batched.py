@@ -68,8 +68,9 @@ def _chunks(keys: Iterable[Hashable]) -> Iterator[list[int]]:
 
 def _layout(x: Any) -> tuple[Hashable, ...]:
     """The shape, dtype and sharding that the rows of one call share: a call runs on one set of devices."""
-    placed = isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer)
-    return np.shape(x), dtype_of(x), x.sharding if placed else None
+    if isinstance(x, jax.core.Tracer):
+        return np.shape(x), dtype_of(x), jax.typeof(x)  # Explicit and manual axes of a mesh
+    return np.shape(x), dtype_of(x), x.sharding if isinstance(x, jax.Array) else None
 
 
 @functools.lru_cache(maxsize=4096)
