@@ -131,12 +131,12 @@ def _is_accurate(total: jax.Array) -> jax.Array:
 def _total(leaves: list[jax.Array], measure: Any, operands: Any = None) -> Any:
     """Sums what `measure` returns for rows of equal leaves: a number, or several."""
     rows = rows_of_equals(leaves)
-    parts = call_on_rows(_row, [measure] * len(rows), rows, operands)
+    parts = call_on_rows(_row, [measure] * len(rows), rows, arrays=operands)
     return jax.tree.map(lambda *xs: jnp.sum(lax.concatenate(xs, 0)), *parts)
 
 
 def _row(measure: Any) -> Any:
-    def run(row: tuple[jax.Array, ...], operands: Any) -> Any:
+    def run(row: tuple[jax.Array, ...], _: Any, operands: Any) -> Any:
         return jax.tree.map(lambda x: x.reshape(1), measure(row, operands))
 
     return run
