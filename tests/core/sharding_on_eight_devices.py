@@ -320,6 +320,28 @@ def outside_part():
     assert not failures, "\n".join(failures)
 
 
+def norms_part():
+    """Arrays of one shape in different layouts, at sizes whose squares overflow, or underflow."""
+    layouts = {"a": P("data", "model"), "b": P("model", "data"), "c": P(None, "data"), "d": P()}
+    x = np.linspace(-1, 1, 128).reshape(16, 8)
+    for kind in (AxisType.Auto, AxisType.Explicit):
+        mesh = mesh_of(kind)
+        for size in (1e30, 1.0, 1e-30):
+            value = jnp.asarray(size * x, jnp.float32)
+            arrays = {k: jax.device_put(value, NamedSharding(mesh, s)) for k, s in layouts.items()}
+            expected = size * np.sqrt(len(layouts) * np.sum(x * x))
+            np.testing.assert_allclose(global_norm(arrays), expected, rtol=1e-6)
+            with jax.set_mesh(mesh):
+                program = jax.jit(jax.value_and_grad(lambda arrays: global_norm(arrays)))
+                norm, slopes = program(arrays)
+                shared = jax.shard_map(global_norm, in_specs=P(), out_specs=P())
+                held = {"a": jnp.asarray(x, jnp.float32), "b": jnp.ones((16, 8))}
+                np.testing.assert_allclose(jax.jit(shared)(held), global_norm(held), rtol=1e-6)
+            np.testing.assert_allclose(norm, expected, rtol=1e-6)
+            for slope in slopes.values():
+                np.testing.assert_allclose(slope, size * x / expected, rtol=1e-5)
+
+
 if __name__ == "__main__":
     assert jax.device_count() == 8
     jax.config.update("jax_numpy_dtype_promotion", "strict")

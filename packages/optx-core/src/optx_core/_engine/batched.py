@@ -25,15 +25,17 @@ def call_on_rows(
     build: Callable[[Any], Callable[..., Any]],
     specs: Sequence[Hashable],
     rows: Sequence[tuple[Any, ...]],
-    operands: Any,
+    numbers: Any = (),
+    arrays: Any = (),
 ) -> list[Any]:
-    """Calls `build(spec)(row, operands)` for each row, traced once per distinct shape.
+    """Calls `build(spec)(row, numbers, arrays)` for each row, traced once per distinct shape.
 
     Args:
       build: returns the function for a hashable description; called once per description.
       specs: the description of each row.
       rows: tuples of arrays.
-      operands: a tree of arrays and numbers shared by all rows.
+      numbers: a vector shared by all rows; the function is given its entries, in a tuple.
+      arrays: a tree of arrays shared by all rows.
 
     Returns:
       The results, in the order of the rows.
@@ -41,11 +43,8 @@ def call_on_rows(
     results: list[Any] = [None] * len(rows)
     keys = ((id(spec), *_layout(row[0])) for spec, row in zip(specs, rows, strict=True))
     for chunk in _chunks(keys):
-        one, many = _jitted(build, specs[chunk[0]])
-        if len(chunk) == 1:
-            results[chunk[0]] = one(rows[chunk[0]], operands)
-            continue
-        batch = many([rows[index] for index in chunk], operands)
+        many = _jitted(build, specs[chunk[0]])
+        batch = many([rows[index] for index in chunk], numbers, arrays)
         for index, result in zip(chunk, batch, strict=True):
             results[index] = result
     return results
@@ -68,19 +67,19 @@ def _chunks(keys: Iterable[Hashable]) -> Iterator[list[int]]:
 
 def _layout(x: Any) -> tuple[Hashable, ...]:
     """The shape, dtype and sharding that the rows of one call share: a call runs on one set of devices."""
-    placed = isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer)
-    return np.shape(x), dtype_of(x), x.sharding if placed else None
+    if isinstance(x, jax.core.Tracer):
+        return np.shape(x), dtype_of(x), jax.typeof(x)  # Explicit and manual axes of a mesh
+    return np.shape(x), dtype_of(x), x.sharding if isinstance(x, jax.Array) else None
 
 
 @functools.lru_cache(maxsize=4096)
-def _jitted(
-    build: Callable[[Any], Callable[..., Any]], spec: Hashable
-) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def _jitted(build: Callable[[Any], Callable[..., Any]], spec: Hashable) -> Callable[..., list[Any]]:
     function = build(spec)
     one = jax.jit(function)
 
-    def many(rows: list[tuple[Any, ...]], operands: Any) -> list[Any]:
-        return [one(row, operands) for row in rows]
+    def many(rows: list[tuple[Any, ...]], numbers: Any, arrays: Any) -> list[Any]:
+        numbers = tuple(numbers)  # XLA need not take the vector apart for each row
+        return [one(row, numbers, arrays) for row in rows]
 
     many.__name__ = many.__qualname__ = function.__name__
-    return one, jax.jit(many)
+    return jax.jit(many)

@@ -219,7 +219,7 @@ class Flow:
             specs.append(program)
             rows.append(tuple(columns[place][index] for place in places))
         for (index, renewed), (update, values) in zip(
-            todo, call_on_rows(build, specs, rows, operands.values()), strict=True
+            todo, call_on_rows(build, specs, rows, *operands.values()), strict=True
         ):
             columns[0][index] = update
             for place, value in zip(renewed, values, strict=True):

@@ -71,10 +71,10 @@ class Equations(NamedTuple):
 
 
 class Operands:
-    """The operands shared by all leaves: one vector of floats, and a list of arrays."""
+    """The operands shared by all leaves: a vector of numbers, and a list of arrays."""
 
     def __init__(self) -> None:
-        self._floats: list[float] = []
+        self._numbers: list[float] = []
         self._arrays: list[Any] = []
 
     def add(self, operands: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -87,8 +87,8 @@ class Operands:
 
     def _place(self, value: Any) -> tuple[str, Hashable]:
         if isinstance(value, float | np.floating) and not isinstance(value, np.ndarray):
-            self._floats.append(float(value))
-            return "float", len(self._floats) - 1
+            self._numbers.append(float(value))
+            return "number", len(self._numbers) - 1
         if isinstance(value, jax.Array | np.ndarray | np.generic):
             self._arrays.append(value)
             return "array", len(self._arrays) - 1
@@ -96,7 +96,7 @@ class Operands:
 
     def values(self) -> tuple[np.ndarray, list[Any]]:
         """The arguments of the program."""
-        return np.asarray(self._floats, np.float64), self._arrays
+        return np.asarray(self._numbers, np.float64), self._arrays
 
 
 class Program:
@@ -116,18 +116,18 @@ class Program:
 
 
 def build(program: Program) -> Callable[..., Any]:
-    """Returns the function of one row: `(row, operands) -> (update, renewed slots)`."""
+    """Returns the function of one row: `(row, numbers, arrays) -> (update, renewed slots)`."""
 
-    def run(row: tuple[Any, ...], operands: tuple[Any, list[Any]]) -> tuple[Any, list[Any]]:
+    def run(row: tuple[Any, ...], numbers: Any, arrays: list[Any]) -> tuple[Any, list[Any]]:
         real = common_real_dtype(*map(dtype_of, row))
         row = tuple(map(jnp.asarray, row))
         values = [cast_to_compute(x, real) for x in row]
-        floats = operands[0].astype(real)
-        arrays = [cast_to_compute(jnp.asarray(x), real) for x in operands[1]]
+        numbers = [x.astype(real) for x in numbers]
+        arrays = [cast_to_compute(jnp.asarray(x), real) for x in arrays]
         update = values[0]
         is_complex = any(map(jnp.iscomplexobj, values))
         for leaf, named, renews, reads in program.equations:
-            kwargs = {name: _find(tree, places, floats, arrays) for name, tree, places in named}
+            kwargs = {name: _find(tree, places, numbers, arrays) for name, tree, places in named}
             # All arrays have one precision here, so promotion can only be from real to complex.
             with jax.numpy_dtype_promotion("standard") if is_complex else contextlib.nullcontext():
                 results = leaf(update, *(values[place] for place in (*renews, *reads)), **kwargs)
@@ -152,9 +152,9 @@ def argument_name(leaf: Callable[..., Any], place: int) -> str:
 
 
 def _find(
-    structure: Any, places: tuple[tuple[str, Any], ...], floats: jax.Array, arrays: list[Any]
+    structure: Any, places: tuple[tuple[str, Any], ...], numbers: list[Any], arrays: list[Any]
 ) -> Any:
-    source = {"float": floats.__getitem__, "array": arrays.__getitem__, "static": lambda x: x}
+    source = {"number": numbers.__getitem__, "array": arrays.__getitem__, "static": lambda x: x}
     return structure.unflatten([source[kind](place) for kind, place in places])
 
 

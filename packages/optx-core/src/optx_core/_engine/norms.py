@@ -105,19 +105,19 @@ _norm_compiled_once = jax.jit(_norm)  # for un-jitted callers too
 
 def _by_branch(leaves: list[jax.Array]) -> jax.Array:
     """One sum, and a second one only where the first is inaccurate: XLA:CPU reads the arrays for each."""
-    total = _total(leaves, _square)
+    total = _total(leaves, _squares)
     return lax.cond(_is_accurate(total), lambda t, _: jnp.sqrt(t), _again, total, leaves)
 
 
 def _again(total: jax.Array, leaves: list[jax.Array]) -> jax.Array:
     bounds = _RANGES[total.dtype.name]
     unit = jnp.where(total >= bounds.large, bounds.unit, 1 / bounds.unit)
-    return jnp.sqrt(_total(leaves, _square_over, unit)) * unit
+    return jnp.sqrt(_total(leaves, _squares_over, unit)) * unit
 
 
 def _at_once(leaves: list[jax.Array]) -> jax.Array:
     """All sums in one pass, for devices where a branch costs more than the sums."""
-    total, of_large, of_small = _total(leaves, _squares)
+    total, of_large, of_small = _total(leaves, _squares_at_scales)
     _, large, unit, _ = _RANGES[total.dtype.name]
     other = jnp.where(total >= large, jnp.sqrt(of_large) * unit, jnp.sqrt(of_small) / unit)
     return jnp.where(_is_accurate(total), jnp.sqrt(total), other)
@@ -129,33 +129,48 @@ def _is_accurate(total: jax.Array) -> jax.Array:
 
 
 def _total(leaves: list[jax.Array], measure: Any, operands: Any = None) -> Any:
-    """Sums the results of `measure` over all leaves."""
+    """Sums what `measure` returns for rows of equal leaves: a number, or several."""
     rows = rows_of_equals(leaves)
-    parts = call_on_rows(_row, [measure] * len(rows), rows, operands)
+    parts = call_on_rows(_row, [measure] * len(rows), rows, arrays=operands)
     return jax.tree.map(lambda *xs: jnp.sum(lax.concatenate(xs, 0)), *parts)
 
 
 def _row(measure: Any) -> Any:
-    def run(row: tuple[jax.Array, ...], operands: Any) -> Any:
-        sums = [measure(x, operands) for x in row]
-        return jax.tree.map(lambda *xs: functools.reduce(lax.add, xs).reshape(1), *sums)
+    def run(row: tuple[jax.Array, ...], _: Any, operands: Any) -> Any:
+        return jax.tree.map(lambda x: x.reshape(1), measure(row, operands))
 
     return run
 
 
-def _square(x: jax.Array, _: Any) -> jax.Array:
+def _squares(row: tuple[jax.Array, ...], _: Any) -> jax.Array:
+    return functools.reduce(lax.add, map(_square, row))
+
+
+def _squares_over(row: tuple[jax.Array, ...], unit: jax.Array) -> jax.Array:
+    # One kernel for the row, not one for each array: it rarely runs, but is always compiled.
+    return jnp.sum(functools.reduce(lax.add, [_square_over(x, unit) for x in row]))
+
+
+def _squares_at_scales(row: tuple[jax.Array, ...], _: Any) -> tuple[jax.Array, ...]:
+    return functools.reduce(lambda a, b: tuple(map(lax.add, a, b)), map(_square_at_scales, row))
+
+
+# Traced once per shape.
+@jax.jit
+def _square(x: jax.Array) -> jax.Array:
     return jnp.sum(abs_squared(x))
 
 
+@jax.jit
 def _square_over(x: jax.Array, unit: jax.Array) -> jax.Array:
     # A division: XLA would move the factor of a product out of the square.
-    return jnp.sum(abs_squared(x / unit.astype(x.dtype)))
+    return abs_squared(x / unit.astype(x.dtype))
 
 
-def _squares(x: jax.Array, _: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+@jax.jit
+def _square_at_scales(x: jax.Array) -> tuple[jax.Array, ...]:
     _, _, unit, least = _RANGES[real_dtype(x.dtype).name]
-    parts = (x, x * (1 / unit) + least, x * unit + least)
-    return tuple(jnp.sum(abs_squared(part)) for part in parts)  # type: ignore[return-value]
+    return tuple(map(_square, (x, x * (1 / unit) + least, x * unit + least)))
 
 
 def safe_norm(

@@ -41,7 +41,7 @@ def apply_updates(params: Params, updates: Updates) -> Params:
     present = [k for k, u in enumerate(leaves) if not tree.is_absent(u)]
     for k in present:
         _check(old[k], leaves[k], lambda k=k: paths(updates)[k])
-    sums = call_on_rows(_build, ["add"] * len(present), [(old[k], leaves[k]) for k in present], ())
+    sums = call_on_rows(_build, ["add"] * len(present), [(old[k], leaves[k]) for k in present])
     new = list(old)
     for k, p in zip(present, sums, strict=True):
         new[k] = p
@@ -53,8 +53,7 @@ def _build(spec: str) -> Any:
     return _add
 
 
-def _add(row: tuple[Any, Any], operands: Any) -> jax.Array:
-    del operands
+def _add(row: tuple[Any, Any], *_: Any) -> jax.Array:
     p, u = map(jnp.asarray, row)
     if not build.is_inexact(p):
         return p + u.astype(p.dtype)
