@@ -3,6 +3,7 @@
 import platform
 import pydoc
 import runpy
+import sys
 
 import jax
 import pytest
@@ -18,7 +19,9 @@ def test_help_lists_the_public_names_before_the_private_modules(package):
     assert all(name in shown[:place] for name in package.__all__)
 
 
-def test_a_report_names_python_jax_the_packages_and_the_devices(capsys):
+def test_a_report_names_python_jax_the_packages_and_the_devices(capsys, monkeypatch):
+    # The examples of every module are tests too: one may have imported it in this process.
+    monkeypatch.delitem(sys.modules, "optx_core.__main__", raising=False)
     runpy.run_module("optx_core", run_name="__main__")
     said = capsys.readouterr().out
     for part in (
