@@ -1,6 +1,7 @@
 """Settings every test runs under: strict promotion of dtypes and ranks, quick compilation, bounded memory."""
 
 import collections
+import gc
 import importlib.metadata
 import itertools
 import os
@@ -22,6 +23,11 @@ os.environ.setdefault(
     if importlib.metadata.version("jaxlib").startswith("0.10.")
     else "",
 )
+
+# Each of several processes has a core: threads of XLA that compile one small program wait for each other.
+if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and hasattr(os, "sched_setaffinity"):
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
 
 # For the cache of compiled programs, below.
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
@@ -108,6 +114,13 @@ def pytest_collection_modifyitems(config, items):
         config.hook.pytest_deselected(items=left_out)
         kept = set(items) - set(left_out)
         items[:] = [item for item in items if item in kept]
+
+
+def pytest_collection_finish():
+    """What lives as long as the run is not searched for garbage again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 100)
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -22,7 +22,7 @@ LAYOUTS = ("replicated", "rows", "columns", "2-D", "stacked")
 
 
 def test_a_device_does_its_share_and_exchanges_twice(on_devices):
-    on_devices(SCRIPT, *sampling.share(SAMPLE + SITUATIONS, 2))
+    on_devices(SCRIPT, *sampling.share(SAMPLE + SITUATIONS, 3))
 
 
 NAMES = (
