@@ -1,4 +1,4 @@
-"""One finite gradient whose square is infinite leaves every optimizer finite."""
+"""One finite gradient, or parameters, whose square is infinite leave every optimizer finite."""
 
 import jax
 import jax.numpy as jnp
@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from optimizer_rows import ROWS, SAMPLED_OPTIONS
 
-from optx_aliases._transforms.overflow import squarable
 from optx_core import apply_updates
+from optx_core.build import squarable
 
 # Steps of ordinary gradients, in some of which the last entry of each array is enormous.
-LAST_ENTRY = np.float32([1, 1e25, 1, 1, 1, -1e25, 1, 1, 1, 1e38, 1, 1])
+LAST_ENTRY = np.float32([1, 1e25, 1, 1, 1, -1e25, 1, 1, 1, 1e38, 1, 1, 1, 1])
 RESTART = np.arange(LAST_ENTRY.size) % 4 == 0  # the parameters, not the state
+PARAMETERS = np.where(np.arange(LAST_ENTRY.size) == 12, np.float32(1e20), np.float32(1))
 # Slots that start at infinity.
 INFINITE = {
     "scale_by_zoom_linesearch, alone",
@@ -21,7 +22,7 @@ INFINITE = {
 
 @pytest.mark.sampled(6)
 @pytest.mark.parametrize("name", SAMPLED_OPTIONS)
-def test_a_gradient_whose_square_overflows_leaves_updates_and_state_finite(name):
+def test_gradients_and_parameters_whose_squares_overflow_leave_updates_and_state_finite(name):
     row = ROWS[name]
     tx = row.make()
     params = {"kernel": jnp.linspace(-1.0, 1.0, 6).reshape(2, 3)}
@@ -32,8 +33,10 @@ def test_a_gradient_whose_square_overflows_leaves_updates_and_state_finite(name)
     slopes = jax.tree.map(lambda p: 0.5 + jnp.cos(p), params)
 
     def step(carry, inputs):
-        (moved, state), (size, restart) = carry, inputs
-        p = jax.tree.map(lambda x, y: jnp.where(restart, x, y), params, moved)
+        (moved, state), (size, restart, weight) = carry, inputs
+        p = jax.tree.map(
+            lambda x, y: jnp.where(restart, x * weight.astype(x.dtype), y), params, moved
+        )
         grads = jax.tree.map(lambda g: g.at[(-1,) * g.ndim].set(size.astype(g.dtype)), slopes)
         value = jnp.asarray(1.0)
         given = {"value": value, "grad": grads, "value_fn": lambda p: value}
@@ -43,7 +46,7 @@ def test_a_gradient_whose_square_overflows_leaves_updates_and_state_finite(name)
         return (apply_updates(p, updates), state), (updates, state)
 
     def run(params):
-        return jax.lax.scan(step, (params, tx.init(params)), (LAST_ENTRY, RESTART))[1]
+        return jax.lax.scan(step, (params, tx.init(params)), (LAST_ENTRY, RESTART, PARAMETERS))[1]
 
     for path, x in jax.tree_util.tree_leaves_with_path(jax.jit(run)(params)):
         if jnp.issubdtype(x.dtype, jnp.inexact):

@@ -18,7 +18,6 @@ import jax.numpy as jnp
 from jax import Array
 
 from optx_aliases._transforms.belief import ScaleByBeliefState
-from optx_aliases._transforms.overflow import squarable
 from optx_aliases._transforms.weight_decay import decayed
 from optx_core import ScalarOrSchedule, build, chain, scale_by_learning_rate
 
@@ -54,7 +53,7 @@ def scale_by_acprop(
       >>> round(float(updates[0]), 5)
       4.0
     """
-    g = squarable(g)
+    g = build.squarable(g)
     t = s.count
     v_hat = jnp.where(t == 1, 1, s.nu / (1 - b2 ** jnp.maximum(t - 1, 1)))
     v = b2 * s.nu + (1 - b2) * build.abs_squared(g - s.mu) + eps_root

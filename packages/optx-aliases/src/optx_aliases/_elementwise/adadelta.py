@@ -17,7 +17,6 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from optx_aliases._transforms.overflow import squarable
 from optx_aliases._transforms.weight_decay import decayed
 from optx_core import ScalarOrSchedule, build, chain, scale_by_learning_rate
 
@@ -57,7 +56,7 @@ def scale_by_adadelta(
       >>> round(float(updates[0]), 6)
       0.002
     """
-    g = squarable(g)
+    g = build.squarable(g)
     square = build.abs_squared(g)
     e_g = rho * s.e_g + (1 - rho) * square
     size = e_g + eps

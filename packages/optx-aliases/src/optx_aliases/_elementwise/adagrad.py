@@ -17,7 +17,6 @@ import jax.numpy as jnp
 from jax import Array
 from jax.lax import rsqrt
 
-from optx_aliases._transforms.overflow import squarable
 from optx_core import PyTree, Scalar, ScalarOrSchedule, build, chain, scale_by_learning_rate
 
 
@@ -61,7 +60,7 @@ def scale_by_rss(
       >>> tx.update(jnp.array([4.0]), tx.init(jnp.zeros(1)))[0]
       Array([0.8], dtype=float32)
     """
-    g = squarable(g)
+    g = build.squarable(g)
     v = s.sum_of_squares + build.abs_squared(g)
     positive = v > 0
     u = g * jnp.where(positive, rsqrt(jnp.where(positive, v + eps, 1)), 0)

@@ -19,7 +19,6 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from optx_aliases._transforms.overflow import squarable
 from optx_aliases._transforms.weight_decay import decayed
 from optx_core import ScalarOrSchedule, build, chain, scale_by_learning_rate
 
@@ -75,8 +74,8 @@ def scale_by_adan(
       [1.0, -1.0]
     """
     t, ahead = s.t, b2 if look_ahead is None else look_ahead
-    now = squarable(g)
-    d = jnp.where(t == 1, 0, now - squarable(s.g))
+    now = build.squarable(g)
+    d = jnp.where(t == 1, 0, now - build.squarable(s.g))
     m = b1 * s.m + (1 - b1) * now
     v = b2 * s.v + (1 - b2) * d
     n = b3 * s.n + (1 - b3) * build.abs_squared(now + ahead * d)

@@ -22,7 +22,6 @@ from typing import Annotated, Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from optx_aliases._transforms.overflow import squarable
 from optx_aliases._transforms.weight_decay import decayed
 from optx_core import PyTree, ScalarOrSchedule, build, chain, scale_by_learning_rate
 
@@ -137,7 +136,7 @@ def scale_by_ademamix(
       >>> round(float(updates[0]), 5)
       2.0
     """
-    g = squarable(g)
+    g = build.squarable(g)
     t = s.count
     m1 = b1 * s.m1 + (1 - b1) * g
     m2 = b3 * s.m2 + (1 - b3) * g

@@ -22,7 +22,6 @@ import jax.numpy as jnp
 from jax import Array
 
 from optx_aliases._transforms.adam import ScaleByAdamState
-from optx_aliases._transforms.overflow import squarable
 from optx_aliases._transforms.weight_decay import decayed
 from optx_core import ScalarOrSchedule, build, chain, scale_by_learning_rate
 
@@ -80,7 +79,7 @@ def scale_by_adopt(
       >>> float(first[0]), float(second[0])
       (0.0, 0.5)
     """
-    g = squarable(g)
+    g = build.squarable(g)
     first = s.count == 1
     # v = g² at the first step: a choice between numbers, not between arrays.
     old, added = s.nu, jnp.where(first, 1, 1 - b2) * build.abs_squared(g)

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 from jax import Array
 
 from optx_aliases._transforms.adam import ScaleByAdamState
-from optx_aliases._transforms.overflow import squarable
 from optx_aliases._transforms.weight_decay import decayed
 from optx_core import ScalarOrSchedule, build, chain, scale_by_learning_rate
 
@@ -48,7 +47,7 @@ def scale_by_grams(
       >>> bool(tx.update(jnp.array([-1.0]), state)[0][0] < 0)
       True
     """
-    g = squarable(g)
+    g = build.squarable(g)
     t = s.count
     m = b1 * s.mu + (1 - b1) * g
     v = b2 * s.nu + (1 - b2) * build.abs_squared(g)

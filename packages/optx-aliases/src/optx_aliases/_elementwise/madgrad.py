@@ -20,7 +20,6 @@ from typing import Annotated, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from optx_aliases._transforms.overflow import squarable
 from optx_aliases._transforms.weight_decay import decayed
 from optx_core import PyTree, ScalarOrSchedule, build, chain
 
@@ -70,7 +69,7 @@ def scale_by_madgrad(
       >>> round(float(tx.update(jnp.array([8.0]), tx.init(p), p)[0][0]), 4)
       -2.0
     """
-    g = squarable(g)
+    g = build.squarable(g)
     lr = jnp.asarray(learning_rate) + eps
     weight = lr * jnp.sqrt(s.count.astype(lr.dtype))
     v = s.grad_sum_sq + weight * build.abs_squared(g)

@@ -18,7 +18,6 @@ import jax.numpy as jnp
 from jax import Array
 
 from optx_aliases._transforms.adam import ScaleByAdamState
-from optx_aliases._transforms.overflow import squarable
 from optx_core import ScalarOrSchedule, build, chain, scale_by_learning_rate
 
 
@@ -54,7 +53,7 @@ def scale_by_radam(
       >>> [round(float(u), 5) for u in updates]  # at first the mean itself
       [4.0, -0.5]
     """
-    g = squarable(g)
+    g = build.squarable(g)
     t = s.count
     m = b1 * s.mu + (1 - b1) * g
     v = b2 * s.nu + (1 - b2) * build.abs_squared(g)

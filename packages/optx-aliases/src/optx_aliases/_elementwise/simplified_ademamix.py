@@ -17,7 +17,6 @@ from typing import Annotated, Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from optx_aliases._transforms.overflow import squarable
 from optx_aliases._transforms.weight_decay import decayed
 from optx_core import PyTree, ScalarOrSchedule, build, chain, scale_by_learning_rate
 
@@ -68,7 +67,7 @@ def scale_by_simplified_ademamix(
       >>> round(float(updates[0]), 5)
       3.0
     """
-    g = squarable(g)
+    g = build.squarable(g)
     m = b1 * s.m + g
     v = b2 * s.n + (1 - b2) * build.abs_squared(g)
     u = (m + alpha * g) / (jnp.sqrt(v / (1 - b2**s.t) + eps_root) + eps)

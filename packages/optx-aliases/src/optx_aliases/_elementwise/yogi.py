@@ -18,7 +18,6 @@ import jax.numpy as jnp
 from jax import Array
 
 from optx_aliases._transforms.adam import ScaleByAdamState
-from optx_aliases._transforms.overflow import squarable
 from optx_core import Scalar, ScalarOrSchedule, build, chain, scale_by_learning_rate
 
 
@@ -61,7 +60,7 @@ def scale_by_yogi(
       >>> [round(float(u), 5) for u in updates]
       [1.0, -1.0]
     """
-    g = squarable(g)
+    g = build.squarable(g)
     t, square = s.count, build.abs_squared(g)
     m = b1 * s.mu + (1 - b1) * g
     v = s.nu - (1 - b2) * jnp.sign(s.nu - square) * square

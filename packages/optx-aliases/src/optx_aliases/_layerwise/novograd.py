@@ -15,7 +15,6 @@ from typing import Annotated, Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from optx_aliases._transforms.overflow import finite_sum
 from optx_aliases._transforms.weight_decay import decayed
 from optx_core import (
     PyTree,
@@ -49,7 +48,7 @@ class ScaleByNovogradState(NamedTuple):
 def _normalize(
     g: Array, v: Array, *, b2: build.DecayRate, eps: Array, eps_root: Array, first: Array
 ) -> tuple[Array, Array]:
-    square = finite_sum(jnp.sum(build.abs_squared(g)))
+    square = build.finite_sum(jnp.sum(build.abs_squared(g)))
     v = jnp.where(first, square, b2 * v + (1 - b2) * square)
     size = jnp.sqrt(v + eps_root) + eps
     return g * jnp.where(size > 0, 1 / jnp.where(size > 0, size, 1), 0), v

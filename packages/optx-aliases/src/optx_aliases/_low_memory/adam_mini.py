@@ -27,7 +27,6 @@ from jax import Array
 
 from optx_aliases._matrix.attention import attention_leaves, layer_of
 from optx_aliases._matrix.matrices import Axes
-from optx_aliases._transforms.overflow import finite_sum, squarable
 from optx_core import (
     Params,
     PyTree,
@@ -69,8 +68,8 @@ def _leaf(
     eps: Scalar,
     count: Array,
 ) -> tuple[Array, Array, Array]:
-    m = b1 * m + (1 - b1) * squarable(g)
-    mean = finite_sum(_block_means(build.abs_squared(g), v.shape))
+    m = b1 * m + (1 - b1) * build.squarable(g)
+    mean = build.finite_sum(_block_means(build.abs_squared(g), v.shape))
     v = b2 * v + (1 - b2) * mean
     return m / (1 - b1**count) / (jnp.sqrt(v / (1 - b2**count)) + eps), m, v
 

@@ -24,7 +24,6 @@ from typing import Annotated, Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from optx_aliases._transforms.overflow import squarable
 from optx_aliases._transforms.scalars import root
 from optx_aliases._transforms.weight_decay import decayed
 from optx_core import PyTree, ScalarOrSchedule, build, chain, scale_by_learning_rate
@@ -114,7 +113,7 @@ def scale_by_came(
       >>> [x.shape for x in jax.tree.leaves(state)]
       [(3, 4), (3,), (4,), (3,), (4,), (1,)]
     """
-    g = squarable(g, g.size)
+    g = build.squarable(g, g.size)
     square = build.abs_squared(g) + eps
     if _is_factored(g):
         v_row, v_col = _means(square, s.v_row, s.v_col, b2)

@@ -22,7 +22,6 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from optx_aliases._transforms.overflow import squarable
 from optx_core import (
     Params,
     PyTree,
@@ -69,7 +68,7 @@ def _leaf_of(axes: int) -> Callable[..., Any]:
     def leaf(
         g: Array, m: Array, *mu: Array, b1: build.DecayRate, b2: build.DecayRate, eps: Scalar
     ) -> tuple[Array, ...]:
-        g = squarable(g)
+        g = build.squarable(g)
         own = max(g.ndim, 1)
         least = functools.reduce(
             jnp.minimum, [_spread(x, axis, g.ndim) for axis, x in enumerate(mu[:own])]

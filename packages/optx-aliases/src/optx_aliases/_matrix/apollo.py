@@ -28,7 +28,6 @@ from optx_aliases._matrix.explicit_mesh import laid
 from optx_aliases._matrix.matrices import default_axes, from_stack, side_lengths
 from optx_aliases._matrix.norms import norm_over
 from optx_aliases._matrix.sides import stack_of
-from optx_aliases._transforms.overflow import squarable
 from optx_core import (
     PyTree,
     ScalarOrSchedule,
@@ -123,7 +122,7 @@ def scale_by_apollo(
       >>> scale_by_apollo().init(jnp.zeros((64, 256))).nu.shape
       (1, 1, 256)
     """
-    g = squarable(g, g.size)
+    g = build.squarable(g, g.size)
     if not any(side_lengths(g.shape)):
         m = b1 * s.mu + (1 - b1) * g
         v = b2 * s.nu + (1 - b2) * build.abs_squared(g)

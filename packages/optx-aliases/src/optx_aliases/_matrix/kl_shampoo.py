@@ -30,7 +30,6 @@ from optx_aliases._matrix.norms import root
 from optx_aliases._matrix.owned import owned
 from optx_aliases._matrix.owners import OwnerAxes
 from optx_aliases._matrix.stacked import stacked
-from optx_aliases._transforms.overflow import squarable
 from optx_core import (
     PyTree,
     ScalarOrSchedule,
@@ -119,7 +118,7 @@ def scale_by_kl_shampoo(
       >>> [round(float(x), 3) for x in jnp.diag(updates)]
       [1.333, 1.333]
     """
-    g, t = squarable(g, g.size), s.count
+    g, t = build.squarable(g, g.size), s.count
     m = b1 * s.mu + (1 - b1) * g
     m_hat = m / (1 - b1**t)
     L, R, QL, QR, x = lax.stop_gradient((s.left, s.right, s.left_basis, s.right_basis, g))
@@ -139,8 +138,8 @@ def scale_by_kl_shampoo(
 
     of_rows, of_columns = sides.map_sides(deviations, (L, R), (QL, QR))
     # G·R⁻¹·Gᵀ = y·yᵀ, Gᵀ·L⁻¹·G = zᵀ·z
-    y = squarable(_divided(sides.rotated(none, x, QR), none, of_columns), g.size)
-    z = squarable(_divided(sides.rotated(sides.adjoint(QL), x, none), of_rows, none), g.size)
+    y = build.squarable(_divided(sides.rotated(none, x, QR), none, of_columns), g.size)
+    z = build.squarable(_divided(sides.rotated(sides.adjoint(QL), x, none), of_rows, none), g.size)
     new_L, _ = sides.covariances(L, R, y, b2, (1 - b2) / columns)
     _, new_R = sides.covariances(L, R, z, b2, (1 - b2) / rows)
     L, R = new_L, new_R

@@ -44,7 +44,6 @@ from optx_aliases._matrix.sides import (
 )
 from optx_aliases._matrix.stacked import stacked
 from optx_aliases._matrix.triangular_fit import fitted, preconditioned
-from optx_aliases._transforms.overflow import squarable
 from optx_core import (
     PyTree,
     ScalarOrSchedule,
@@ -139,7 +138,7 @@ def scale_by_kron(
         )
     if not g.size:
         return g, s
-    g = squarable(g, g.size)
+    g = build.squarable(g, g.size)
     t = s.count
     m = b1 * s.mu + (1 - b1) * g
     m_hat = m / (1 - b1**t)
@@ -159,7 +158,7 @@ def scale_by_kron(
     due = (t - 1) % precondition_frequency == 0
     QL, QR = build.run_if(due, fit, (s.left, s.right))
     u = preconditioned(QL, QR, x)
-    u = squarable(u, u.size)
+    u = build.squarable(u, u.size)
     rms = root(jnp.mean(u * u, axis=(1, 2), keepdims=True))
     u = u * jnp.where(rms > clip, clip / jnp.where(rms > 0, rms, 1), 1)
     return u.reshape(g.shape), s._replace(mu=m, left=QL, right=QR)

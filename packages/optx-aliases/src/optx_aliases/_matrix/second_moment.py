@@ -30,7 +30,6 @@ from jax import Array
 from optx_aliases._matrix.by_axes import map_by_axes
 from optx_aliases._matrix.matrices import Axes, matrix_shape
 from optx_aliases._matrix.norms import nonzero, root
-from optx_aliases._transforms.overflow import squarable
 from optx_core import Params, PyTree, build, tree
 
 SecondMoment: TypeAlias = Literal["row", "entry", "scalar"] | None
@@ -101,7 +100,7 @@ def _leaf(
     axes = Axes(*axes)
     matrix = axes.rows + axes.columns
     if kind == "scalar":
-        g, m = (squarable(x, x.size) for x in reads)
+        g, m = (build.squarable(x, x.size) for x in reads)
         v = b2 * v + (1 - b2) * _squares(g, matrix)
         size = root(_squares(m, matrix))
         return o * (size / nonzero(root(v / (1 - b2**t)) + eps)), v

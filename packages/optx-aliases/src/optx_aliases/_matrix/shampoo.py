@@ -39,7 +39,6 @@ from optx_aliases._matrix.owned import owned
 from optx_aliases._matrix.owners import OwnerAxes
 from optx_aliases._matrix.sides import covariances, map_sides, rotated, unused_slot
 from optx_aliases._matrix.stacked import stacked
-from optx_aliases._transforms.overflow import squarable
 from optx_core import (
     PyTree,
     ScalarOrSchedule,
@@ -128,7 +127,7 @@ def scale_by_shampoo(
       Array([[1., 0.],
              [0., 1.]], dtype=float32)
     """
-    g = squarable(g, g.size)
+    g = build.squarable(g, g.size)
     t, k = s.count, (s.left.ndim > 1) + (s.right.ndim > 1)
     share = jnp.where(1 - b2 > 0, 1 - b2, 1)  # with b2 = 1, sums
     m = b1 * s.mu + (1 - b1) * g

@@ -35,7 +35,6 @@ from optx_aliases._matrix.attention import attention_as_matrices
 from optx_aliases._matrix.owned import owned
 from optx_aliases._matrix.owners import OwnerAxes
 from optx_aliases._matrix.stacked import stacked
-from optx_aliases._transforms.overflow import squarable
 from optx_core import ScalarOrSchedule, add_decayed_weights, build, chain, scale_by_learning_rate
 
 
@@ -103,7 +102,7 @@ def scale_by_soap(
       Array([[0.42, 0.57],
              [0.42, 0.57]], dtype=float32)
     """
-    g = squarable(g, g.size)
+    g = build.squarable(g, g.size)
     b3 = b2 if shampoo_beta is None else shampoo_beta
     # The first gradient makes the bases, and nothing else.
     first, t = s.count == 1, jnp.maximum(s.count - 1, 1)

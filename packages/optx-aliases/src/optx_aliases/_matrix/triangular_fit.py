@@ -15,7 +15,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array, lax
 
-from optx_aliases._transforms.overflow import squarable
+from optx_core.build import squarable
 
 
 def fitted(left: Array, right: Array, x: Array, V: Array, rate: Array) -> tuple[Array, Array]:

@@ -19,7 +19,6 @@ from typing import Annotated, Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from optx_aliases._transforms.overflow import squarable
 from optx_aliases._transforms.weight_decay import decayed
 from optx_core import PyTree, Scalar, ScalarOrSchedule, build, chain, scale_by_learning_rate
 
@@ -75,7 +74,7 @@ def scale_by_cocob(
         raise TypeError(
             "scale_by_cocob: a bet is on a real number; wrap it in split_real_and_imaginary"
         )
-    g = squarable(g)
+    g = build.squarable(g)
     moved = p - s.init_particles
     L = jnp.maximum(s.scale, jnp.abs(g))
     G = s.subgradients + jnp.abs(g)

@@ -29,7 +29,6 @@ from optx_aliases._parameter_free.leaf_sums import (
     whole_tree,
 )
 from optx_aliases._transforms.decay_after import then_decay
-from optx_aliases._transforms.overflow import squarable
 from optx_aliases._transforms.scalars import quotient
 from optx_core import Params, Scalar, build, safe_increment
 
@@ -67,7 +66,7 @@ def _adamw(
     eps: Scalar,
 ) -> tuple[Any, ...]:
     product = inner_product(g, s.grad_sum / (jnp.sqrt(s.exp_avg_sq) + eps))
-    g = squarable(g, g.size)
+    g = build.squarable(g, g.size)
     m = b1 * s.exp_avg + (1 - b1) * (rate * g)
     v = b2 * s.exp_avg_sq + (1 - b2) * build.abs_squared(g)
     total = root_b2 * s.grad_sum + (1 - root_b2) * (rate * g)
@@ -125,7 +124,7 @@ def dadapt_adamw(
 
         def close(new: DAdaptAdamWState, sums: Array) -> DAdaptAdamWState:
             product, size = sums
-            r = squarable(root_b2 * s.numerator_weighted + (1 - root_b2) * rate * product)
+            r = build.squarable(root_b2 * s.numerator_weighted + (1 - root_b2) * rate * product)
             bound = quotient(r, (1 - root_b2) * size)
             return new._replace(estim_lr=jnp.maximum(d, bound), numerator_weighted=r, count=t)
 

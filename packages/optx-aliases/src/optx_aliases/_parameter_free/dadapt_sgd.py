@@ -26,7 +26,6 @@ from optx_aliases._parameter_free.leaf_sums import (
     sum_of_squares,
     whole_tree,
 )
-from optx_aliases._transforms.overflow import squarable
 from optx_aliases._transforms.scalars import quotient
 from optx_aliases._transforms.weight_decay import decayed
 from optx_core import (
@@ -66,7 +65,7 @@ def _sgd(
     g: Array, p: Array, s: DAdaptSGDState, *, momentum: build.DecayRate, rate: Array
 ) -> tuple[Any, ...]:
     product = inner_product(g, s.grad_sum)
-    total = s.grad_sum + rate * squarable(g, g.size)
+    total = s.grad_sum + rate * build.squarable(g, g.size)
     sums = product, sum_of_squares(total)
     return (1 - momentum) * (s.params0 - p - total), s._replace(grad_sum=total), sums
 
@@ -83,14 +82,14 @@ def _dadapt_sgd(
         grads = flow.present
         first_norm = build.run_if(
             ~(s.first_norm > 0),
-            lambda _: squarable(global_norm(grads).astype(dtype)),
+            lambda _: build.squarable(global_norm(grads).astype(dtype)),
             s.first_norm,
         )
         rate = quotient(d * build.evaluate(learning_rate, s.count, dtype), first_norm)
 
         def close(new: DAdaptSGDState, sums: Array) -> DAdaptSGDState:
             product, squares = sums
-            r = squarable(s.numerator_weighted + rate * product)
+            r = build.squarable(s.numerator_weighted + rate * product)
             bound = quotient(2 * r, jnp.sqrt(jnp.where(squares > 0, squares, 1)))
             bound = jnp.minimum(bound, d * build.evaluate(growth_rate, s.count, dtype))
             return new._replace(

@@ -26,7 +26,6 @@ from optx_aliases._parameter_free.leaf_sums import (
     sum_of_squares,
     whole_tree,
 )
-from optx_aliases._transforms.overflow import finite_sum, squarable
 from optx_aliases._transforms.scalars import root
 from optx_aliases._transforms.weight_decay import decayed
 from optx_core import (
@@ -79,7 +78,7 @@ def _squares(g: Array, p: Array, s: Any) -> tuple[Any, ...]:
 
 
 def _scaled(g: Array, *, rate: Array) -> Array:
-    return rate * squarable(g, g.size)
+    return rate * build.squarable(g, g.size)
 
 
 def _limited(rate: Array, close: Callable[[], Any]) -> build.LeafStep:
@@ -129,7 +128,7 @@ def scale_by_dog(
     def step(flow: build.Flow, s: DoGState, p: Params, **_: Any) -> build.LeafStep:
         _, (squares, moved) = _DOG.over(flow, s, p)
         r = jnp.maximum(s.max_dist, jnp.sqrt(moved))
-        G = finite_sum(s.sum_sq_norm_grads + squares)
+        G = build.finite_sum(s.sum_sq_norm_grads + squares)
         rate = r / jnp.sqrt(G + jnp.asarray(eps).astype(r.dtype))
         if kind == "learning_rate":
             rate = jnp.where(s.is_init_step, jnp.asarray(first).astype(r.dtype), rate)
@@ -209,7 +208,7 @@ def scale_by_dowg(
     def step(flow: build.Flow, s: DoWGState, p: Params, **_: Any) -> build.LeafStep:
         _, (squares, moved) = _DOWG.over(flow, s, p)
         r2 = jnp.maximum(s.estim_sq_dist, moved)
-        v = finite_sum(s.weighted_sq_norm_grads + r2 * squares)
+        v = build.finite_sum(s.weighted_sq_norm_grads + r2 * squares)
         rate = r2 / (root(v) + jnp.asarray(eps).astype(v.dtype))
         return _limited(rate, lambda: DoWGState(s.init_params, v, r2))
 

@@ -16,7 +16,6 @@ import jax.numpy as jnp
 from jax import Array
 
 from optx_aliases._parameter_free.leaf_sums import sum_of_squares
-from optx_aliases._transforms.overflow import finite_sum, squarable
 from optx_core import PyTree, build, tree
 
 
@@ -78,6 +77,6 @@ def scale_by_distance_over_gradients(
       -0.5
     """
     r = jnp.maximum(s.max_dist, jnp.sqrt(sum_of_squares(p - s.init_params)))
-    G = finite_sum(s.grad_sum_of_squares + sum_of_squares(g))
-    u = global_scale * r / jnp.sqrt(G[0] + eps) * squarable(g, g.size)
+    G = build.finite_sum(s.grad_sum_of_squares + sum_of_squares(g))
+    u = global_scale * r / jnp.sqrt(G[0] + eps) * build.squarable(g, g.size)
     return u, s._replace(max_dist=r, grad_sum_of_squares=G)

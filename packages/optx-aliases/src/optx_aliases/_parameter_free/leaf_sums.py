@@ -21,7 +21,6 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from optx_aliases._transforms.overflow import finite_sum
 from optx_aliases._transforms.scalars import scalar_dtype
 from optx_core import Params, PyTree, build, tree
 
@@ -40,7 +39,7 @@ def inner_product(x: Array, y: Array) -> Array:
 
 def sum_of_squares(x: Array) -> Array:
     """Σ |x|² of an array, at most the largest square of a `squarable` entry."""
-    return finite_sum(jnp.sum(build.abs_squared(x)))
+    return build.finite_sum(jnp.sum(build.abs_squared(x)))
 
 
 def whole_tree(

@@ -32,7 +32,6 @@ from optx_aliases._parameter_free.leaf_sums import (
     where_masked,
     whole_tree,
 )
-from optx_aliases._transforms.overflow import finite_sum, squarable
 from optx_aliases._transforms.scalars import root
 from optx_core import (
     Params,
@@ -130,10 +129,10 @@ def mechanize(
         size = factor + small
         decays = where_masked(mask, p, jnp.ones((), dtype), flow.trail)
         _, (gg, gd, pp, pd) = _measure.over(flow, state, p, decays, size=size)
-        h = squarable(gd + decay * factor * root(gg) / (root(pp) + small) * pd)
+        h = build.squarable(gd + decay * factor * root(gg) / (root(pp) + small) * pd)
         r = beta * state.r + jnp.clip(h, -state.m, state.m) * state.s
         m = jnp.maximum(beta * state.m, jnp.abs(h) + small)
-        v = finite_sum(beta * beta * state.v + h * h)
+        v = build.finite_sum(beta * beta * state.v + h * h)
         s = (start / num_betas * m + jnp.maximum(r, 0)) / (root(v) + small)
         finish = flow.through(inner, state.base_optimizer_state, p, **extra_args)
         return build.LeafStep(

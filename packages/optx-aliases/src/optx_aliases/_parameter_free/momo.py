@@ -28,7 +28,6 @@ from jax import Array
 
 from optx_aliases._parameter_free.leaf_sums import OwnRate, equations, sum_of_squares
 from optx_aliases._parameter_free.momo_model import model_based, model_sums, shrunk
-from optx_aliases._transforms.overflow import squarable
 from optx_core import Scalar, build
 
 
@@ -54,7 +53,7 @@ class MomoState(NamedTuple):
 def _average(
     g: Array, p: Array, s: MomoState, decay: Array, *, b: build.DecayRate
 ) -> tuple[Any, ...]:
-    d = b * s.exp_avg + (1 - b) * squarable(g, g.size)
+    d = b * s.exp_avg + (1 - b) * build.squarable(g, g.size)
     return g, s._replace(exp_avg=d), model_sums(g, d, p, sum_of_squares(d), decay)
 
 

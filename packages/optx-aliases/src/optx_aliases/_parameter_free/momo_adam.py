@@ -21,7 +21,6 @@ from jax import Array
 
 from optx_aliases._parameter_free.leaf_sums import OwnRate, equations
 from optx_aliases._parameter_free.momo_model import model_based, model_sums, shrunk
-from optx_aliases._transforms.overflow import finite_sum, squarable
 from optx_core import Scalar, build, safe_increment
 
 
@@ -60,10 +59,10 @@ def _average(
     b2: build.DecayRate,
     **metric: Array,
 ) -> tuple[Any, ...]:
-    limited = squarable(g, g.size)
+    limited = build.squarable(g, g.size)
     d = b * s.exp_avg + (1 - b) * limited
     v = b2 * s.exp_avg_sq + (1 - b2) * build.abs_squared(limited)
-    square = finite_sum(jnp.sum(build.abs_squared(d) / _metric(v, **metric)))
+    square = build.finite_sum(jnp.sum(build.abs_squared(d) / _metric(v, **metric)))
     return g, s._replace(exp_avg=d, exp_avg_sq=v), model_sums(g, d, p, square, decay)
 
 

@@ -30,7 +30,6 @@ from optx_aliases._parameter_free.leaf_sums import (
     whole_tree,
 )
 from optx_aliases._transforms.decay_after import then_decay
-from optx_aliases._transforms.overflow import squarable
 from optx_aliases._transforms.scalars import quotient
 from optx_core import Params, PyTree, Scalar, build, safe_increment
 
@@ -68,7 +67,7 @@ def _average(
     b3: Scalar,
     weight: Array,
 ) -> tuple[Any, ...]:
-    scaled = squarable(s.estim_lr * g, g.size)
+    scaled = build.squarable(s.estim_lr * g, g.size)
     m = b1 * s.exp_avg + (1 - b1) * scaled
     v = b2 * s.exp_avg_sq + (1 - b2) * build.abs_squared(scaled)
     total = b3 * s.grad_sum + weight * scaled
@@ -146,7 +145,7 @@ def prodigy(
         )
         weight = (d if safeguard_warmup else rate) / start
         s, (product, size) = _average.over(flow, s, p, **rates, b3=b3, weight=weight)
-        r = squarable(keep * s.numerator_weighted + (d / start) * rate * product)
+        r = build.squarable(keep * s.numerator_weighted + (d / start) * rate * product)
         d = jnp.maximum(d, quotient(coefficient * r, size))
         s = s._replace(estim_lr=d, numerator_weighted=r, count=t)
         adam = build.LeafStep(

@@ -17,7 +17,6 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from optx_aliases._transforms.overflow import squarable
 from optx_core import build
 
 
@@ -69,7 +68,7 @@ def scale_by_adam(
       >>> [round(float(u), 5) for u in updates]
       [1.0, -1.0]
     """
-    g = squarable(g)
+    g = build.squarable(g)
     t = s.count
     m = b1 * s.mu + (1 - b1) * g
     v = b2 * s.nu + (1 - b2) * build.abs_squared(g)

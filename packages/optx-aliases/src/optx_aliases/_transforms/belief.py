@@ -17,7 +17,6 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from optx_aliases._transforms.overflow import squarable
 from optx_core import build
 
 
@@ -65,7 +64,7 @@ def scale_by_belief(
       >>> tx.update(jnp.array([4.0, -0.5]), tx.init(jnp.zeros(2)))[0]
       Array([ 2., -2.], dtype=float32)
     """
-    g = squarable(g)
+    g = build.squarable(g)
     t = s.count
     m = b1 * s.mu + (1 - b1) * g
     # eps_root before the last sum: XLA:CPU would compute a sum with a number again for the update.

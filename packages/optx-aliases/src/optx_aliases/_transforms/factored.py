@@ -21,7 +21,6 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from optx_aliases._transforms.overflow import finite_sum
 from optx_core import PyTree, build, tree
 
 
@@ -117,11 +116,11 @@ def scale_by_factored_rms(
     square = build.abs_squared(g)
     axes = _factored_axes(g.shape, min_dim_size_to_factor if factored else None)
     if axes is None:
-        v = d * s.v + (1 - d) * (finite_sum(square) + epsilon)
+        v = d * s.v + (1 - d) * (build.finite_sum(square) + epsilon)
         return g * _inverse_root(v), s._replace(v=v)
     second, longest = axes
-    v_row = d * s.v_row + (1 - d) * (finite_sum(jnp.mean(square, longest)) + epsilon)
-    v_col = d * s.v_col + (1 - d) * (finite_sum(jnp.mean(_square_again(g), second)) + epsilon)
+    v_row = d * s.v_row + (1 - d) * (build.finite_sum(jnp.mean(square, longest)) + epsilon)
+    v_col = d * s.v_col + (1 - d) * (build.finite_sum(jnp.mean(_square_again(g), second)) + epsilon)
     mean = jnp.mean(v_row, second - (second > longest), keepdims=True)
     rows = _inverse_root(v_row / jnp.where(mean > 0, mean, 1))
     factor = jnp.expand_dims(rows, longest) * jnp.expand_dims(_inverse_root(v_col), second)

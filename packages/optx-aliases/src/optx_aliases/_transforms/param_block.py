@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from jax import Array
 
-from optx_aliases._transforms.overflow import squarable
 from optx_core import build, safe_norm, safe_root_mean_squares
 
 
@@ -35,7 +34,7 @@ def scale_by_param_block_norm(g: Array, p: Array, /, min_scale: build.Nonnegativ
       >>> tx.update(jnp.array([1.0, 2.0]), tx.init(None), jnp.array([3.0, 4.0]))[0]
       Array([ 5., 10.], dtype=float32)
     """
-    return g * safe_norm(squarable(p, p.size), min_scale)
+    return g * safe_norm(build.norm_operand(p), min_scale)
 
 
 @build.rule(params=True)
@@ -59,4 +58,4 @@ def scale_by_param_block_rms(g: Array, p: Array, /, min_scale: build.Nonnegative
       >>> tx.update(jnp.array([1.0, 2.0]), tx.init(None), jnp.array([3.0, -3.0]))[0]
       Array([3., 6.], dtype=float32)
     """
-    return g * safe_root_mean_squares(p, min_scale) if p.size else g
+    return g * safe_root_mean_squares(build.norm_operand(p), min_scale) if p.size else g

@@ -15,7 +15,6 @@ from typing import Annotated, Any, NamedTuple, TypeAlias
 import jax.numpy as jnp
 from jax import Array
 
-from optx_aliases._transforms.overflow import squarable
 from optx_core import PyTree, Scalar, ScalarOrSchedule, build
 
 InitialScale: TypeAlias = Annotated[Any, build.Number(low=0, schedule=False)]
@@ -57,7 +56,7 @@ def _scale_by_rms(
     initial_scale: InitialScale,
     eps_in_sqrt: bool,
 ) -> tuple[Array, Any]:
-    g = squarable(g)
+    g = build.squarable(g)
     v = decay * s.nu + (1 - decay) * build.abs_squared(g)
     corrected = isinstance(s, ScaleByRmsWithCountState)
     v_hat = v / (1 - decay**s.count) if corrected else v

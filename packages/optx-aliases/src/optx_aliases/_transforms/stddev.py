@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from optx_aliases._transforms.overflow import squarable
 from optx_aliases._transforms.rms import InitialScale, MeanSquare, divide
 from optx_core import Scalar, ScalarOrSchedule, build
 
@@ -55,7 +54,7 @@ def _scale_by_stddev(
     initial_scale: InitialScale,
     eps_in_sqrt: bool,
 ) -> tuple[Array, Any]:
-    g = squarable(g)
+    g = build.squarable(g)
     m = decay * s.mu + (1 - decay) * g
     v = decay * s.nu + (1 - decay) * build.abs_squared(g)
     m_hat, v_hat = m, v

@@ -2,8 +2,9 @@
 
 u = g·trust_coefficient·‖p‖ / (‖g‖ + eps)        (u = g where a norm is 0)
 
-Norms are those of whole arrays, and at least `min_norm`. A norm above 1e19 counts as infinite, and the
-array does not move.
+Norms are those of whole arrays, and at least `min_norm`. A norm of g above 1e19 counts as infinite,
+and the array does not move; entries of p whose squares have no finite sum count as the largest whose
+squares have one.
 
 Reference: You, Gitman, Ginsburg, "Large Batch Training of Convolutional Networks", 2017, equation 6.
 """
@@ -46,7 +47,7 @@ def scale_by_trust_ratio(
       >>> tx.update(jnp.array([3.0, 4.0]), tx.init(None), jnp.array([0.0, 10.0]))[0]
       Array([6., 8.], dtype=float32)
     """
-    p_norm, g_norm = safe_norm(p, min_norm), safe_norm(g, min_norm)
+    p_norm, g_norm = safe_norm(build.norm_operand(p), min_norm), safe_norm(g, min_norm)
     unscaled = (p_norm == 0) | (g_norm == 0)
     ratio = trust_coefficient * p_norm / jnp.where(unscaled, 1, g_norm + eps)
     return g * jnp.where(unscaled, 1, ratio)

@@ -19,7 +19,6 @@ import jax.numpy as jnp
 from jax import Array
 
 from optx_aliases import schedule_free, sgd
-from optx_aliases._transforms.overflow import squarable
 from optx_aliases._transforms.rms import ScaleByRmsWithCountState
 from optx_aliases._transforms.scalars import root
 from optx_aliases._transforms.weight_decay import decayed
@@ -193,7 +192,7 @@ def _divide_by_rms(
     g: Array, s: ScaleByRmsWithCountState, /, b2: build.Rate, eps: build.Positive
 ) -> tuple[Array, ScaleByRmsWithCountState]:
     """`scale_by_rms`, debiased, as one quotient: XLA:CPU writes out what two steps share."""
-    g = squarable(g)
+    g = build.squarable(g)
     v = b2 * s.nu + (1 - b2) * build.abs_squared(g)
     return g / (jnp.sqrt(v / (1 - b2**s.count)) + eps), s._replace(nu=v)
 

@@ -72,6 +72,9 @@ from optx_core._protocol.kinds import is_number as is_number
 from optx_core._protocol.kinds import kinds_of as kinds_of
 from optx_core._protocol.kinds import leaf_kinds as leaf_kinds
 from optx_core._protocol.kinds import slot as slot
+from optx_core._protocol.overflow import finite_sum as finite_sum
+from optx_core._protocol.overflow import norm_operand as norm_operand
+from optx_core._protocol.overflow import squarable as squarable
 from optx_core._protocol.recorded import Call as Call
 from optx_core._protocol.recorded import Recorded as Recorded
 from optx_core._protocol.recorded import call_of as call_of

@@ -27,16 +27,61 @@ def squarable(x: Array, terms: int = 1) -> Array:
 
     Returns:
       An array of the same shape and dtype.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core.build import squarable
+      >>> jnp.square(squarable(jnp.array([1e25, 3.0])))
+      Array([1.3292279e+36, 9.0000000e+00], dtype=float32)
     """
     if not x.size or not jnp.issubdtype(x.dtype, jnp.inexact):
         return x
     if jnp.iscomplexobj(x):
         return lax.complex(squarable(x.real, 2 * terms), squarable(x.imag, 2 * terms))
-    limit = math.sqrt(float(jnp.finfo(x.dtype).max) / terms) / _HEADROOM
+    limit = _limit(x, terms)
     # A single operation: XLA:CPU writes out what two results share if it is more.
     return lax.clamp(jnp.asarray(-limit, x.dtype), x, jnp.asarray(limit, x.dtype))
 
 
+def norm_operand(x: Array) -> Array:
+    """Returns the magnitudes of entries, limited so that the sum of all their squares is finite.
+
+    For norms, where signs do not matter: XLA:CPU computes these within the sum, where it would write out
+    what `squarable` returns.
+
+    Args:
+      x: a floating-point or complex array. Infinite entries are limited too, NaN stays.
+
+    Returns:
+      A real array of the same shape.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core.build import norm_operand
+      >>> bool(jnp.isfinite(jnp.linalg.norm(norm_operand(jnp.array([1e25, -1e25])))))
+      True
+    """
+    sizes = jnp.abs(x)
+    return jnp.minimum(sizes, _limit(sizes, x.size)) if x.size else sizes
+
+
 def finite_sum(squares: Array) -> Array:
-    """Limits sums of squares to the largest square of a `squarable` entry; NaN stays."""
+    """Limits sums of squares to the largest square of a `squarable` entry; NaN stays.
+
+    Args:
+      squares: an array of sums of squares, real.
+
+    Returns:
+      An array of the same shape and dtype.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core.build import finite_sum
+      >>> bool(jnp.isfinite(finite_sum(jnp.array(jnp.inf))))
+      True
+    """
     return jnp.minimum(squares, float(jnp.finfo(squares.dtype).max) / _HEADROOM**2)
+
+
+def _limit(x: Array, terms: int) -> float:
+    return math.sqrt(float(jnp.finfo(x.dtype).max) / terms) / _HEADROOM
