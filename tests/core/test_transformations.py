@@ -11,10 +11,12 @@ from optx_core import (
     GradientTransformation,
     MaskedNode,
     TreeMismatchError,
+    adaptive_grad_clip,
     add_decayed_weights,
     apply_updates,
     chain,
     clip,
+    clip_by_block_rms,
     clip_by_global_norm,
     ema,
     freeze,
@@ -80,6 +82,23 @@ def test_clipping_passes_on_updates_whose_norm_is_not_finite(bad):
     grads = {"a": jnp.array([bad, 2.0]), "b": jnp.array([1e-3])}
     updates, _ = run(clip_by_global_norm(1.0), grads)
     chex.assert_trees_all_equal(updates, grads)
+
+
+@pytest.mark.parametrize("make", [clip_by_block_rms, adaptive_grad_clip], ids=lambda f: f.__name__)
+def test_clipping_of_an_array_limits_an_enormous_entry_and_keeps_an_infinite_one(make):
+    tx, params = make(0.5), jnp.ones((4, 1))
+    for size in (1e15, 1e25, 3e38, 1e25j):
+        update = tx.update(jnp.asarray([[size], [2.0], [-3.0], [0.0]]), tx.init(params), params)[0]
+        norm = np.linalg.norm(update)
+        np.testing.assert_allclose(
+            norm, 1.0, rtol=1e-5
+        )  # 0.5·2 in both: the root of 4 entries, ‖p‖
+        assert update[1].real > 0 > update[2].real, size
+    update = tx.update(jnp.asarray([[jnp.inf], [2.0], [-3.0], [0.0]]), tx.init(params), params)[0]
+    assert update[0] == jnp.inf
+    assert bool(jnp.all(jnp.isfinite(update[1:])))
+    unclipped = jnp.asarray([[0.1], [-0.2], [0.3], [1e-30]])
+    np.testing.assert_array_equal(tx.update(unclipped, tx.init(params), params)[0], unclipped)
 
 
 def test_clipping_in_half_precision_does_not_overflow():

@@ -3,17 +3,24 @@
 clip_by_block_rms:   u = g / max(1, rms(g) / threshold)
 adaptive_grad_clip:  u = g · min(1, clipping · max(‖p‖, eps) / ‖g‖), unit by unit
 
+Entries whose squares have no finite sum count as the largest whose squares have one. Infinite entries stay.
+
 References: Shazeer, Stern, "Adafactor", 2018, section 6; Brock, De, Smith, Simonyan, "High-Performance
 Large-Scale Image Recognition Without Normalization", 2021, equation 3.
 """
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 
 from optx_core import Scalar, build, safe_norm, safe_root_mean_squares
 from optx_core._training.per_device import laid_out_as
+
+# The least norm that an update is divided by.
+_LEAST = 1e-6
 
 
 @build.rule()
@@ -35,7 +42,8 @@ def clip_by_block_rms(g: jax.Array, /, threshold: build.Positive) -> jax.Array:
     """
     if not g.size:
         return g
-    return g / jnp.maximum(1.0, safe_root_mean_squares(g, 0.0) / threshold)
+    rms = safe_root_mean_squares(build.norm_operand(g), 0.0)
+    return _at_most(threshold * math.sqrt(g.size), g / jnp.maximum(1.0, rms / threshold), g)
 
 
 @build.rule(params=True)
@@ -67,8 +75,21 @@ def adaptive_grad_clip(
     """
     if not g.size:
         return g
-    largest = clipping * jnp.maximum(unitwise_norm(p, axis), eps)
-    return unitwise_clip(unitwise_norm(g, axis), largest, g)
+    norm, of_p = (_of_units(build.norm_operand(x), axis) for x in (g, p))
+    largest = clipping * jnp.maximum(of_p, eps)
+    size = jnp.where(norm < largest, jnp.inf, largest)
+    factor = jnp.where(norm < largest, 1, largest / jnp.maximum(norm, _LEAST))
+    size, factor = (laid_out_as(g, jnp.broadcast_to(x, g.shape)) for x in (size, factor))
+    return _at_most(size, g * factor, g)
+
+
+def _at_most(size: jax.Array, x: jax.Array, g: jax.Array) -> jax.Array:
+    """Limits magnitudes to what the norm admits: only entries beyond what it counted are larger."""
+    if jnp.iscomplexobj(x):
+        limited = x * jnp.minimum(1, size / jnp.abs(x))
+    else:
+        limited = jnp.clip(x, -size, size)
+    return jnp.where(jnp.isfinite(g), limited, g)
 
 
 def unitwise_norm(x: jax.Array, axis: int | tuple[int, ...] | None = None) -> jax.Array:
@@ -89,15 +110,18 @@ def unitwise_norm(x: jax.Array, axis: int | tuple[int, ...] | None = None) -> ja
       Array([[5., 1.],
              [5., 1.]], dtype=float32)
     """
+    return laid_out_as(x, jnp.broadcast_to(_of_units(x, axis), x.shape))
+
+
+def _of_units(x: jax.Array, axis: int | tuple[int, ...] | None) -> jax.Array:
     if axis is None:
         squeezed = sum(n > 1 for n in x.shape)
         axis = tuple(range(x.ndim)) if squeezed <= 1 else tuple(range(x.ndim - 1))
-    norm = safe_norm(x, 0.0, axis=axis, keepdims=True)
-    return laid_out_as(x, jnp.broadcast_to(norm, x.shape))
+    return safe_norm(x, 0.0, axis=axis, keepdims=True)
 
 
 def unitwise_clip(
-    g_norm: jax.Array, max_norm: jax.Array, grad: jax.Array, div_eps: Scalar = 1e-6
+    g_norm: jax.Array, max_norm: jax.Array, grad: jax.Array, div_eps: Scalar = _LEAST
 ) -> jax.Array:
     """Scales down the entries of units whose norm exceeds a bound.
 
