@@ -1,6 +1,7 @@
 """Promises that every loss keeps: one row for each in `loss_table`."""
 
 import functools
+import inspect
 import itertools
 import pathlib
 
@@ -102,6 +103,19 @@ def test_the_axis_may_be_any_and_several(name):
         np.testing.assert_array_equal(turned, loss(moved, args[1], **kwargs))
     with pytest.raises(ValueError, match=f"{name}: axis=2 is out of range"):
         loss(*args, **kwargs, axis=2)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_what_is_no_number_is_refused_where_one_is_expected(name):
+    args, kwargs = ROWS[name][:2]
+    for argument, parameter in inspect.signature(getattr(L, name)).parameters.items():
+        kind = str(parameter.annotation)
+        bad = ["a", float("nan"), np.ones((2, 7)), lambda count: 1.0, True, [1.0], None]
+        if kind not in ("Scalar", "float", "int", "Scalar | None"):
+            continue
+        for value in bad if "None" not in kind else bad[:-1]:
+            with pytest.raises((TypeError, ValueError), match=f"^{name}: .*{argument}"):
+                getattr(L, name)(*args, **{**kwargs, argument: value})
 
 
 def test_a_column_of_predictions_against_a_row_of_targets_is_named_with_its_cure():

@@ -16,7 +16,14 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from optx_core import Scalar
-from optx_losses._inputs import Axis, check_number, class_weights_of, keep, matching
+from optx_losses._inputs import (
+    Axis,
+    check_number,
+    check_number_or_none,
+    class_weights_of,
+    keep,
+    matching,
+)
 from optx_losses._integer_labels import integer_inputs
 from optx_losses._layout import of_label
 from optx_losses._log_softmax import centred, times_infinite
@@ -57,7 +64,7 @@ def sigmoid_focal_loss(
     """
     name = "sigmoid_focal_loss"
     check_number(name, low=0, gamma=gamma)
-    check_number(name, low=0, high=1, alpha=alpha)
+    check_number_or_none(name, low=0, high=1, alpha=alpha)
     (x, y), mask, _ = matching(name, where, logits=logits, labels=labels)
     focus = jnp.exp(jnp.asarray(gamma, x.dtype) * _log_miss(x, y))
     loss = focus * binary_cross_entropy(x, y)

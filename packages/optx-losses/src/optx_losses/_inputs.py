@@ -7,7 +7,7 @@ a prediction of shape (N, 1) against targets of shape (N,) is an error, not an N
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 import jax
@@ -96,7 +96,7 @@ def as_index(name: str, ignore_index: Any) -> int | None:
 
 
 def check_number(name: str, **given: Any) -> None:
-    """`optx_core.build.check_number` for losses: refuses schedules and arrays with axes as well.
+    """`optx_core.build.check_number` for losses: refuses None, schedules and arrays with axes as well.
 
     Raises:
       TypeError: if a value is not a number.
@@ -104,10 +104,15 @@ def check_number(name: str, **given: Any) -> None:
     """
     build.check_number(name, **given)
     for label, value in given.items():
-        if callable(value):
+        if value is None or callable(value):
             raise TypeError(f"{name}: {label} must be a number, not {value!r}")
         if getattr(value, "ndim", 0):
             raise ValueError(f"{name}: {label} is {value.shape}; it must be a scalar")
+
+
+def check_number_or_none(name: str, **given: Any) -> None:
+    """`check_number` for arguments that may be left out."""
+    check_number(name, **{label: value for label, value in given.items() if value is not None})
 
 
 def is_integer(x: Any) -> bool:
@@ -178,8 +183,10 @@ def axes_of(name: str, axis: Axis, ndim: int) -> tuple[int, ...]:
     """The axes as non-negative integers, in the order given; None stands for all axes."""
     if axis is None:
         return tuple(range(ndim))
-    given = (axis,) if isinstance(axis, int) else tuple(axis)
+    given = tuple(axis) if isinstance(axis, Iterable) else (axis,)
     for one in given:
+        if not is_integer(one):
+            raise TypeError(f"{name}: axis must be an integer, several, or None, not {axis!r}")
         if not -ndim <= one < ndim:
             raise ValueError(f"{name}: axis={axis} is out of range for an array of {ndim} axes")
     axes = tuple(one % ndim for one in given)

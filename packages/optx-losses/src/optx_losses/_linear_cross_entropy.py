@@ -19,7 +19,7 @@ from jax.typing import ArrayLike
 
 from optx_core import Scalar
 from optx_losses._chunks import recomputed, with_unit_gradients
-from optx_losses._inputs import check_number
+from optx_losses._inputs import check_number, check_number_or_none
 from optx_losses._integer_labels import is_zero
 from optx_losses._linear_layer import (
     bounds_of,
@@ -95,7 +95,7 @@ def linear_softmax_cross_entropy(
     name = "linear_softmax_cross_entropy"
     check_number(name, low=0, high=1, label_smoothing=label_smoothing)
     check_number(name, low=0, z_loss=z_loss)
-    check_number(name, above=0, soft_cap=soft_cap)
+    check_number_or_none(name, above=0, soft_cap=soft_cap)
     layer = linear_layer(name, features, weights, bias)
     labelled = labels_of_rows(name, labels, layer, where, ignore_index)
     if not layer.rows:

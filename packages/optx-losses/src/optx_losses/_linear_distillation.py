@@ -25,7 +25,14 @@ from jax.typing import ArrayLike
 from optx_core import Scalar
 from optx_core.build import common_real_dtype
 from optx_losses._chunks import recomputed, with_unit_gradients
-from optx_losses._inputs import as_floats, as_mask, check_number, has_shape, keep
+from optx_losses._inputs import (
+    as_floats,
+    as_mask,
+    check_number,
+    check_number_or_none,
+    has_shape,
+    keep,
+)
 from optx_losses._linear_layer import (
     bounds_of,
     chunk_size_of,
@@ -111,7 +118,7 @@ def linear_distillation_loss(
         )
     beta = 0.5 if beta is None else beta
     check_number(name, above=0, below=1, beta=beta)
-    check_number(
+    check_number_or_none(
         name, above=0, temperature=temperature, soft_cap=soft_cap, teacher_soft_cap=teacher_soft_cap
     )
     student = linear_layer(name, features, weights, bias)

@@ -18,7 +18,7 @@ from jax.typing import ArrayLike
 
 from optx_core import Scalar
 from optx_losses._chunks import recomputed
-from optx_losses._inputs import check_number
+from optx_losses._inputs import check_number_or_none
 from optx_losses._layout import at_label
 from optx_losses._linear_layer import (
     bounds_of,
@@ -120,7 +120,7 @@ def linear_log_probs(
       Array([-1.3862944, -1.3862944, -1.3862944], dtype=float32)
     """
     name = "linear_log_probs"
-    check_number(name, above=0, temperature=temperature, soft_cap=soft_cap)
+    check_number_or_none(name, above=0, temperature=temperature, soft_cap=soft_cap)
     layer = linear_layer(name, features, weights, bias)
     labelled = labels_of_rows(name, labels, layer, where, ignore_index)
     if not layer.rows:

@@ -35,7 +35,7 @@ from optx_losses._inputs import (
     as_floats,
     as_mask,
     as_pair,
-    check_number,
+    check_number_or_none,
     check_together,
     has_shape,
     keep,
@@ -144,8 +144,8 @@ def clipped(
     """The clipped surrogate, a function of r, log π and A."""
     low, high = as_pair(name, clip=clip if isinstance(clip, tuple | list) else (clip, clip))
     ends: dict[str, Any] = {"clip's lower bound": low, "clip's upper bound": high}
-    check_number(name, low=0, **ends)
-    check_number(name, above=1, dual_clip=dual_clip)
+    check_number_or_none(name, low=0, **ends)
+    check_number_or_none(name, above=1, dual_clip=dual_clip)
     if as_weight and dual_clip is not None:
         raise ValueError(f"{name}: as_weight has one pair of bounds, clip; omit dual_clip")
     low, high = None if low is None else 1 - low, None if high is None else 1 + high
@@ -183,11 +183,11 @@ def policy_objective(
     _check_choice(name, "kl", kl, ("k1", "k2", "k3"))
     if (max_length is None) == (aggregate == "sequence-sum"):
         raise ValueError(f"{name}: max_length belongs to aggregate 'sequence-sum', and only to it")
-    check_number(name, above=0, max_length=max_length)
-    check_number(name, low=0, kl_coefficient=kl_coefficient)
+    check_number_or_none(name, above=0, max_length=max_length)
+    check_number_or_none(name, low=0, kl_coefficient=kl_coefficient)
     if kl != "k3" and kl_coefficient is None:
         raise ValueError(f"{name}: kl={kl!r} needs kl_coefficient, and reference_log_probs")
-    check_number(name, entropy_coefficient=entropy_coefficient)
+    check_number_or_none(name, entropy_coefficient=entropy_coefficient)
     check_together(name, reference_log_probs=reference_log_probs, kl_coefficient=kl_coefficient)
     check_together(name, entropy=entropy, entropy_coefficient=entropy_coefficient)
 
