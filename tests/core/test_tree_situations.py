@@ -1,11 +1,13 @@
-"""Every function of `optx_core.tree` on leaves that are no JAX arrays, and on trees without leaves."""
+"""Every function of `optx_core.tree` on leaves that are no JAX arrays, on trees without leaves, and on two that differ."""
+
+import inspect
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from optx_core import tree
+from optx_core import TreeMismatchError, tree
 
 KEY = jax.random.key(0)
 CALLS = {
@@ -53,6 +55,52 @@ OTHERS = {
 
 def test_every_function_of_trees_is_in_the_table():
     assert CALLS.keys() | OTHERS == set(tree.__all__)
+
+
+# What two trees of different structures, or of shapes that must not be broadcast, are handed to.
+PAIRS = {
+    "add": tree.add,
+    "add_scale": lambda x, y: tree.add_scale(x, 0.5, y),
+    "allclose": tree.allclose,
+    "cast_like": tree.cast_like,
+    "div": tree.div,
+    "map_leaves": lambda x, y: tree.map_leaves(lambda g, p: g + p, x, y),
+    "mul": tree.mul,
+    "sub": tree.sub,
+    "update_infinity_moment": lambda x, y: tree.update_infinity_moment(x, y, 0.9, 1e-8),
+    "update_moment": lambda x, y: tree.update_moment(x, y, 0.9, 1),
+    "update_moment_per_elem_norm": lambda x, y: tree.update_moment_per_elem_norm(x, y, 0.9, 2),
+    "vdot": tree.vdot,
+    "where": lambda x, y: tree.where(True, x, y),
+    "where, its condition": lambda x, y: tree.where(jax.tree.map(lambda v: v > 0, y), x, x),
+    "where, a tree of conditions": lambda x, y: tree.where(jax.tree.map(lambda v: v > 0, x), x, y),
+}
+
+
+def test_every_function_of_two_trees_is_in_the_table():
+    def trees(function):
+        kinds = [str(p.annotation) for p in inspect.signature(function).parameters.values()]
+        return sum("PyTree" in kind for kind in kinds)
+
+    two = {name for name in CALLS if callable(f := getattr(tree, name)) and trees(f) > 1}
+    assert two == {name.partition(",")[0] for name in PAIRS}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_two_trees_that_differ_are_named_by_the_path_where_they_do(name):
+    x = {"a": jnp.ones(2), "b": [jnp.ones((2, 1))]}
+    called = name.partition(",")[0]
+    for y, path in (
+        ({"a": jnp.ones(2), "c": [jnp.ones((2, 1))]}, "'b'"),
+        ({"a": jnp.ones(2), "b": [jnp.ones((2, 1))] * 2}, "'b'"),
+        ([jnp.ones(2), jnp.ones((2, 1))], "'a'"),
+        ({"a": jnp.ones(2), "b": [jnp.ones((1, 2))]}, "'b'"),
+        ({"a": jnp.ones(3), "b": [jnp.ones((2, 1))]}, "'a'"),
+    ):
+        if name == "cast_like" and jax.tree.structure(x) == jax.tree.structure(y):
+            continue  # only the dtypes count
+        with pytest.raises(TreeMismatchError, match=rf"^(tree\.)?{called}: .*{path}"):
+            PAIRS[name](x, y)
 
 
 LEAVES = {

@@ -107,18 +107,37 @@ def flatten_like(
     try:
         return structure.flatten_up_to(tree)
     except (ValueError, TypeError):
-        expected, given = paths(like()), paths(tree)
-        missing = [path for path in expected if not any(other.startswith(path) for other in given)]
-        extra = [path for path in given if not any(path.startswith(other) for other in expected)]
-        parts = []
-        if missing:
-            parts.append(f"updates{missing[0]} has no partner in {name}")
-        if extra:
-            parts.append(f"{name}{extra[0]} has no partner in the updates")
-        if not parts:
-            other = jax.tree_util.tree_structure(tree, is_leaf=is_placeholder)
-            parts.append(f"the containers differ: updates are {structure}, {name} is {other}")
         raise TreeMismatchError(
-            f"{where}: updates and {name} have different structures: {'; '.join(parts)}. "
+            f"{where}: {different_structures(like(), tree, 'updates', name)}. "
             "Take the gradient with respect to the same tree that init was called with."
         ) from None
+
+
+def check_structures(where: str, **trees: Any) -> None:
+    """Raises an error if trees, by the names of the arguments, differ in structure.
+
+    Raises:
+      TreeMismatchError: names the first path of one that the other lacks.
+    """
+    (name, first), *others = trees.items()
+    for other, tree in others:
+        if tree_flatten(first)[1] != tree_flatten(tree)[1]:
+            raise TreeMismatchError(f"{where}: {different_structures(first, tree, name, other)}")
+
+
+def different_structures(first: Any, second: Any, name: str, other: str) -> str:
+    """Describes two trees that differ in structure, by the first path of one that the other lacks."""
+    given, expected = paths(second), paths(first)
+    missing = [path for path in expected if not any(o.startswith(path) for o in given)]
+    extra = [path for path in given if not any(path.startswith(o) for o in expected)]
+    parts = []
+    if missing:
+        parts.append(f"{name}{missing[0]} has no partner in {other}")
+    if extra:
+        parts.append(f"{other}{extra[0]} has no partner in {name}")
+    if not parts:
+        of_first, of_second = (
+            jax.tree_util.tree_structure(tree, is_leaf=is_placeholder) for tree in (first, second)
+        )
+        parts.append(f"the containers differ: {name}: {of_first}, {other}: {of_second}")
+    return f"{name} and {other} have different structures: {'; '.join(parts)}"

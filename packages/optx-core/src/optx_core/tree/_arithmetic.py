@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from optx_core._protocol.absent import TreeMismatchError
+from optx_core._protocol.absent import TreeMismatchError, check_structures
 from optx_core._protocol.types import PyTree, Scalar
 
 
@@ -26,16 +26,16 @@ def add(tree_x: PyTree, tree_y: PyTree, *other_trees: PyTree) -> PyTree:
       A tree of the same structure.
 
     Raises:
-      TreeMismatchError: if shapes differ; a scalar leaf is compatible with any shape.
+      TreeMismatchError: if structures or shapes differ; a scalar leaf is compatible with any shape.
 
     Example:
       >>> from optx_core import tree
       >>> tree.add({"a": 1.0, "b": None}, {"a": 2.0, "b": None})
       {'a': 3.0, 'b': None}
     """
-    total = _map_pair("tree.add", operator.add, tree_x, tree_y)
+    total = map_equal("tree.add", operator.add, x=tree_x, y=tree_y)
     for other in other_trees:
-        total = _map_pair("tree.add", operator.add, total, other)
+        total = map_equal("tree.add", operator.add, x=total, y=other)
     return total
 
 
@@ -50,14 +50,14 @@ def sub(tree_x: PyTree, tree_y: PyTree) -> PyTree:
       A tree of the same structure.
 
     Raises:
-      TreeMismatchError: if shapes differ.
+      TreeMismatchError: if structures or shapes differ.
 
     Example:
       >>> from optx_core import tree
       >>> tree.sub([3.0], [1.0])
       [2.0]
     """
-    return _map_pair("tree.sub", operator.sub, tree_x, tree_y)
+    return map_equal("tree.sub", operator.sub, x=tree_x, y=tree_y)
 
 
 def mul(tree_x: PyTree, tree_y: PyTree) -> PyTree:
@@ -71,14 +71,14 @@ def mul(tree_x: PyTree, tree_y: PyTree) -> PyTree:
       A tree of the same structure.
 
     Raises:
-      TreeMismatchError: if shapes differ.
+      TreeMismatchError: if structures or shapes differ.
 
     Example:
       >>> from optx_core import tree
       >>> tree.mul([3.0], [2.0])
       [6.0]
     """
-    return _map_pair("tree.mul", operator.mul, tree_x, tree_y)
+    return map_equal("tree.mul", operator.mul, x=tree_x, y=tree_y)
 
 
 def div(tree_x: PyTree, tree_y: PyTree) -> PyTree:
@@ -92,14 +92,14 @@ def div(tree_x: PyTree, tree_y: PyTree) -> PyTree:
       A tree of the same structure.
 
     Raises:
-      TreeMismatchError: if shapes differ.
+      TreeMismatchError: if structures or shapes differ.
 
     Example:
       >>> from optx_core import tree
       >>> tree.div([3.0], [2.0])
       [1.5]
     """
-    return _map_pair("tree.div", operator.truediv, tree_x, tree_y)
+    return map_equal("tree.div", operator.truediv, x=tree_x, y=tree_y)
 
 
 def scale(scalar: Scalar, tree: PyTree) -> PyTree:
@@ -132,14 +132,14 @@ def add_scale(tree_x: PyTree, scalar: Scalar, tree_y: PyTree) -> PyTree:
       A tree of the same structure.
 
     Raises:
-      TreeMismatchError: if shapes differ.
+      TreeMismatchError: if structures or shapes differ.
 
     Example:
       >>> from optx_core import tree
       >>> tree.add_scale([1.0], 2.0, [3.0])
       [7.0]
     """
-    return _map_pair("tree.add_scale", lambda x, y: x + scalar * y, tree_x, tree_y)
+    return map_equal("tree.add_scale", lambda x, y: x + scalar * y, x=tree_x, y=tree_y)
 
 
 def where(condition: PyTree, tree_x: PyTree, tree_y: PyTree) -> PyTree:
@@ -154,7 +154,7 @@ def where(condition: PyTree, tree_x: PyTree, tree_y: PyTree) -> PyTree:
       A tree of the same structure.
 
     Raises:
-      TreeMismatchError: if shapes differ.
+      TreeMismatchError: if structures or shapes differ.
 
     Example:
       >>> from optx_core import tree
@@ -162,8 +162,8 @@ def where(condition: PyTree, tree_x: PyTree, tree_y: PyTree) -> PyTree:
       1.0
     """
     if jax.tree_util.treedef_is_leaf(jax.tree.structure(condition)):
-        return _map_pair("tree.where", lambda x, y: jnp.where(condition, x, y), tree_x, tree_y)
-    return jax.tree.map(jnp.where, condition, tree_x, tree_y)
+        return map_equal("tree.where", lambda x, y: jnp.where(condition, x, y), x=tree_x, y=tree_y)
+    return map_equal("tree.where", jnp.where, condition=condition, x=tree_x, y=tree_y)
 
 
 def real(tree: PyTree) -> PyTree:
@@ -222,14 +222,16 @@ def clip(tree: PyTree, min_value: Scalar | None = None, max_value: Scalar | None
     return jax.tree.map(lambda x: jnp.clip(x, min_value, max_value), tree)
 
 
-def _map_pair(
-    where: str, operation: Callable[[Any, Any], Any], tree_x: PyTree, tree_y: PyTree
-) -> PyTree:
-    def leaf(path: Any, x: Any, y: Any) -> Any:
-        shapes = np.shape(x), np.shape(y)
-        if shapes[0] != shapes[1] and () not in shapes:
-            name = jax.tree_util.keystr(path)
-            raise TreeMismatchError(f"{where}: x{name} is {shapes[0]}, y{name} is {shapes[1]}")
-        return operation(x, y)
+def map_equal(where: str, operation: Callable[..., Any], **trees: PyTree) -> PyTree:
+    """Maps an operation over the leaves of trees of one structure and of equal shapes, or scalars."""
+    check_structures(where, **trees)
 
-    return jax.tree_util.tree_map_with_path(leaf, tree_x, tree_y)
+    def leaf(path: Any, *values: Any) -> Any:
+        shapes = {name: np.shape(value) for name, value in zip(trees, values, strict=True)}
+        if len({shape for shape in shapes.values() if shape}) > 1:
+            at = jax.tree_util.keystr(path)
+            given = ", ".join(f"{name}{at} is {shape}" for name, shape in shapes.items())
+            raise TreeMismatchError(f"{where}: {given}")
+        return operation(*values)
+
+    return jax.tree_util.tree_map_with_path(leaf, *trees.values())

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from optx_core._protocol.absent import check_structures
 from optx_core._protocol.dtypes import is_inexact
 from optx_core._protocol.types import PyTree, Scalar
 
@@ -101,12 +102,16 @@ def cast_like(tree: PyTree, other_tree: PyTree) -> PyTree:
     Returns:
       A tree of the same structure and shapes.
 
+    Raises:
+      TreeMismatchError: if the structures differ.
+
     Example:
       >>> import jax.numpy as jnp
       >>> from optx_core import tree
       >>> tree.cast_like(jnp.array([1.5]), jnp.array([0], jnp.bfloat16))
       Array([1.5], dtype=bfloat16)
     """
+    check_structures("tree.cast_like", tree=tree, other_tree=other_tree)
     return jax.tree.map(
         lambda x, other: jnp.asarray(x).astype(jnp.asarray(other).dtype), tree, other_tree
     )

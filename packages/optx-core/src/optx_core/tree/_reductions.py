@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import functools
 import math
 from typing import Any
 
@@ -20,6 +21,7 @@ from optx_core._protocol.dtypes import (
     dtype_of,
 )
 from optx_core._protocol.types import PyTree, Scalar
+from optx_core.tree._arithmetic import map_equal
 
 
 def sum(tree: PyTree, associative_reduction: bool = False) -> jax.Array:
@@ -112,13 +114,15 @@ def vdot(tree_x: PyTree, tree_y: PyTree) -> jax.Array:
     Returns:
       A scalar of at least float32; 0.0 for trees without entries.
 
+    Raises:
+      TreeMismatchError: if structures or shapes differ.
+
     Example:
       >>> import jax.numpy as jnp
       >>> from optx_core import tree
       >>> tree.vdot({"a": jnp.array([1.0, 2.0])}, {"a": jnp.array([3.0, 4.0])})
       Array(11., dtype=float32)
     """
-    from optx_core.tree._arithmetic import _map_pair
 
     def leaf(x: Any, y: Any) -> jax.Array:
         real = common_real_dtype(dtype_of(x), dtype_of(y))
@@ -126,7 +130,7 @@ def vdot(tree_x: PyTree, tree_y: PyTree) -> jax.Array:
         with jax.numpy_dtype_promotion("standard"):
             return jnp.sum(jnp.conj(x) * y)
 
-    return sum(_map_pair("tree.vdot", leaf, tree_x, tree_y))
+    return sum(map_equal("tree.vdot", leaf, x=tree_x, y=tree_y))
 
 
 def norm(tree: PyTree, ord: int | str | float | None = None, squared: bool = False) -> jax.Array:
@@ -179,20 +183,17 @@ def allclose(
     Returns:
       A boolean scalar.
 
+    Raises:
+      TreeMismatchError: if structures or shapes differ.
+
     Example:
       >>> import jax.numpy as jnp
       >>> from optx_core import tree
       >>> bool(tree.allclose({"a": jnp.ones(2)}, {"a": jnp.ones(2)}))
       True
     """
-    from optx_core.tree._arithmetic import _map_pair
-
-    agree = _map_pair(
-        "tree.allclose",
-        lambda x, y: jnp.allclose(x, y, rtol=rtol, atol=atol, equal_nan=equal_nan),
-        a,
-        b,
-    )
+    close = functools.partial(jnp.allclose, rtol=rtol, atol=atol, equal_nan=equal_nan)
+    agree = map_equal("tree.allclose", close, a=a, b=b)
     return jnp.all(jnp.asarray(jax.tree.leaves(agree), bool))
 
 
