@@ -9,9 +9,11 @@ section 8.
 
 from __future__ import annotations
 
+import math
+
 from jax import Array
 
-from optx_core import build, safe_norm, safe_root_mean_squares
+from optx_core import build
 
 
 @build.rule(params=True)
@@ -34,7 +36,7 @@ def scale_by_param_block_norm(g: Array, p: Array, /, min_scale: build.Nonnegativ
       >>> tx.update(jnp.array([1.0, 2.0]), tx.init(None), jnp.array([3.0, 4.0]))[0]
       Array([ 5., 10.], dtype=float32)
     """
-    return g * safe_norm(build.norm_operand(p), min_scale)
+    return g * build.finite_norm(p, min_scale)
 
 
 @build.rule(params=True)
@@ -58,4 +60,5 @@ def scale_by_param_block_rms(g: Array, p: Array, /, min_scale: build.Nonnegative
       >>> tx.update(jnp.array([1.0, 2.0]), tx.init(None), jnp.array([3.0, -3.0]))[0]
       Array([3., 6.], dtype=float32)
     """
-    return g * safe_root_mean_squares(build.norm_operand(p), min_scale) if p.size else g
+    size = math.sqrt(max(p.size, 1))
+    return g * (build.finite_norm(p, min_scale * size, terms=2 * p.size) / size)

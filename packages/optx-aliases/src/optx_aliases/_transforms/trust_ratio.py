@@ -47,7 +47,7 @@ def scale_by_trust_ratio(
       >>> tx.update(jnp.array([3.0, 4.0]), tx.init(None), jnp.array([0.0, 10.0]))[0]
       Array([6., 8.], dtype=float32)
     """
-    p_norm, g_norm = safe_norm(build.norm_operand(p), min_norm), safe_norm(g, min_norm)
+    p_norm, g_norm = build.finite_norm(p, min_norm), safe_norm(g, min_norm)
     unscaled = (p_norm == 0) | (g_norm == 0)
     ratio = trust_coefficient * p_norm / jnp.where(unscaled, 1, g_norm + eps)
     return g * jnp.where(unscaled, 1, ratio)

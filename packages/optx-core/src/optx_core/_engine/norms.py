@@ -20,6 +20,7 @@ from optx_core._protocol.dtypes import (
     is_inexact,
     real_dtype,
 )
+from optx_core._protocol.overflow import finite_sum
 from optx_core._protocol.types import PyTree
 
 
@@ -201,9 +202,7 @@ def safe_norm(
     x = jnp.asarray(x)
     floor = jnp.asarray(min_norm, real_dtype(x.dtype))
     if ord is None:
-        squares = jnp.sum(abs_squared(x), axis=axis, keepdims=keepdims)
-        above = squares > floor * floor
-        return jnp.where(above, jnp.sqrt(jnp.where(above, squares, 1)), floor)
+        return _root_above(floor, jnp.sum(abs_squared(x), axis=axis, keepdims=keepdims))
     small = jnp.linalg.norm(x, ord=ord, axis=axis, keepdims=True) <= floor
     kept = jnp.where(small, jnp.ones_like(x), x)
     if not keepdims:
@@ -229,6 +228,45 @@ def safe_root_mean_squares(x: jax.Array, min_rms: Any) -> jax.Array:
     """
     x = jnp.asarray(x)
     floor = jnp.asarray(min_rms, real_dtype(x.dtype))
-    mean = jnp.mean(abs_squared(x))
-    above = mean > floor * floor
-    return jnp.where(above, jnp.sqrt(jnp.where(above, mean, 1)), floor)
+    return _root_above(floor, jnp.mean(abs_squared(x)))
+
+
+def finite_norm(
+    x: jax.Array,
+    min_norm: Any,
+    axis: int | tuple[int, ...] | None = None,
+    keepdims: bool = False,
+    terms: int | None = None,
+) -> jax.Array:
+    """Returns a norm of an array, bounded below, that is finite for every array without NaN.
+
+    For optimizers: entries whose squares would have no finite sum, and infinite ones, count as the largest
+    whose squares have one.
+
+    Args:
+      x: a floating-point or complex array.
+      min_norm: the lower bound, a scalar.
+      axis: the axes to take the norm over; all by default.
+      keepdims: whether to keep them, at size 1.
+      terms: the sum of that many squares is finite, at least `x.size`, which is the default. XLA:CPU writes
+        out the limit that two sums of one program share: let one of them have another.
+
+    Returns:
+      max(norm, min_norm), real; where the norm is at most `min_norm` its gradient is zero.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optx_core.build import finite_norm
+      >>> finite_norm(jnp.array([3.0, 4.0]), 0.0)
+      Array(5., dtype=float32)
+      >>> bool(jnp.isfinite(finite_norm(jnp.array([1e25, 4.0]), 0.0)))
+      True
+    """
+    squares = finite_sum(abs_squared(x), terms or max(x.size, 1))
+    floor = jnp.asarray(min_norm, squares.dtype)
+    return _root_above(floor, jnp.sum(squares, axis=axis, keepdims=keepdims))
+
+
+def _root_above(floor: jax.Array, squares: jax.Array) -> jax.Array:
+    above = squares > floor * floor
+    return jnp.where(above, jnp.sqrt(jnp.where(above, squares, 1)), floor)

@@ -43,33 +43,15 @@ def squarable(x: Array, terms: int = 1) -> Array:
     return lax.clamp(jnp.asarray(-limit, x.dtype), x, jnp.asarray(limit, x.dtype))
 
 
-def norm_operand(x: Array) -> Array:
-    """Returns the magnitudes of entries, limited so that the sum of all their squares is finite.
+def finite_sum(squares: Array, terms: int = 1) -> Array:
+    """Limits squares, or sums of squares, so that the sum of that many is finite; NaN stays.
 
-    For norms, where signs do not matter: XLA:CPU computes these within the sum, where it would write out
-    what `squarable` returns.
-
-    Args:
-      x: a floating-point or complex array. Infinite entries are limited too, NaN stays.
-
-    Returns:
-      A real array of the same shape.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> from optx_core.build import norm_operand
-      >>> bool(jnp.isfinite(jnp.linalg.norm(norm_operand(jnp.array([1e25, -1e25])))))
-      True
-    """
-    sizes = jnp.abs(x)
-    return jnp.minimum(sizes, _limit(sizes, x.size)) if x.size else sizes
-
-
-def finite_sum(squares: Array) -> Array:
-    """Limits sums of squares to the largest square of a `squarable` entry; NaN stays.
+    The limit is the square of the largest `squarable` entry. Inside a sum XLA:CPU would write out what
+    `squarable` returns; it does not write out what this returns.
 
     Args:
-      squares: an array of sums of squares, real.
+      squares: an array of squares or sums of squares, real.
+      terms: how many are added.
 
     Returns:
       An array of the same shape and dtype.
@@ -80,7 +62,7 @@ def finite_sum(squares: Array) -> Array:
       >>> bool(jnp.isfinite(finite_sum(jnp.array(jnp.inf))))
       True
     """
-    return jnp.minimum(squares, float(jnp.finfo(squares.dtype).max) / _HEADROOM**2)
+    return jnp.minimum(squares, _limit(squares, terms) ** 2)
 
 
 def _limit(x: Array, terms: int) -> float:

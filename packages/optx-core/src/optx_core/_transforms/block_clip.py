@@ -11,12 +11,14 @@ Large-Scale Image Recognition Without Normalization", 2021, equation 3.
 
 from __future__ import annotations
 
+import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from optx_core import Scalar, build, safe_norm, safe_root_mean_squares
+from optx_core import Scalar, build, safe_norm
 from optx_core._training.per_device import laid_out_as
 
 # The least norm that an update is divided by.
@@ -42,8 +44,8 @@ def clip_by_block_rms(g: jax.Array, /, threshold: build.Positive) -> jax.Array:
     """
     if not g.size:
         return g
-    rms = safe_root_mean_squares(build.norm_operand(g), 0.0)
-    return _at_most(threshold * math.sqrt(g.size), g / jnp.maximum(1.0, rms / threshold), g)
+    largest = threshold * math.sqrt(g.size)
+    return _at_most(largest, g / jnp.maximum(1.0, build.finite_norm(g, 0.0) / largest))
 
 
 @build.rule(params=True)
@@ -75,21 +77,22 @@ def adaptive_grad_clip(
     """
     if not g.size:
         return g
-    norm, of_p = (_of_units(build.norm_operand(x), axis) for x in (g, p))
-    largest = clipping * jnp.maximum(of_p, eps)
+    of_p = functools.partial(build.finite_norm, terms=2 * p.size)
+    largest = clipping * jnp.maximum(_of_units(of_p, p, axis), eps)
+    norm = _of_units(build.finite_norm, g, axis)
     size = jnp.where(norm < largest, jnp.inf, largest)
     factor = jnp.where(norm < largest, 1, largest / jnp.maximum(norm, _LEAST))
     size, factor = (laid_out_as(g, jnp.broadcast_to(x, g.shape)) for x in (size, factor))
-    return _at_most(size, g * factor, g)
+    return _at_most(size, g * factor)
 
 
-def _at_most(size: jax.Array, x: jax.Array, g: jax.Array) -> jax.Array:
+def _at_most(size: jax.Array, x: jax.Array) -> jax.Array:
     """Limits magnitudes to what the norm admits: only entries beyond what it counted are larger."""
     if jnp.iscomplexobj(x):
         limited = x * jnp.minimum(1, size / jnp.abs(x))
     else:
         limited = jnp.clip(x, -size, size)
-    return jnp.where(jnp.isfinite(g), limited, g)
+    return jnp.where(jnp.isfinite(x), limited, x)
 
 
 def unitwise_norm(x: jax.Array, axis: int | tuple[int, ...] | None = None) -> jax.Array:
@@ -110,14 +113,14 @@ def unitwise_norm(x: jax.Array, axis: int | tuple[int, ...] | None = None) -> ja
       Array([[5., 1.],
              [5., 1.]], dtype=float32)
     """
-    return laid_out_as(x, jnp.broadcast_to(_of_units(x, axis), x.shape))
+    return laid_out_as(x, jnp.broadcast_to(_of_units(safe_norm, x, axis), x.shape))
 
 
-def _of_units(x: jax.Array, axis: int | tuple[int, ...] | None) -> jax.Array:
+def _of_units(norm: Any, x: jax.Array, axis: int | tuple[int, ...] | None) -> jax.Array:
     if axis is None:
         squeezed = sum(n > 1 for n in x.shape)
         axis = tuple(range(x.ndim)) if squeezed <= 1 else tuple(range(x.ndim - 1))
-    return safe_norm(x, 0.0, axis=axis, keepdims=True)
+    return norm(x, 0.0, axis=axis, keepdims=True)
 
 
 def unitwise_clip(

@@ -13,6 +13,7 @@ __getattr__, __dir__, __all__ = table_of_contents(
     _engine.factory: factory
     _engine.flow: Flow
     _engine.leafwise: LeafStep
+    _engine.norms: finite_norm
     _engine.numbers: check_number need_params zero_count
     _engine.rates: DecayRate rate_of
     _engine.rule: rule
@@ -30,7 +31,7 @@ __getattr__, __dir__, __all__ = table_of_contents(
     _protocol.kinds: ClosedRate Count DType Factor InnerState Key Kind LeafKind LearningRate Limit Measured MeasuredCount Moment Names
         Nonnegative NonnegativeInt Number Positive PositiveInt Rate Real SecondMoment Slot admits_number declared hints_of
         is_count is_inner is_number kinds_of leaf_kinds slot
-    _protocol.overflow: finite_sum norm_operand squarable
+    _protocol.overflow: finite_sum squarable
     _protocol.recorded: Call Recorded call_of keeps_inner_state recorded
     _protocol.types: Mask Transformation
     """,

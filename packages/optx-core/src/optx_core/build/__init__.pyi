@@ -11,6 +11,7 @@ from optx_core._engine.factory import factory as factory
 from optx_core._engine.flow import Flow as Flow
 from optx_core._engine.jaxprs import evaluate_jaxpr as evaluate_jaxpr
 from optx_core._engine.leafwise import LeafStep as LeafStep
+from optx_core._engine.norms import finite_norm as finite_norm
 from optx_core._engine.numbers import check_number as check_number
 from optx_core._engine.numbers import need_params as need_params
 from optx_core._engine.numbers import zero_count as zero_count
@@ -73,7 +74,6 @@ from optx_core._protocol.kinds import kinds_of as kinds_of
 from optx_core._protocol.kinds import leaf_kinds as leaf_kinds
 from optx_core._protocol.kinds import slot as slot
 from optx_core._protocol.overflow import finite_sum as finite_sum
-from optx_core._protocol.overflow import norm_operand as norm_operand
 from optx_core._protocol.overflow import squarable as squarable
 from optx_core._protocol.recorded import Call as Call
 from optx_core._protocol.recorded import Recorded as Recorded
