@@ -4,11 +4,13 @@ import importlib.util
 import inspect
 import json
 import pathlib
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from typing import get_origin
 
+import numpy as np
 import pytest
 from optimizer_rows import ROWS
 
@@ -163,6 +165,22 @@ def test_no_argument_is_of_another_type(name):
         for wrong in wrong_values(hint):
             with pytest.raises((TypeError, ValueError), match=r"must (be|return)|takes|needs"):
                 call.replace(**{argument: wrong})
+
+
+ANYTHING = ("a", None, float("nan"), True, [1.0], {}, 3, lambda x: x, object(), 1j, np.ones((2, 3)))
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_whatever_an_argument_is_an_error_is_not_pythons(name):
+    call = optx_core.build.call_of(ROWS[name].make())
+    errors = []
+    for argument, parameter in inspect.signature(call.function).parameters.items():
+        for value in ANYTHING if parameter.kind is not parameter.VAR_POSITIONAL else ():
+            try:
+                call.replace(**{argument: value})
+            except (TypeError, ValueError) as error:
+                errors.append(str(error))
+    assert not [e for e in errors if not re.match(r"[\w.]+: ", e) and call.name not in e]
 
 
 SWITCHES = [

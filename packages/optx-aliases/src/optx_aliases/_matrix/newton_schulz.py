@@ -102,15 +102,16 @@ def check_coefficients(where: str, ns_coeffs: Any, ns_steps: Any, preconditionin
       The coefficients as an array, (3,) or (n, 3).
 
     Raises:
+      TypeError: if the coefficients are neither a name nor numbers.
       ValueError: if an argument is none of these.
     """
+    expected = f"{where}: ns_coeffs must be one of {', '.join(map(repr, NAMED))}, or numbers"
     if isinstance(ns_coeffs, str):
         if ns_coeffs not in NAMED:
-            names = ", ".join(map(repr, NAMED))
-            raise ValueError(
-                f"{where}: ns_coeffs must be one of {names}, or numbers, not {ns_coeffs!r}"
-            )
+            raise ValueError(f"{expected}, not {ns_coeffs!r}")
         ns_coeffs = NAMED[ns_coeffs]()
+    if not isinstance(ns_coeffs, tuple | list | np.ndarray | jax.Array):
+        raise TypeError(f"{expected}, not {build.short_repr(ns_coeffs)}")
     numbers = all(isinstance(x, int | float) for x in jax.tree.leaves(ns_coeffs))
     ns_coeffs = np.asarray(ns_coeffs, np.float64) if numbers else jnp.asarray(ns_coeffs)
     if ns_coeffs.ndim not in (1, 2) or ns_coeffs.shape[-1] != 3:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import collections.abc
 import inspect
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, NamedTuple, Union
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union
 
 import jax
 import numpy as np
@@ -19,6 +20,8 @@ import numpy as np
 from optx_core._protocol.diagnosis import short_repr
 from optx_core._protocol.dtypes import check_dtype
 from optx_core._protocol.kinds import Kind, Number, declared, hints_of, is_number
+
+Result = TypeVar("Result")
 
 
 class Type(NamedTuple):
@@ -53,26 +56,46 @@ def check_before_call(where: str, name: str, hint: Any, value: Any) -> None:
         raise TypeError(f"{where}: {name} must be True or False, not {short_repr(value)}")
 
 
-def check_after_call(
-    where: str, admitted: Mapping[str, list[Type]], arguments: Mapping[str, Any]
-) -> None:
-    """Raises an error if an argument is of no type that its annotation admits; None is always admitted.
+def call_checked(
+    function: Callable[..., Result],
+    bound: inspect.BoundArguments,
+    admitted: Callable[[], Mapping[str, list[Type]]],
+) -> Result:
+    """Calls a function, and raises an error if an argument is of no type that its annotation admits.
 
-    Called after the function, whose own errors say more.
+    The types are checked after the call, as the function's own errors say more, unless they are Python's.
 
     Args:
-      where: the function to name.
-      admitted: what the annotations admit, as from `admitted_types`.
-      arguments: the values by name.
+      function: a function.
+      bound: its arguments.
+      admitted: returns what the annotations admit, as from `admitted_types`.
+
+    Returns:
+      What the function returns.
 
     Raises:
-      TypeError: if a value is of another type.
+      TypeError: if a value is of another type. Where the function returns, None is always admitted.
       ValueError: if it is NaN.
     """
+    try:
+        result = function(*bound.args, **bound.kwargs)
+    except (AttributeError, TypeError, ValueError) as error:
+        if function.__name__ not in str(error) and not _NAMES_A_CALL.match(str(error)):
+            _check(function.__name__, admitted(), bound.arguments)
+        raise
+    given = {name: value for name, value in bound.arguments.items() if value is not None}
+    _check(function.__name__, admitted(), given)
+    return result
+
+
+_NAMES_A_CALL = re.compile(r"[\w.]+: ")  # as our own errors do
+
+
+def _check(where: str, admitted: Mapping[str, list[Type]], arguments: Mapping[str, Any]) -> None:
     for name, kinds in admitted.items():
-        value = arguments[name]
-        if value is None:
+        if name not in arguments:
             continue
+        value = arguments[name]
         if not any(one.admits(value) for one in kinds):
             names = " or ".join(dict.fromkeys(one.name for one in kinds))
             raise TypeError(f"{where}: {name} must be {names}, not {short_repr(value)}")
@@ -103,7 +126,7 @@ def _types(hint: Any) -> list[Type] | None:
     """Returns what an annotation admits; None for anything."""
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
     if origin in (Union, types.UnionType):
-        admitted = [_types(part) for part in parts if part is not types.NoneType]
+        admitted = [_types(part) for part in parts]
         return None if None in admitted else [one for some in admitted for one in some or ()]
     if origin is Annotated:
         return _types_of_kind(declared(hint)) or _types(hint.__origin__)
@@ -114,6 +137,8 @@ def _types(hint: Any) -> list[Type] | None:
     if origin in (tuple, collections.abc.Sequence) and parts[1:] in ((), (...,)):
         items = _types(parts[0])
         return None if items is None else [_sequence(items)]
+    if origin is collections.abc.Mapping:
+        return [Type("a mapping", lambda x: isinstance(x, Mapping))]
     if origin is collections.abc.Callable:
         return [Type("a function", callable)]
     return [_PLAIN[hint]] if hint in _PLAIN else None
@@ -151,21 +176,24 @@ def _is_array(value: Any) -> bool:
 
 def _is_switch(value: Any) -> bool:
     is_int = type(value) is int and value in (0, 1)
-    return is_int or isinstance(value, bool | np.bool_) or _is_array(value)
+    return is_int or isinstance(value, bool | np.bool_) or _is_scalar_array(value)
 
 
 def _is_integer(value: Any) -> bool:
     if isinstance(value, float):
         return value.is_integer()
     is_one = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    return is_one or _is_array(value)
+    return is_one or _is_scalar_array(value)
+
+
+def _is_scalar_array(value: Any) -> bool:
+    return _is_array(value) and value.ndim == 0
 
 
 def _is_number(value: Any) -> bool:
     """Returns whether a value may be a number: not whether it is one, as arrays have many types."""
-    return not isinstance(
-        value, bool | np.bool_ | str | bytes | Mapping | list | tuple
-    ) and not callable(value)
+    no_number = bool | np.bool_ | str | bytes | Mapping | list | tuple | None
+    return not isinstance(value, no_number) and not callable(value)
 
 
 def _is_schedule(value: Any) -> bool:
@@ -181,4 +209,5 @@ _PLAIN: dict[Any, Type] = {
     float: Type("a number", lambda x: _is_number(x) or _is_schedule(x)),
     str: Type("a string", lambda x: isinstance(x, str)),
     jax.Array: Type("an array", _is_number),
+    types.NoneType: Type("None", lambda x: x is None),
 }

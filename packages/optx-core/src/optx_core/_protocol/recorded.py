@@ -23,7 +23,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 import jax
 import numpy as np
 
-from optx_core._protocol.arguments import admitted_types, check_after_call, check_before_call
+from optx_core._protocol.arguments import admitted_types, call_checked, check_before_call
 from optx_core._protocol.diagnosis import Failures
 from optx_core._protocol.dtypes import is_dtype
 from optx_core._protocol.kinds import hints_of
@@ -190,9 +190,7 @@ def recorded(function: Callable[P, R]) -> Callable[P, R]:
         for name, value in bound.arguments.items():
             bound.arguments[name] = _frozen(value)
             check_before_call(function.__name__, name, hints.get(name), value)
-        result = function(*bound.args, **bound.kwargs)
-        check_after_call(function.__name__, admitted(), bound.arguments)
-        return result._recorded_as(Call(call, bound))
+        return call_checked(function, bound, admitted)._recorded_as(Call(call, bound))
 
     call.__dict__["records_call"] = True
     return call
