@@ -128,3 +128,17 @@ def test_a_set_with_an_order_refuses_complex_leaves_by_path(name):
     project, _ = SETS[name]
     with pytest.raises(TypeError, match=r"projection_\w+: leaf\['b'\] is complex"):
         project({**X, "b": X["b"].astype(jnp.complex64)})
+
+
+@pytest.mark.parametrize(
+    "project",
+    [
+        *(projection_hypercube, projection_l1_ball, projection_l1_sphere, projection_l2_ball),
+        *(projection_l2_sphere, projection_linf_ball, projection_simplex),
+    ],
+    ids=lambda project: project.__name__,
+)
+def test_a_size_that_is_no_positive_number_is_refused(project):
+    for scale in (None, "a", -1.0, 0.0, float("nan"), jnp.ones(2), lambda count: 1.0):
+        with pytest.raises((TypeError, ValueError), match=f"^{project.__name__}: scale "):
+            project(X, scale)

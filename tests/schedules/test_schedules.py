@@ -560,6 +560,12 @@ ERRORS = {
     "scale_schedule: factor must be a number": lambda: S.scale_schedule(
         S.constant_schedule(1.0), None
     ),
+    "cosine_onecycle_schedule: pct_start must be a number": lambda: S.cosine_onecycle_schedule(
+        10, 1.0, pct_start=S.constant_schedule(0.3)
+    ),
+    "linear_onecycle_schedule: pct_final must be a number": lambda: S.linear_onecycle_schedule(
+        10, 1.0, pct_final=None
+    ),
     "a count of steps": lambda: S.constant_schedule(1.0)(1j),
     "reduce_on_plateau: factor must be less than 1": lambda: S.reduce_on_plateau(1.5),
     "reduce_on_plateau: rtol and atol must not both be 0": lambda: S.reduce_on_plateau(

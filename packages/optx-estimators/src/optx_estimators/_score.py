@@ -24,6 +24,7 @@ from optx_core import PyTree
 from optx_core.build import recorded
 from optx_estimators._attach import attach
 from optx_estimators._baseline import Baseline
+from optx_estimators._errors import EstimatorError
 from optx_estimators._magic_box import magic_box
 from optx_estimators._method import Aux, Method, by_row
 from optx_estimators._problem import Problem, fixed
@@ -104,4 +105,8 @@ def score_function(baseline: Baseline | None = None) -> ScoreFunction:
       >>> score_function(leave_one_out())
       score_function(baseline=leave_one_out(group=None))
     """
+    if baseline is not None and not isinstance(baseline, Baseline):
+        raise EstimatorError(
+            f"score_function: baseline must be a Baseline or None, not {baseline!r}"
+        )
     return ScoreFunction(baseline)

@@ -95,19 +95,7 @@ def as_index(name: str, ignore_index: Any) -> int | None:
         ) from error
 
 
-def check_number(name: str, **given: Any) -> None:
-    """`optx_core.build.check_number` for losses: refuses None, schedules and arrays with axes as well.
-
-    Raises:
-      TypeError: if a value is not a number.
-      ValueError: if it is out of range, or not a scalar.
-    """
-    build.check_number(name, **given)
-    for label, value in given.items():
-        if value is None or callable(value):
-            raise TypeError(f"{name}: {label} must be a number, not {value!r}")
-        if getattr(value, "ndim", 0):
-            raise ValueError(f"{name}: {label} is {value.shape}; it must be a scalar")
+check_number = build.check_scalar
 
 
 def check_number_or_none(name: str, **given: Any) -> None:

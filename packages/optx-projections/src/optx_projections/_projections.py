@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from optx_core import PyTree, Scalar, global_norm
-from optx_core.build import check_number, dtype_of, is_inexact
+from optx_core.build import check_scalar, dtype_of, is_inexact
 from optx_core.tree import sum as tree_sum
 from optx_core.tree import vdot
 
@@ -82,7 +82,7 @@ def projection_hypercube(tree: PyTree, scale: Scalar = 1.0) -> PyTree:
       Array([0. , 0.5, 1. ], dtype=float32)
     """
     tree = _arrays("projection_hypercube", tree)
-    check_number("projection_hypercube", above=0, finite=False, scale=scale)
+    check_scalar("projection_hypercube", above=0, finite=False, scale=scale)
     return projection_box(tree, 0.0, scale)
 
 
@@ -103,7 +103,7 @@ def projection_simplex(tree: PyTree, scale: Scalar = 1.0) -> PyTree:
       Array([1., 0., 0.], dtype=float32)
     """
     tree = _arrays("projection_simplex", tree)
-    check_number("projection_simplex", above=0, scale=scale)
+    check_scalar("projection_simplex", above=0, scale=scale)
     shift = _simplex_shift(_vector(tree), scale)
     return jax.tree.map(lambda x: jnp.maximum(x - shift.astype(x.dtype), jnp.zeros_like(x)), tree)
 
@@ -125,7 +125,7 @@ def projection_l1_sphere(tree: PyTree, scale: Scalar = 1.0) -> PyTree:
       Array([-1.,  0.], dtype=float32)
     """
     tree = _arrays("projection_l1_sphere", tree)
-    check_number("projection_l1_sphere", above=0, scale=scale)
+    check_scalar("projection_l1_sphere", above=0, scale=scale)
     shift = _simplex_shift(jnp.abs(_vector(tree)), scale)
 
     def leaf(x: jax.Array) -> jax.Array:
@@ -145,6 +145,10 @@ def projection_l1_ball(tree: PyTree, scale: Scalar = 1.0) -> PyTree:
     Returns:
       A tree of the same structure, shapes and dtypes.
 
+    Raises:
+      TypeError: if `scale` is not a number.
+      ValueError: if it is not above 0, or not a scalar.
+
     Example:
       >>> import jax.numpy as jnp
       >>> from optx_projections import projection_l1_ball
@@ -152,6 +156,7 @@ def projection_l1_ball(tree: PyTree, scale: Scalar = 1.0) -> PyTree:
       Array([ 0.25, -0.25], dtype=float32)
     """
     tree = _arrays("projection_l1_ball", tree)
+    check_scalar("projection_l1_ball", above=0, scale=scale)
     inside = tree_sum(jax.tree.map(jnp.abs, tree)) <= scale
     outside = projection_l1_sphere(tree, scale)
     return jax.tree.map(lambda x, y: jnp.where(inside, x, y), tree, outside)
@@ -174,7 +179,7 @@ def projection_l2_sphere(tree: PyTree, scale: Scalar = 1.0) -> PyTree:
       Array([6., 8.], dtype=float32)
     """
     tree = _arrays("projection_l2_sphere", tree, real=False)
-    check_number("projection_l2_sphere", above=0, scale=scale)
+    check_scalar("projection_l2_sphere", above=0, scale=scale)
     norm = global_norm(tree)
     factor = jnp.where(norm > 0, scale / jnp.where(norm > 0, norm, 1), 1)
     return jax.tree.map(lambda x: x * factor.astype(x.dtype), tree)
@@ -197,7 +202,7 @@ def projection_l2_ball(tree: PyTree, scale: Scalar = 1.0) -> PyTree:
       Array([3., 4.], dtype=float32)
     """
     tree = _arrays("projection_l2_ball", tree, real=False)
-    check_number("projection_l2_ball", above=0, finite=False, scale=scale)
+    check_scalar("projection_l2_ball", above=0, finite=False, scale=scale)
     norm = global_norm(tree)
     outside = norm > scale
     factor = jnp.where(outside, scale / jnp.where(outside, norm, 1), 1)
@@ -221,7 +226,7 @@ def projection_linf_ball(tree: PyTree, scale: Scalar = 1.0) -> PyTree:
       Array([-1. ,  0.5], dtype=float32)
     """
     tree = _arrays("projection_linf_ball", tree)
-    check_number("projection_linf_ball", above=0, finite=False, scale=scale)
+    check_scalar("projection_linf_ball", above=0, finite=False, scale=scale)
     return projection_box(tree, -scale, scale)
 
 

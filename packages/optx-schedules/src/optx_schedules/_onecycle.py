@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import Any
 
 from optx_core import Scalar
-from optx_core.build import check_number, recorded
+from optx_core.build import check_scalar, recorded
 from optx_schedules._checks import check_value, is_plain, whole
 from optx_schedules._piecewise import interpolate
 from optx_schedules._progress import real
@@ -61,7 +61,7 @@ def cosine_onecycle_schedule(
     """
     where = "cosine_onecycle_schedule"
     steps, start, end = _check(where, transition_steps, peak_value, div_factor, final_div_factor)
-    check_number(where, low=0, high=1, pct_start=pct_start)
+    check_scalar(where, low=0, high=1, pct_start=pct_start)
     return interpolate("cosine", start, [(int(pct_start * steps), peak_value), (steps, end)])
 
 
@@ -105,7 +105,7 @@ def linear_onecycle_schedule(
     """
     where = "linear_onecycle_schedule"
     steps, start, end = _check(where, transition_steps, peak_value, div_factor, final_div_factor)
-    check_number(where, low=0, high=1, pct_start=pct_start, pct_final=pct_final)
+    check_scalar(where, low=0, high=1, pct_start=pct_start, pct_final=pct_final)
     if pct_final < pct_start:
         raise ValueError(f"{where}: pct_final={pct_final} must be at least pct_start={pct_start}")
     knots = [(int(pct_start * steps), peak_value), (int(pct_final * steps), start), (steps, end)]

@@ -94,6 +94,37 @@ def check_number(
             raise ValueError(f"{where}: {name} must be {broken[0]}, not {value!r}")
 
 
+def check_scalar(where: str, **given: Any) -> None:
+    """`check_number` for functions without schedules: refuses None, functions and arrays with axes too.
+
+    Args:
+      where: the function to name.
+      **given: bounds, as for `check_number`, and the arguments by name.
+
+    Raises:
+      TypeError: if a value is not a number.
+      ValueError: if a value is NaN, infinite, out of range or not a scalar.
+
+    Example:
+      >>> from optx_core.build import check_scalar
+      >>> check_scalar("my_loss", above=0, scale=None)
+      Traceback (most recent call last):
+      ...
+      TypeError: my_loss: scale must be a number, not None
+    """
+    check_number(where, **given)
+    for name, value in given.items():
+        if name in _BOUNDS:
+            continue
+        if value is None or callable(value):
+            raise TypeError(f"{where}: {name} must be a number, not {value!r}")
+        if getattr(value, "ndim", 0):
+            raise ValueError(f"{where}: {name} is {value.shape}; it must be a scalar")
+
+
+_BOUNDS = {"low", "high", "below", "above", "finite"}
+
+
 def need_params(where: str, params: Params) -> Params:
     """Returns the parameters, or raises an error that says how to pass them.
 

@@ -14,7 +14,7 @@ __getattr__, __dir__, __all__ = table_of_contents(
     _engine.flow: Flow
     _engine.leafwise: LeafStep
     _engine.norms: finite_norm
-    _engine.numbers: check_number need_params zero_count
+    _engine.numbers: check_number check_scalar need_params zero_count
     _engine.rates: DecayRate rate_of
     _engine.rule: rule
     _engine.jaxprs: evaluate_jaxpr

@@ -13,6 +13,7 @@ from optx_core._engine.jaxprs import evaluate_jaxpr as evaluate_jaxpr
 from optx_core._engine.leafwise import LeafStep as LeafStep
 from optx_core._engine.norms import finite_norm as finite_norm
 from optx_core._engine.numbers import check_number as check_number
+from optx_core._engine.numbers import check_scalar as check_scalar
 from optx_core._engine.numbers import need_params as need_params
 from optx_core._engine.numbers import zero_count as zero_count
 from optx_core._engine.rates import DecayRate as DecayRate
