@@ -9,8 +9,6 @@ section 8.
 
 from __future__ import annotations
 
-import math
-
 from jax import Array
 
 from optx_core import build
@@ -60,5 +58,6 @@ def scale_by_param_block_rms(g: Array, p: Array, /, min_scale: build.Nonnegative
       >>> tx.update(jnp.array([1.0, 2.0]), tx.init(None), jnp.array([3.0, -3.0]))[0]
       Array([3., 6.], dtype=float32)
     """
-    size = math.sqrt(max(p.size, 1))
-    return g * (build.finite_norm(p, min_scale * size, terms=2 * p.size) / size)
+    if not p.size:
+        return g
+    return g * build.finite_norm(p, min_scale, terms=2 * p.size, mean=True)

@@ -237,6 +237,7 @@ def finite_norm(
     axis: int | tuple[int, ...] | None = None,
     keepdims: bool = False,
     terms: int | None = None,
+    mean: bool = False,
 ) -> jax.Array:
     """Returns a norm of an array, bounded below, that is finite for every array without NaN.
 
@@ -250,6 +251,7 @@ def finite_norm(
       keepdims: whether to keep them, at size 1.
       terms: the sum of that many squares is finite, at least `x.size`, which is the default. XLA:CPU writes
         out the limit that two sums of one program share: let one of them have another.
+      mean: whether to return the root of the mean square instead, of an array with entries.
 
     Returns:
       max(norm, min_norm), real; where the norm is at most `min_norm` its gradient is zero.
@@ -264,7 +266,8 @@ def finite_norm(
     """
     squares = finite_sum(abs_squared(x), terms or max(x.size, 1))
     floor = jnp.asarray(min_norm, squares.dtype)
-    return _root_above(floor, jnp.sum(squares, axis=axis, keepdims=keepdims))
+    total = jnp.mean if mean else jnp.sum
+    return _root_above(floor, total(squares, axis=axis, keepdims=keepdims))
 
 
 def _root_above(floor: jax.Array, squares: jax.Array) -> jax.Array:
