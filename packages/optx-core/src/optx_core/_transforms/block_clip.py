@@ -21,9 +21,6 @@ import jax.numpy as jnp
 from optx_core import Scalar, build, safe_norm
 from optx_core._training.per_device import laid_out_as
 
-# The least norm that an update is divided by.
-_LEAST = 1e-6
-
 
 @build.rule()
 def clip_by_block_rms(g: jax.Array, /, threshold: build.Positive) -> jax.Array:
@@ -81,9 +78,7 @@ def adaptive_grad_clip(
     largest = clipping * jnp.maximum(_of_units(of_p, p, axis), eps)
     norm = _of_units(build.finite_norm, g, axis)
     size = jnp.where(norm < largest, jnp.inf, largest)
-    factor = jnp.where(norm < largest, 1, largest / jnp.maximum(norm, _LEAST))
-    size, factor = (laid_out_as(g, jnp.broadcast_to(x, g.shape)) for x in (size, factor))
-    return _at_most(size, g * factor)
+    return _at_most(size, unitwise_clip(norm, largest, g))
 
 
 def _at_most(size: jax.Array, x: jax.Array) -> jax.Array:
@@ -113,18 +108,18 @@ def unitwise_norm(x: jax.Array, axis: int | tuple[int, ...] | None = None) -> ja
       Array([[5., 1.],
              [5., 1.]], dtype=float32)
     """
-    return laid_out_as(x, jnp.broadcast_to(_of_units(safe_norm, x, axis), x.shape))
+    return _of_units(safe_norm, x, axis)
 
 
 def _of_units(norm: Any, x: jax.Array, axis: int | tuple[int, ...] | None) -> jax.Array:
     if axis is None:
         squeezed = sum(n > 1 for n in x.shape)
         axis = tuple(range(x.ndim)) if squeezed <= 1 else tuple(range(x.ndim - 1))
-    return norm(x, 0.0, axis=axis, keepdims=True)
+    return laid_out_as(x, jnp.broadcast_to(norm(x, 0.0, axis=axis, keepdims=True), x.shape))
 
 
 def unitwise_clip(
-    g_norm: jax.Array, max_norm: jax.Array, grad: jax.Array, div_eps: Scalar = _LEAST
+    g_norm: jax.Array, max_norm: jax.Array, grad: jax.Array, div_eps: Scalar = 1e-6
 ) -> jax.Array:
     """Scales down the entries of units whose norm exceeds a bound.
 
