@@ -117,7 +117,7 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_collection_finish():
-    """What lives as long as the run is not searched for garbage again and again."""
+    """Exempts the objects that live as long as the run from garbage collection."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 100)
